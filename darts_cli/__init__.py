@@ -1,0 +1,14 @@
+"""DARTS: find neural network cells by gradient descent (Liu, Simonyan, Yang, arXiv 1806.09055)."""
+
+__version__ = "0.1.0"
+
+
+class DartsError(Exception):
+    """Something the user can mend, told in one line: the rule, the value and the remedy.
+
+    `exit_code` is what the command ends with: 1, 2 for wrong usage, 128 + signal for an interruption.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code

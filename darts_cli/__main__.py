@@ -1,0 +1,3 @@
+from darts_cli.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""The bilevel optimiser of DARTS: gradient steps on the architecture parameters alpha (sec. 2.3, algorithm 1).
+
+The search minimises over alpha the validation loss of the weights that minimise the training loss,
+
+    min_alpha L_val(w*(alpha), alpha)   where   w*(alpha) = argmin_w L_train(w, alpha)               (eqs. 3, 4)
+
+Training to w* for every alpha is out of reach. One step of the weight optimiser stands for it:
+
+    w' = w - xi grad_w L_train(w, alpha)                                                             (eqs. 5, 6)
+
+First order sets xi = 0 and takes grad_alpha L_val(w, alpha). Second order differentiates through the step,
+
+    grad_alpha L_val(w', alpha) - xi grad2_{alpha,w} L_train(w, alpha) v,   v = grad_w' L_val(w', alpha)   (eq. 7)
+
+and gets the product of the mixed second derivative with v from two more gradients of alpha,
+
+    [grad_alpha L_train(w + eps v, alpha) - grad_alpha L_train(w - eps v, alpha)] / (2 eps),  eps = 0.01 / ||v||   (eq. 8)
+
+Nothing here waits for the device: every number that is computed stays a tensor.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+
+class Architect:
+    """Steps alpha along the hypergradient, of first or (`unrolled`) second order.
+
+    loss         batch -> (scalar loss, carry): a function of `weights` and `alphas`; the carry is what the caller wants back
+    weights      the tensors w, all of them and no others in `w_optimizer`
+    alphas       the tensors alpha: a list, or a dictionary of them
+    w_optimizer  the torch.optim.SGD that trains w: its learning rate xi, momentum and weight decay make the virtual step
+    clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
+    buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
+
+    Raises ValueError when `w_optimizer` is not such an optimiser.
+    """
+
+    RADIUS = 0.01  # eps ||v|| of eq. 8, the length of the perturbation
+
+    def __init__(
+        self,
+        loss: Callable,
+        weights: Iterable[Tensor],
+        alphas: Iterable[Tensor],
+        w_optimizer: torch.optim.Optimizer,
+        alpha_optimizer: torch.optim.Optimizer,
+        *,
+        unrolled: bool,
+        clip: float | None = None,
+        buffers: Iterable[Tensor] = (),
+    ):
+        self.loss = loss
+        self.weights = list(weights)
+        self.alphas = list(alphas.values() if hasattr(alphas, "values") else alphas)
+        self.w_optimizer = w_optimizer
+        self.alpha_optimizer = alpha_optimizer
+        self.unrolled = unrolled
+        self.clip = clip
+        self.buffers = list(buffers)
+        if unrolled:
+            self._check_optimizer()
+
+    def step(self, train, valid):
+        """One step of alpha from a training and a validation batch; returns the carry of the validation pass, detached.
+
+        The hypergradient is left in `alpha.grad`. Weights and buffers are afterwards, to the bit, what they were before.
+        """
+        kept = [*self.weights, *self.buffers] if self.unrolled else self.buffers
+        before = [tensor.detach().clone() for tensor in kept]
+        try:
+            gradients, carry = self._second_order(train, valid, before) if self.unrolled else self._first_order(valid)
+        finally:
+            _copy(before, kept)
+        for alpha, gradient in zip(self.alphas, gradients, strict=True):
+            alpha.grad = gradient
+        self.alpha_optimizer.step()
+        return _detach(carry)
+
+    def _first_order(self, valid):
+        loss, carry = self.loss(valid)
+        return _gradients(loss, self.alphas), carry
+
+    def _second_order(self, train, valid, before: list[Tensor]):
+        w = before[: len(self.weights)]
+        xi = self.w_optimizer.param_groups[0]["lr"]
+
+        gradients, factor = self._clip(_gradients(self.loss(train)[0], self.weights))
+        self._virtual_step(gradients)
+
+        loss, carry = self.loss(valid)  # at w'
+        gradients = _gradients(loss, [*self.alphas, *self.weights])
+        d_alpha = gradients[: len(self.alphas)]
+        v, _ = self._clip(gradients[len(self.alphas) :])
+
+        norm = torch.nn.utils.get_total_norm(v)
+        eps = self.RADIUS / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # v = 0 has no direction: its term is then 0, not NaN
+        v = torch._foreach_mul(v, eps)
+        plus = self._gradients_at(torch._foreach_add(w, v), train)
+        minus = self._gradients_at(torch._foreach_sub(w, v), train)
+
+        scale = xi * factor / (2 * eps)
+        return [d - scale * (p - m) for d, p, m in zip(d_alpha, plus, minus, strict=True)], carry
+
+    @torch.no_grad()
+    def _virtual_step(self, gradients: list[Tensor]) -> None:
+        """w' = w - xi (momentum * buffer + gradient + decay * w): what `w_optimizer` would do next, without doing it."""
+        gradient = dict(zip(self.weights, gradients, strict=True))
+        for group in self.w_optimizer.param_groups:
+            weights = group["params"]
+            step = torch._foreach_add([gradient[weight] for weight in weights], weights, alpha=group["weight_decay"])
+            buffers = [self.w_optimizer.state[weight].get("momentum_buffer") for weight in weights]
+            moving = [(s, buffer) for s, buffer in zip(step, buffers, strict=True) if buffer is not None]
+            if moving:  # none before the first step
+                torch._foreach_add_(*zip(*moving, strict=True), alpha=group["momentum"])
+            torch._foreach_sub_(weights, step, alpha=group["lr"])
+
+    def _gradients_at(self, weights: list[Tensor], batch) -> list[Tensor]:
+        """grad_alpha of the loss at other weights."""
+        _copy(weights, self.weights)
+        return _gradients(self.loss(batch)[0], self.alphas)
+
+    def _clip(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | float]:
+        """The gradients scaled to a norm of at most `clip`, and the factor min(1, clip / (norm + 1e-6))."""
+        if self.clip is None:
+            return gradients, 1.0
+        factor = (self.clip / (torch.nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+        return torch._foreach_mul(gradients, factor), factor
+
+    def _check_optimizer(self) -> None:
+        groups = self.w_optimizer.param_groups
+        if {id(weight) for group in groups for weight in group["params"]} != {id(weight) for weight in self.weights}:
+            raise ValueError("w_optimizer must hold the weights given to Architect, all of them and no others")
+        if not isinstance(self.w_optimizer, torch.optim.SGD):
+            raise ValueError(f"the virtual step mirrors torch.optim.SGD, not {type(self.w_optimizer).__name__}")
+        for option in ("dampening", "nesterov", "maximize"):
+            if any(group[option] for group in groups):
+                raise ValueError(f"the virtual step mirrors SGD with momentum and weight decay, without {option}")
+        if len({float(group["lr"]) for group in groups}) > 1:
+            raise ValueError("the virtual step has one learning rate xi: all groups of w_optimizer must share it")
+
+
+def _gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """The gradient of the loss by each tensor, zeros where the loss does not depend on it; no other gradient is computed."""
+    return list(torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True))
+
+
+@torch.no_grad()
+def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+    if target:
+        torch._foreach_copy_(target, source)
+
+
+def _detach(carry):
+    if isinstance(carry, Tensor):
+        return carry.detach()
+    if isinstance(carry, tuple | list):
+        return type(carry)(map(_detach, carry))
+    if isinstance(carry, dict):
+        return {key: _detach(value) for key, value in carry.items()}
+    return carry

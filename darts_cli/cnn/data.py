@@ -1,0 +1,247 @@
+"""Images: whole data sets in memory as bytes, and augmented batches of them made on the device."""
+
+import contextlib
+import gzip
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_cli import DartsError
+from darts_cli.device import generator
+
+DOWNLOADS = Path("data")
+
+
+class Dataset(NamedTuple):
+    """Labelled images and the recipe they bring."""
+
+    images: Tensor  # (N, H, W, 3) uint8
+    labels: Tensor  # (N,) int64
+    classes: int
+    mean: Sequence[float]  # per channel, of pixels in [0, 1]
+    deviation: Sequence[float]
+    flip: bool  # whether a mirrored image is still one of its class
+
+    @property
+    def padding(self) -> int:
+        """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
+        return min(self.images.shape[1:3]) // 8
+
+    def part(self, indices: Tensor) -> "Dataset":
+        return self._replace(images=self.images[indices], labels=self.labels[indices])
+
+
+# ---- the data sets
+
+
+def load(name: str, folder: str | None, train: bool = True) -> Dataset:
+    """The training or test part of a data set, from `folder` or, where none is given, downloaded to ./data.
+
+    Raises DartsError that says what is missing and where it comes from.
+    """
+    if name == "digits":
+        return _digits(train)
+    if name == "folder":
+        if folder is None:
+            raise DartsError(
+                "--dataset folder needs --data DIR: a folder with one folder of images for each class", exit_code=2
+            )
+        return _image_folder(Path(folder), train)
+    return _torchvision(name, folder, train)
+
+
+def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset]:
+    """The data set in two parts, the first with that share of the images; which they are depends on the seed alone."""
+    count = len(dataset.labels)
+    order = torch.randperm(count, generator=generator(seed, "split"))
+    first = int(portion * count)
+    if not 0 < first < count:
+        raise DartsError(f"--train-portion {portion}: of {count} images it leaves one part without any", exit_code=2)
+    return dataset.part(order[:first]), dataset.part(order[first:])
+
+
+def _dataset(images: Tensor, labels: Tensor, classes: int, statistics: tuple | None = None, flip: bool = True) -> Dataset:
+    """Check what every data set must be, and measure mean and deviation where they are not given."""
+    _, H, W, _ = images.shape
+    if H % 4 or W % 4 or min(H, W) < 8:
+        raise DartsError(f"the images are {W}x{H} pixels; both sides must be at least 8 and divisible by 4")
+    mean, deviation = statistics or _statistics(images)
+    return Dataset(images, labels, classes, mean, deviation, flip)
+
+
+def _statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, pixels in [0, 1], exactly, from how often each of the 256 values occurs."""
+    value = torch.arange(256, dtype=torch.float64) / 255
+    counts = [torch.bincount(images[..., c].flatten(), minlength=256).double() for c in range(3)]
+    mean = [float(count @ value / count.sum()) for count in counts]
+    variance = [float(count @ (value - m) ** 2 / count.sum()) for count, m in zip(counts, mean, strict=True)]
+    return mean, [max(v, 1e-12) ** 0.5 for v in variance]  # a channel that never varies stays finite
+
+
+def _digits(train: bool) -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak, UCI, CC BY 4.0); every fifth is for testing."""
+    with gzip.open(Path(__file__).with_name("digits.csv.gz"), "rt") as file:
+        rows = torch.tensor([[int(value) for value in line.split(",")] for line in file])
+    rows = rows[(torch.arange(len(rows)) % 5 != 4) == train]
+    pixels = (rows[:, :64] * 255 / 16).round().to(torch.uint8)
+    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], 10, flip=False)
+
+
+_CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # as in the original
+_NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
+
+
+def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
+    root = Path(folder) if folder is not None else DOWNLOADS
+    download = folder is None
+    remedy = "leave --data out to download it" if folder is not None else "connect to the internet, or pass --data DIR"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, where only results go
+            found = _open(name, root, train, download)
+    except ModuleNotFoundError as error:
+        raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DartsError(f"{root}: {_NAMES[name]} is not there whole ({reason}); {remedy}") from None
+    images = torch.as_tensor(found.data)
+    labels = torch.as_tensor(found.labels if name == "svhn" else found.targets).long()
+    if name == "svhn":
+        images = images.permute(0, 2, 3, 1).contiguous()  # stored as (N, 3, H, W)
+    if name == "fashion-mnist":
+        images = F.pad(images, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
+    return _dataset(
+        images, labels, 100 if name == "cifar100" else 10, _CIFAR10 if name == "cifar10" else None, flip=name != "svhn"
+    )
+
+
+def _open(name: str, root: Path, train: bool, download: bool):
+    from torchvision import datasets
+
+    if name == "svhn":
+        return datasets.SVHN(root, split="train" if train else "test", download=download)
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion-mnist": datasets.FashionMNIST}[name]
+    return kind(root, train=train, download=download)
+
+
+def _image_folder(folder: Path, train: bool) -> Dataset:
+    """The images below `folder`/train (for testing: /test or /val), or of `folder` itself where it has no such parts."""
+    from torchvision.datasets import ImageFolder
+
+    parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
+    root = parts[0] if parts else folder
+    try:
+        found = ImageFolder(str(root))
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0].rstrip(".")
+        raise DartsError(f"{root}: is no folder of images ({reason}); it needs one folder of images for each class") from None
+    if len(found.classes) < 2:
+        raise DartsError(f"{root}: has one class, {found.classes[0]}; a search needs two or more, one folder each")
+    images: list[Tensor] = []
+    for path, _ in found.samples:
+        images.append(_image(path, size=tuple(images[0].shape[:2]) if images else None))
+    return _dataset(torch.stack(images), torch.tensor(found.targets), len(found.classes))
+
+
+def _image(path: str, size: tuple[int, int] | None) -> Tensor:
+    """An image as (H, W, 3) bytes, scaled where it has not the size of the first one."""
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    try:
+        with Image.open(path) as file:
+            pixels = v2.functional.pil_to_tensor(file.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DartsError(f"{path}: cannot be read as an image ({type(error).__name__}); mend or remove it") from None
+    if size and tuple(pixels.shape[1:]) != size:
+        pixels = v2.functional.resize(pixels, list(size), antialias=True)
+    return pixels.permute(1, 2, 0).contiguous()
+
+
+# ---- batches
+
+
+class Batches:
+    """Batches of a data set, addressed by (epoch, index); the same address always gives the same bits.
+
+    In every epoch each image comes once, in an order, with a crop, a flip and a cutout that depend on nothing but
+    (seed, name, epoch, position in that order).
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
+        self.images = dataset.images.to(device)
+        self.labels = dataset.labels.to(device)
+        self.mean = 255 * torch.tensor(dataset.mean, device=device)
+        self.deviation = 255 * torch.tensor(dataset.deviation, device=device)
+        self.dataset, self.batch_size, self.seed, self.name, self.cutout = dataset, batch_size, seed, name, cutout
+        self._drawn = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch, the last one perhaps smaller."""
+        return -(-len(self.labels) // self.batch_size)
+
+    def augmented(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Batch `index` of that epoch: images (B, 3, H, W) float32, channels-last, and labels (B,).
+
+        Padded with zeros, cropped, flipped, normalised, then cut out.
+        """
+        order, uniform = (drawn[self._slice(index)] for drawn in self._draw(epoch))
+        images = crop_and_flip(self.images[order], uniform[:, :3], self.dataset.padding, self.dataset.flip)
+        images = self._normalised(images)
+        if self.cutout:
+            images = cut_out(images, uniform[:, 3:], self.cutout)
+        return images, self.labels[order]
+
+    def plain(self, index: int) -> tuple[Tensor, Tensor]:
+        """Batch `index` in the order of the data set, normalised only: for evaluation."""
+        return self._normalised(self.images[self._slice(index)]), self.labels[self._slice(index)]
+
+    def _slice(self, index: int) -> slice:
+        return slice(index * self.batch_size, (index + 1) * self.batch_size)
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """The order of the images in that epoch, and five uniform numbers for each place in it."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            g, count = generator(self.seed, self.name, epoch), len(self.labels)
+            order, uniform = torch.randperm(count, generator=g), torch.rand(count, 5, generator=g)
+            self._drawn = epoch, order.to(self.labels.device), uniform.to(self.labels.device)
+        return self._drawn[1:]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return ((images - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+
+def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:
+    """Each image (B, H, W, C) padded with zeros, cropped to its own size at its own place and, where allowed, mirrored or not.
+
+    `uniform` (B, 3) in [0, 1): row, column, and whether to mirror.
+    """
+    B, H, W, _ = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    offsets = (uniform[:, :2] * (2 * padding + 1)).long()
+    rows = torch.arange(H, device=images.device).expand(B, H)
+    columns = torch.arange(W, device=images.device).expand(B, W)
+    if flip:
+        columns = torch.where(uniform[:, 2:] < 0.5, W - 1 - columns, columns)
+    rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
+    batch = torch.arange(B, device=images.device)[:, None, None]
+    return padded[batch, rows[:, :, None], columns[:, None, :]]
+
+
+def cut_out(images: Tensor, uniform: Tensor, side: int) -> Tensor:
+    """Each image (B, C, H, W) with a square of zeros; its centre is uniform over the image, the square clipped at the border.
+
+    `uniform` (B, 2) in [0, 1): row and column of the centre. DeVries and Taylor, arXiv 1708.04552.
+    """
+    H, W = images.shape[2:]
+    top, left = (uniform * torch.tensor([H, W], device=images.device)).long().unbind(1)
+    covered = [
+        (torch.arange(size, device=images.device) >= start[:, None] - side // 2)
+        & (torch.arange(size, device=images.device) < start[:, None] + side // 2)
+        for size, start in ((H, top), (W, left))
+    ]
+    return images.masked_fill((covered[0][:, :, None] & covered[1][:, None, :])[:, None], 0)

@@ -1,0 +1,73 @@
+"""The operations on the edges of a convolutional cell (sec. 3.1.1), each a module of input and output (B, C, H, W)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def batch_norm(C: int, affine: bool) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(C, affine=affine)
+
+
+class ReLUConvBN(nn.Sequential):
+    def __init__(self, C_in: int, C_out: int, affine: bool):
+        super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), batch_norm(C_out, affine))
+
+
+class DilConv(nn.Sequential):
+    """ReLU, depthwise convolution dilated by 2, pointwise convolution, BatchNorm."""
+
+    def __init__(self, C: int, kernel: int, stride: int, affine: bool):
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(C, C, kernel, stride, padding=kernel - 1, dilation=2, groups=C, bias=False),
+            nn.Conv2d(C, C, 1, bias=False),
+            batch_norm(C, affine),
+        )
+
+
+class SepConv(nn.Sequential):
+    """ReLU, depthwise convolution, pointwise convolution, BatchNorm; applied twice, the first time with the stride."""
+
+    def __init__(self, C: int, kernel: int, stride: int, affine: bool):
+        super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))
+
+    @staticmethod
+    def _half(C: int, kernel: int, stride: int, affine: bool):
+        yield nn.ReLU()
+        yield nn.Conv2d(C, C, kernel, stride, padding=kernel // 2, groups=C, bias=False)
+        yield nn.Conv2d(C, C, 1, bias=False)
+        yield batch_norm(C, affine)
+
+
+class FactorizedReduce(nn.Module):
+    """Halve height and width, both even, without losing the odd pixels: one half of the channels sees each parity."""
+
+    def __init__(self, C_in: int, C_out: int, affine: bool):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(C_in, C_out // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(C_in, C_out - C_out // 2, 1, stride=2, bias=False)
+        self.bn = batch_norm(C_out, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+
+
+def pool(kind: str, stride: int) -> nn.Module:
+    """3x3 pooling; the average does not count the padding."""
+    if kind == "max":
+        return nn.MaxPool2d(3, stride, padding=1)
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+
+
+# Every operation of the search but `none`, which adds nothing: (C, stride, affine) -> module.
+OPERATIONS = {
+    "max_pool_3x3": lambda C, stride, affine: pool("max", stride),
+    "avg_pool_3x3": lambda C, stride, affine: pool("avg", stride),
+    "skip_connect": lambda C, stride, affine: nn.Identity() if stride == 1 else FactorizedReduce(C, C, affine),
+    "sep_conv_3x3": lambda C, stride, affine: SepConv(C, 3, stride, affine),
+    "sep_conv_5x5": lambda C, stride, affine: SepConv(C, 5, stride, affine),
+    "dil_conv_3x3": lambda C, stride, affine: DilConv(C, 3, stride, affine),
+    "dil_conv_5x5": lambda C, stride, affine: DilConv(C, 5, stride, affine),
+}

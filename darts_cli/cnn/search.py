@@ -1,0 +1,202 @@
+"""The search of a convolutional cell: algorithm 1 of the paper on the two halves of a training set."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_cli import DartsError, device, progress
+from darts_cli.architect import Architect
+from darts_cli.cnn import data
+from darts_cli.cnn.model import SearchNetwork
+from darts_cli.config import SearchCNN
+from darts_cli.genotype import Genotype, softmax
+from darts_cli.run import Run
+
+MANY_SKIPS = 3  # skip connections in a normal cell from which on a search has probably collapsed
+
+
+def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
+    """Search, or go on searching, in that run folder; returns the cells found.
+
+    Every step moves alpha along the hypergradient, then the weights along the gradient of the training batch. Raises DartsError
+    when a number is no longer finite and, with the state saved, when interrupted.
+    """
+    where = device.resolve(config.device)
+    device.deterministic()
+    train, valid = _halves(config, where)
+    torch.manual_seed(config.seed)
+    network = SearchNetwork(config.channels, train.dataset.classes, config.layers, alpha_scale=config.alpha_scale).to(where)
+    weights, alphas = network.weights(), list(network.alphas.values())
+    w_optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay)
+    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
+
+    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        with device.autocast(where, config.precision):
+            logits = network(images)
+        mean = F.cross_entropy(logits.float(), labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        return mean, torch.stack([mean.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
+
+    architect = Architect(
+        loss, weights, alphas, w_optimizer, alpha_optimizer, unrolled=config.unrolled, buffers=network.buffers()
+    )
+    parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
+    state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
+    run.start(device.environment(where))
+
+    with run.interruptible(), progress.Display(config.epochs, len(train), state["epoch"], state["step"], quiet) as display:
+        _say_opening(display, config, run, network, where)
+        for epoch in range(state["epoch"], config.epochs):
+            lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
+            for group in w_optimizer.param_groups:
+                group["lr"] = lr
+            sums = state["sums"].to(where)  # of this epoch's steps: training, validation x loss, correct, images
+            for step in range(state["step"], len(train)):
+                network.train()
+                batch = train.augmented(epoch, step)
+                valid_sums = architect.step(batch, valid.augmented(*divmod(epoch * len(train) + step, len(valid))))
+
+                w_optimizer.zero_grad()
+                train_loss, train_sums = loss(batch)
+                train_loss.backward(inputs=weights)
+                torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
+                w_optimizer.step()
+
+                sums += torch.stack([train_sums, valid_sums])
+                display.step(epoch, step)
+                if display.due(step, config.log_every):
+                    _read(display, run, network, sums, epoch, step)
+                run.checkpoint({"epoch": epoch, "step": step + 1, "sums": sums}, parts)
+
+            network.eval()
+            valid_sums = torch.zeros(3, device=where)
+            for index in range(len(valid)):
+                with torch.no_grad():
+                    valid_sums += loss(valid.plain(index))[1]
+                run.checkpoint({"epoch": epoch, "step": len(train), "sums": sums}, parts)
+            _record(display, run, network, torch.stack([sums[0], valid_sums]), epoch, lr)
+            state = {"epoch": epoch + 1, "step": 0, "sums": torch.zeros(2, 3)}
+            run.save(state, parts)
+    run.report(_report(config, run, network, where))
+    return network.genotype()
+
+
+def cosine(first: float, last: float, epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch, counted from 0: half a cosine from `first` towards `last` (Loshchilov and Hutter)."""
+    return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _halves(config: SearchCNN, where: torch.device) -> list[data.Batches]:
+    whole = data.load(config.dataset, config.data)
+    halves = zip(data.split(whole, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
+    return [data.Batches(half, config.batch_size, config.seed, name, where, config.cutout) for half, name in halves]
+
+
+def _metrics(sums: Tensor) -> dict[str, float]:
+    """Mean loss and accuracy of both halves. Raises DartsError when a loss is not finite."""
+    (train_loss, train_correct, trained), (valid_loss, valid_correct, validated) = sums.tolist()
+    if not math.isfinite(train_loss + valid_loss):
+        raise DartsError(
+            "the loss is no longer finite; the last checkpoint is from before that; try a lower --lr or --grad-clip"
+        )
+    return {
+        "train_loss": train_loss / trained,
+        "train_accuracy": train_correct / trained,
+        "valid_loss": valid_loss / validated,
+        "valid_accuracy": valid_correct / validated,
+    }
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return "  ".join(
+        f"{half} loss {metrics[f'{half}_loss']:.3f} accuracy {metrics[f'{half}_accuracy']:.1%}" for half in ("train", "valid")
+    )
+
+
+def entropy(network: SearchNetwork) -> float:
+    """Mean entropy of the operation weights over all edges, in nats: ln 8 = 2.08 when nothing is decided, 0 when all is."""
+    edges = [softmax(row) for alpha in network.alphas.values() for row in alpha.tolist()]
+    return sum(-p * math.log(p) for edge in edges for p in edge if p > 0) / len(edges)
+
+
+def _skips(cells: Genotype) -> str:
+    return ", ".join(f"{cell.count('skip_connect')} in {name}" for name, cell in cells.cells.items())
+
+
+def _say_opening(display: progress.Display, config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device) -> None:
+    weights = sum(weight.numel() for weight in network.weights())
+    alphas = sum(alpha.numel() for alpha in network.alphas.values())
+    display.say(f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}")
+    display.say(
+        f"{where}, {config.precision}, {weights:,} weights, {alphas} alphas, {config.epochs} epochs of {display.steps} steps"
+    )
+    if display.done:
+        done = (
+            "complete already"
+            if display.done == display.total
+            else f"going on after step {display.done:,} of {display.total:,}"
+        )
+        display.say(done)
+
+
+def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    metrics, cells = _metrics(sums), network.genotype()
+    run.log(epoch=epoch + 1, step=step + 1, **metrics)
+    about = f"entropy of alpha {entropy(network):.3f}   skip connections: {_skips(cells)}"
+    display.read(epoch, step, _shown(metrics), f"{progress.cells(cells)}\n\n{about}")
+
+
+def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
+    """Record a finished epoch: metrics, alphas and cells."""
+    metrics, cells = _metrics(sums), network.genotype()
+    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    record = {
+        "epoch": epoch + 1,
+        "lr": lr,
+        **metrics,
+        "entropy": entropy(network),
+        "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
+        "genotype": cells.to_dict(),
+        "alphas": {kind: alpha.tolist() for kind, alpha in network.alphas.items()},
+    }
+    run.log(epoch=epoch + 1, **metrics)
+    run.record(record, cells)
+    about = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
+    display.say(f"epoch {epoch + 1}/{display.epochs}  {_shown(metrics)}  {about}")
+    if changed and not display.live:
+        display.say(progress.cells(cells))
+
+
+def _report(config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device) -> str:
+    cells, last = network.genotype(), run.metrics[-1]
+    skips = cells.cells["normal"].count("skip_connect")
+    warning = (
+        f"**Warning:** the normal cell has {skips} skip connections. Searches that collapse end like this; such cells usually "
+        "train badly. Search with other seeds, or for fewer epochs.\n\n"
+        if skips >= MANY_SKIPS
+        else ""
+    )
+    order = "Second" if config.unrolled else "First"
+    return f"""# Search of a convolutional cell on {config.dataset}
+
+{warning}{order} order, seed {config.seed}. Only the training set was opened, and split by seed {config.split_seed}:
+{config.train_portion:.0%} of it trained the weights, the rest alpha. Validation figures are on images that are not augmented.
+
+| | loss | accuracy |
+| --- | --- | --- |
+| training half, last epoch | {last["train_loss"]:.4f} | {last["train_accuracy"]:.2%} |
+| validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
+
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(8):.3f}). Skip connections: {_skips(cells)}.
+
+```yaml
+{cells.to_yaml()}```
+
+Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""

@@ -1,0 +1,53 @@
+"""Where and how it is computed: device, precision, and randomness that depends on nothing but seed and position."""
+
+import hashlib
+import os
+import platform
+
+import torch
+
+from darts_cli import DartsError, __version__
+
+
+def resolve(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises DartsError naming the devices there are."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *present]
+    if name == "auto":
+        return torch.device(present[0])
+    if name not in present:
+        raise DartsError(f"--device {name}: there is no such device here; use auto or one of {', '.join(present)}", exit_code=2)
+    return torch.device(name)
+
+
+def deterministic() -> None:
+    """Same seed, same machine, same settings: same bits. Where CUDA has no deterministic kernel, PyTorch warns and goes on."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context that a forward pass of that precision runs in; outside it everything stays float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def generator(*position: int | str) -> torch.Generator:
+    """A CPU generator that depends on its position alone, such as (seed, "train", epoch): nothing to save or to resume."""
+    digest = hashlib.sha256(repr(position).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What a result may depend on besides the settings; config.yaml keeps it."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "darts": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "device": f"{device} ({name})",
+        "threads": str(torch.get_num_threads()),
+    }

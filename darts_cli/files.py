@@ -1,0 +1,79 @@
+"""Reading and writing of small files: YAML that is checked, and writes that are whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Hashable
+from pathlib import Path
+
+import yaml
+
+from darts_cli import DartsError
+
+LARGEST = 1 << 20  # bytes; no genotype or configuration comes near it
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Plain YAML in which a key given twice is an error instead of a silent override."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file of at most 1 MiB. Raises DartsError, naming the file, when there is none."""
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise DartsError(f"{path}: no such file")
+        if not path.is_file():
+            raise DartsError(f"{path}: not a regular file")
+        if path.stat().st_size > LARGEST:
+            raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {LARGEST:,} are read")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DartsError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except (OSError, ValueError) as error:
+        raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def read_yaml(path: str | Path) -> object:
+    """The plain data of a YAML file. Raises DartsError with file, line and column when it is not YAML."""
+    text = read_text(path)
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise DartsError(f"{path}:{place} not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DartsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def write(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file: to a temporary name beside it, flushed to the disk, then renamed over it.
+
+    A process killed at any moment leaves either the old or the new content. Raises DartsError when it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise DartsError(f"{path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,92 @@
+"""What a long run shows on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from darts_cli.genotype import Genotype
+
+ESTIMATE_AFTER = 20  # steps whose time stands for all
+READ_AFTER = 10  # seconds after which the metrics are read whatever the number of steps
+
+
+class Display:
+    """Progress of `epochs` epochs of `steps` steps each, beginning after some; a context manager."""
+
+    def __init__(self, epochs: int, steps: int, epoch: int = 0, step: int = 0, quiet: bool = False):
+        self.epochs, self.steps, self.total, self.quiet = epochs, steps, epochs * steps, quiet
+        self.first = self.done = epoch * steps + step
+        console = Console(stderr=True, highlight=False)
+        self.text = Text()
+        self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
+        self.epoch_bar = self.bars.add_task("", total=self.total, completed=self.done)
+        self.step_bar = self.bars.add_task("", total=steps, completed=step)
+        self.live = Live(Group(self.bars, self.text), console=console) if console.is_terminal and not quiet else None
+        self.started = self.read_at = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        if self.live:
+            self.live.console.print(Text(line))
+        elif not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def step(self, epoch: int, step: int) -> None:
+        """A step, counted from 0, is done."""
+        self.done = epoch * self.steps + step + 1
+        if self.live:
+            self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
+            self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
+
+    def due(self, step: int, log_every: int) -> bool:
+        """Whether to read the metrics now: every `log_every` steps of an epoch, after ten seconds, and for the estimate."""
+        waited = time.monotonic() - self.read_at >= READ_AFTER
+        return (step + 1) % log_every == 0 or self.done - self.first == ESTIMATE_AFTER or waited
+
+    def read(self, epoch: int, step: int, line: str, details: str) -> None:
+        """Show a reading of the metrics: one line and, on a terminal, details below it."""
+        self.read_at = time.monotonic()
+        per_step = (self.read_at - self.started) / (self.done - self.first)
+        left = f"{duration(per_step * (self.total - self.done))} left"
+        if self.live:
+            self.text.plain = f"\n{line}  {left}\n\n{details}"
+        else:
+            self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
+        if self.done - self.first == ESTIMATE_AFTER:
+            self.say(f"{per_step:.2f} s a step: about {duration(per_step * self.total)} for all {self.total:,} steps")
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def cells(genotype: Genotype) -> str:
+    """The cells side by side, a line a node: its number, then each edge as operation and input."""
+    columns = [
+        [name, *("  ".join(f"{edge.op} {edge.input}" for edge in node) for node in cell.nodes)]
+        for name, cell in genotype.cells.items()
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    first = min(min(cell.concat) for cell in genotype.cells.values())
+    numbers = ["node", *(f"{first + i:>4}" for i in range(max(map(len, columns)) - 1))]
+    rows = zip(numbers, *columns, strict=True)
+    return "\n".join(
+        "  ".join([row[0], *(text.ljust(width) for text, width in zip(row[1:], widths, strict=True))]).rstrip() for row in rows
+    )

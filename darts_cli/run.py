@@ -1,0 +1,227 @@
+"""The folder of one experiment: its configuration, its state, and what it reports.
+
+    config.yaml      the command, every setting, and the environment it started in
+    metrics.jsonl    one line an epoch, without clock times: equal for equal runs
+    log.jsonl        one line a reading, with clock times
+    genotype.yaml    a search's cells so far
+    checkpoint.pt    everything that resuming needs
+    report.md        protocol, result and cost, at the end
+
+Every file is written whole or not at all, the checkpoint after what it implies, so that a run killed at any moment goes on
+from its last checkpoint and ends as if nothing had happened.
+"""
+
+import io
+import json
+import os
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from darts_cli import DartsError, files, genotype
+from darts_cli.config import Config, option_name
+from darts_cli.genotype import Genotype
+
+
+class Run:
+    """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
+
+    Without `folder` it is runs/COMMAND-DOMAIN-DATASET-seedN-HASH: the same configuration finds the same folder again.
+    Raises DartsError when the folder belongs to another configuration, naming what differs, or is no run folder.
+    """
+
+    def __init__(self, command: str, config: Config, folder: str | Path | None = None):
+        name = f"{command.replace(' ', '-')}-{config.dataset}-seed{config.seed}-{config.hash()}"
+        self.folder = Path(folder) if folder is not None else Path("runs") / name
+        self.command, self.config, self.named = command, config, folder is not None
+        self.metrics: list[dict] = []  # the records of the finished epochs
+        self._saved_at = self._logged_at = time.monotonic()
+        self._signal: int | None = None
+        self._check_folder()
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Create the folder and write config.yaml, unless it is there already."""
+        path = self.folder / "config.yaml"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+            fresh = not path.exists()
+        except OSError as error:
+            raise DartsError(
+                f"{self.folder}: cannot be used as run folder ({error.strerror}); name another with --run"
+            ) from None
+        if fresh:
+            data = {"command": self.command, **self.config.to_dict(), "environment": environment}
+            files.write(path, yaml.safe_dump(data, sort_keys=False))
+
+    def repeat(self) -> str:
+        """The command that repeats this run."""
+        given = [f"darts {self.command}"]
+        default = type(self.config)()
+        for key, value in self.config.to_dict().items():
+            if value == default.to_dict()[key]:
+                continue
+            if value is True:
+                given.append(option_name(key))
+            else:
+                values = value if isinstance(value, list) else [value]
+                given.append(" ".join([option_name(key), *(shlex.quote(str(v)) for v in values)]))
+        if self.named:
+            given.append(f"--run {shlex.quote(str(self.folder))}")
+        return " ".join(given)
+
+    # ---- state
+
+    def save(self, progress: dict, parts: dict) -> None:
+        """Write checkpoint.pt: the progress (epoch, step, ...) and the state dict of every part, plain tensors and primitives.
+
+        Raises DartsError, and keeps the checkpoint there is, when a number in it is not finite.
+        """
+        state = progress | {name: part.state_dict() for name, part in parts.items()}
+        _check_finite(state, f"epoch {progress['epoch'] + 1}, step {progress['step']}")
+        buffer = io.BytesIO()
+        torch.save(state | {"config": self.config.compared()}, buffer)
+        files.write(self.folder / "checkpoint.pt", buffer.getbuffer())
+        self._saved_at = time.monotonic()
+
+    def restore(self, parts: dict) -> dict | None:
+        """Bring the parts to the state last saved and return the progress; None, and nothing done, in a fresh folder.
+
+        The metrics are cut back to the epochs that were finished then. Raises DartsError for a damaged or foreign checkpoint.
+        """
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        afresh = f"delete {path} to start this run afresh"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if state.pop("config") != self.config.compared():
+                raise DartsError(f"{path}: comes from a run with other settings; {afresh}")
+            for name, part in parts.items():
+                part.load_state_dict(state.pop(name))
+            self.metrics = self._read_metrics()[: state["epoch"]]
+        except DartsError:
+            raise
+        except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
+            reason = " ".join(str(error).split())[:80] or type(error).__name__
+            raise DartsError(f"{path}: is damaged and cannot be read ({reason}); {afresh}") from None
+        if len(self.metrics) < state["epoch"]:
+            raise DartsError(f"{self.folder / 'metrics.jsonl'}: lacks epochs that checkpoint.pt has finished; {afresh}")
+        return state
+
+    def checkpoint(self, progress: dict, parts: dict) -> None:
+        """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run."""
+        if self._signal is not None or time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes:
+            self.save(progress, parts)
+        if self._signal is not None:
+            name = signal.Signals(self._signal).name
+            raise DartsError(f"stopped by {name}; all is saved, the same command goes on: {self.repeat()}", 128 + self._signal)
+
+    # ---- reports
+
+    def record(self, metrics: dict, cells: Genotype | None = None) -> None:
+        """Add the metrics of a finished epoch to metrics.jsonl; write the cells found so far to genotype.yaml."""
+        self.metrics.append(metrics)
+        files.write(self.folder / "metrics.jsonl", "".join(json.dumps(each) + "\n" for each in self.metrics))
+        if cells is not None:
+            genotype.save(cells, self.folder / "genotype.yaml")
+
+    def log(self, **entry) -> None:
+        """Append to log.jsonl, with the time of day and the seconds since the last entry."""
+        now = time.monotonic()
+        line = json.dumps({"time": round(time.time(), 3), "seconds": round(now - self._logged_at, 3), **entry})
+        self._logged_at = now
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def seconds(self) -> float:
+        """Time spent in this run, over all its sittings, from the entries of the log."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return sum(json.loads(line).get("seconds", 0.0) for line in lines if line.endswith("}"))
+
+    def report(self, text: str) -> None:
+        files.write(self.folder / "report.md", text)
+
+    # ---- interruption
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, Ctrl-C and SIGTERM are noted, and the next `checkpoint` ends the run; a second one ends it at once."""
+
+        def note(number: int, _frame) -> None:
+            self._signal = number
+            for each in before:
+                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
+            yield
+            return
+        before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    # ---- inside
+
+    def _check_folder(self) -> None:
+        path = self.folder / "config.yaml"
+        try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise DartsError(f"{self.folder}: is a file, not a run folder; name another with --run")
+            if not path.exists():
+                if self.folder.exists() and any(not each.name.startswith(".") for each in self.folder.iterdir()):
+                    raise DartsError(
+                        f"{self.folder}: holds other files and no config.yaml; name a new or empty folder with --run"
+                    )
+                return
+        except OSError as error:
+            raise DartsError(
+                f"{self.folder}: cannot be used as run folder ({error.strerror}); name another with --run"
+            ) from None
+        data = files.read_yaml(path)
+        if not isinstance(data, dict) or "command" not in data:
+            raise DartsError(f"{path}: is not the configuration of a run; name another folder with --run")
+        if data["command"] != self.command:
+            raise DartsError(f"{self.folder}: is the run folder of darts {data['command']}; name another with --run")
+        differing = [
+            f"{option_name(key)} was {data.get(key)}, now {value}"
+            for key, value in self.config.compared().items()
+            if data.get(key) != (list(value) if isinstance(value, tuple) else value)
+        ]
+        if differing:
+            raise DartsError(f"{self.folder}: is a run with other settings ({'; '.join(differing)}); name another with --run")
+
+    def _read_metrics(self) -> list[dict]:
+        path = self.folder / "metrics.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        except ValueError:
+            raise DartsError(f"{path}: is damaged; delete it and checkpoint.pt to start this run afresh") from None
+
+
+def _check_finite(state: dict, place: str) -> None:
+    """Raise DartsError when a tensor of the state holds NaN or infinity, naming the first such tensor."""
+    tensors = {name: tensor for name, tensor in _tensors("", state) if tensor.is_floating_point()}
+    finite = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()])
+    if not finite.all():
+        first = list(tensors)[int(finite.int().argmin())]
+        raise DartsError(f"{place}: {first} is no longer finite; nothing was saved since; try a lower --lr or --grad-clip")
+
+
+def _tensors(name: str, state: object) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(state, torch.Tensor):
+        yield name, state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from _tensors(f"{name}.{key}" if name else str(key), value)

@@ -1,0 +1,200 @@
+"""Genotypes: the published cells, the file format and its errors, and the derivation of a cell from alphas."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts_cli import DartsError, files
+from darts_cli.genotype import SPACES, Cell, Edge, Genotype, derive_cell, load, names, problems, save
+
+BAD = sorted(Path(__file__).with_name("data").joinpath("genotypes", "bad").glob("*.yaml"))
+
+
+def test_the_published_cells_are_there():
+    cnn = ["ASHA200", "AmoebaNet", "BANANAS", "DARTS_V1", "DARTS_V2", "NASNet", "PC_DARTS_cifar", "PC_DARTS_image", "PDARTS"]
+    assert names("cnn") == cnn
+    assert names("rnn") == ["DARTS_V1", "DARTS_V2", "ENAS"]
+    assert names() == [f"cnn/{name}" for name in cnn] + ["rnn/DARTS_V1", "rnn/DARTS_V2", "rnn/ENAS"]
+
+
+def test_the_cells_of_the_paper():
+    """Figures 4, 5 and 6 of the paper."""
+    normal = load("cnn/darts_v2").cells["normal"]
+    assert normal.nodes[3] == (Edge("skip_connect", 0), Edge("dil_conv_3x3", 2))
+    assert normal.concat == (2, 3, 4, 5)
+    assert normal.count("sep_conv_3x3") == 5
+    assert load("cnn/darts_v2").cells["reduce"].count("max_pool_3x3") == 5
+    recurrent = load("rnn/darts_v2").cells["recurrent"]
+    assert [edge.op for (edge,) in recurrent.nodes] == "sigmoid relu relu identity tanh sigmoid tanh relu".split()
+    assert [edge.input for (edge,) in recurrent.nodes] == [0, 1, 1, 1, 2, 5, 3, 5]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_published_cell_survives_writing_and_reading(name, tmp_path):
+    genotype = load(name)
+    save(genotype, tmp_path / "copy.yaml")
+    again = load(tmp_path / "copy.yaml")
+    assert again == genotype
+    assert (again.name, again.source) == (genotype.name, genotype.source)
+    assert genotype.source
+
+
+def test_how_a_name_is_found():
+    assert load("DaRtS", "cnn") == load("cnn/DARTS_V2") == load("darts_v2", "cnn")
+    assert load("enas").domain == "rnn"
+    assert load("rnn/darts") == load("DARTS_V2", "rnn")
+    with pytest.raises(DartsError, match="darts_v1: both domains .* write cnn/darts_v1 or rnn/darts_v1"):
+        load("darts_v1")
+    with pytest.raises(DartsError, match="darts_v3: no genotype of this name and no such file .did you mean DARTS_V"):
+        load("darts_v3")
+    with pytest.raises(DartsError, match=r"nowhere\.yaml: no such file"):
+        load("nowhere.yaml")
+
+
+def test_the_other_domain_is_refused(tmp_path):
+    save(load("enas"), tmp_path / "cell.yaml")
+    with pytest.raises(DartsError, match=r"cell\.yaml: its domain is rnn, but cells of the domain cnn are needed"):
+        load(tmp_path / "cell.yaml", "cnn")
+    with pytest.raises(DartsError, match="its domain is rnn"):
+        load("rnn/darts_v2", "cnn")
+
+
+def test_a_run_folder_is_a_genotype(tmp_path):
+    with pytest.raises(DartsError, match=r"holds no genotype\.yaml"):
+        load(tmp_path)
+    save(load("nasnet"), tmp_path / "genotype.yaml")
+    assert load(tmp_path) == load("nasnet")
+
+
+def test_there_are_enough_bad_files():
+    assert len(BAD) >= 25
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_bad_file_names_file_place_and_rule(path):
+    expected = path.read_text().splitlines()[0].removeprefix("# ")
+    with pytest.raises(DartsError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: {expected}"
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (files.LARGEST + 1))
+    for path, rule in (("latin.yaml", "not UTF-8 text"), ("large.yaml", "at most 1,048,576 are read")):
+        with pytest.raises(DartsError, match=rule):
+            load(tmp_path / path)
+
+
+def test_a_wrong_genotype_cannot_be_built():
+    with pytest.raises(DartsError, match="unknown operation 'conv'"):
+        Genotype("rnn", {"recurrent": Cell(((Edge("conv", 0),),), (1,))})
+    with pytest.raises(DartsError, match="reduce: this cell is missing"):
+        Genotype("cnn", {"normal": load("nasnet").cells["normal"]})
+
+
+def test_all_problems_are_found():
+    data = load("cnn/darts_v2").to_dict()
+    data["normal"]["nodes"][0][0] = ["conv", 0]
+    data["normal"]["nodes"][1][1] = ["skip_connect", 7]
+    data["reduce"]["concat"] = [2, 2]
+    data["nots"] = "x"
+    assert [problem.split(":")[0] for problem in problems(data)] == [
+        "nots",
+        "normal.nodes[0][0]",
+        "normal.nodes[1][1]",
+        "reduce.concat[1]",
+    ]
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+)
+def test_nonsense_is_refused_in_words(data):
+    assert problems(data)
+
+
+@given(st.data())
+def test_a_damaged_genotype_is_refused_or_valid(data):
+    """Anything put anywhere into a good genotype gives problems or a genotype, never another exception."""
+    plain = copy.deepcopy(load(data.draw(st.sampled_from(names()))).to_dict())
+    place = plain
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    junk = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats()
+    place[key] = data.draw(junk)
+    if not problems(plain):
+        assert Genotype.from_dict(plain).to_dict() == {key: value for key, value in plain.items() if value is not None}
+
+
+# ---- derivation
+
+
+def rule_written_plainly(alphas, domain):
+    """Softmax, best operation but none, strongest edges: by looking at all of them."""
+    searched, inputs, edges = SPACES[domain].searched, SPACES[domain].inputs, SPACES[domain].edges
+    nodes, row = [], 0
+    while row < len(alphas):
+        candidates = []
+        for state in range(inputs + len(nodes)):
+            total = math.fsum(math.exp(a - max(alphas[row])) for a in alphas[row])
+            for k, a in enumerate(alphas[row]):
+                if searched[k] != "none":
+                    candidates.append((-math.exp(a - max(alphas[row])) / total, state, k))
+            row += 1
+        chosen = []
+        for _, state, k in sorted(candidates):
+            if len(chosen) < edges and state not in [edge.input for edge in chosen]:
+                chosen.append(Edge(searched[k], state))
+        nodes.append(tuple(chosen))
+    return Cell(tuple(nodes), tuple(range(inputs, inputs + len(nodes))))
+
+
+def tables(domain, nodes, values):
+    space = SPACES[domain]
+    columns = len(space.searched)
+    rows = space.edges_searched(nodes)
+    return st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows)
+
+
+COARSE = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0])  # few values: many ties
+FINE = st.floats(-5, 5)
+
+
+@pytest.mark.parametrize(("domain", "nodes"), [("cnn", 4), ("rnn", 8), ("cnn", 1)])
+@pytest.mark.parametrize("values", [COARSE, FINE], ids=["ties", "distinct"])
+def test_derive_cell_is_the_rule(domain, nodes, values):
+    @given(tables(domain, nodes, values))
+    def check(alphas):
+        cell = derive_cell(alphas, domain)
+        assert cell == rule_written_plainly(alphas, domain)
+        assert len(cell.nodes) == nodes
+
+    check()
+
+
+def test_ties_go_to_the_first_operation_and_the_lower_input():
+    cell = derive_cell([[0.0] * 8] * 14, "cnn")
+    assert cell.nodes == ((Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)),) * 4
+
+
+def test_a_tie_does_not_depend_on_the_order_of_summation():
+    """Two rows with the same numbers in another order have the same strongest weight, to the bit."""
+    first = [0.1, 0.2, 0.3, 0.7, 0.11, 0.13, 0.17, 0.19]
+    second = [0.19, 0.17, 0.13, 0.11, 0.3, 0.7, 0.2, 0.1]
+    assert [edge.input for edge in derive_cell([second, first], "cnn").nodes[0]] == [0, 1]
+    assert [edge.input for edge in derive_cell([first, second], "cnn").nodes[0]] == [0, 1]
+
+
+def test_none_weakens_an_edge_but_is_never_chosen():
+    weak = [9.0, 1.0, 0, 0, 0, 0, 0, 0]
+    strong = [0.0, 1.0, 0, 0, 0, 0, 0, 0]
+    cell = derive_cell([weak, strong], "cnn")
+    assert cell.nodes[0] == (Edge("max_pool_3x3", 1), Edge("max_pool_3x3", 0))
