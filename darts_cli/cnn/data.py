@@ -97,17 +97,19 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashi
 
 
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
-    root = Path(folder) if folder is not None else DOWNLOADS
-    download = folder is None
-    remedy = "leave --data out to download it" if folder is not None else "connect to the internet, or pass --data DIR"
+    root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, where only results go
             found = _open(name, root, train, download)
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DartsError(f"{root}: {_NAMES[name]} is not there whole ({reason}); {remedy}") from None
+        if not download:
+            raise DartsError(f"{root}: {_NAMES[name]} is missing here or incomplete; leave --data out to download it") from None
+        with contextlib.suppress(OSError):
+            root.rmdir()  # where nothing came, nothing is left
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DartsError(f"{_NAMES[name]} could not be downloaded to {root} ({reason}); pass --data DIR if you have it") from None
     images = torch.as_tensor(found.data)
     labels = torch.as_tensor(found.labels if name == "svhn" else found.targets).long()
     if name == "svhn":
