@@ -4,8 +4,6 @@ The command line is made from these classes (options.py), the run folder keeps t
 """
 
 import dataclasses
-import hashlib
-import json
 import operator
 from dataclasses import dataclass, field
 
@@ -46,6 +44,9 @@ class Config:
 
     def hash(self) -> str:
         """Eight hexadecimal digits of what changes the result."""
+        import hashlib
+        import json
+
         return hashlib.sha256(json.dumps(self.compared(), sort_keys=True).encode()).hexdigest()[:8]
 
 

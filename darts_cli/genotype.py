@@ -4,11 +4,12 @@ A cell is a small directed graph. Its states are the cell's inputs followed by i
 operations make of earlier states; the output joins the states in `concat` (sec. 2.1 of the paper).
 """
 
-import difflib
 import math
+import os
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,16 @@ from darts_cli import DartsError, files
 
 
 class Edge(NamedTuple):
+    """An operation and the state it is applied to."""
+
     op: str
     input: int  # index into the cell's states
 
 
 @dataclass(frozen=True)
 class Cell:
+    """The nodes of a cell, each a sum of its incoming edges, and its output."""
+
     nodes: tuple[tuple[Edge, ...], ...]
     concat: tuple[int, ...]  # the states that make the output
 
@@ -144,11 +149,15 @@ def save(genotype: Genotype, path: str | Path) -> None:
 
 def names(domain: str | None = None) -> list[str]:
     """The published genotypes that `load` knows by name: of one domain, or of both as `cnn/NAME` and `rnn/NAME`."""
-    if domain is not None:
-        return sorted(path.stem for path in (_folder() / domain).glob("*.yaml"))
-    return [f"{each}/{name}" for each in SPACES for name in names(each)]
+    return [f"{each}/{name}" for each in SPACES for name in _stems(each)] if domain is None else list(_stems(domain))
 
 
+@cache
+def _stems(domain: str) -> tuple[str, ...]:
+    return tuple(sorted(entry.removesuffix(".yaml") for entry in os.listdir(_folder() / domain)))
+
+
+@cache
 def _folder() -> Path:
     """The published genotypes: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).parent
@@ -163,7 +172,7 @@ def _published(spelling: str, domain: str | None) -> Path | None:
         return None
     name = "darts_v2" if name == "darts" else name
     domains = [prefix] if prefix else [domain] if domain else list(SPACES)
-    found = [f"{each}/{known}" for each in domains for known in names(each) if known.lower() == name]
+    found = [f"{each}/{known}" for each in domains for known in _stems(each) if known.lower() == name]
     if len(found) > 1:
         raise DartsError(f"{spelling}: both domains have a genotype of this name; write {' or '.join(found).lower()}")
     return _folder() / f"{found[0]}.yaml" if found else None
@@ -266,6 +275,8 @@ def _shown(key: object) -> str:
 
 
 def _meant(word: object, known: Sequence[str]) -> str:
+    import difflib
+
     spelled = {each.lower(): each for each in known}
     close = difflib.get_close_matches(word.lower(), spelled, 1) if isinstance(word, str) and len(word) < 40 else []
     return f" (did you mean {spelled[close[0]]}?)" if close else ""

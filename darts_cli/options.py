@@ -1,7 +1,6 @@
 """The command line of a configuration: its dataclass becomes Click options, a YAML file their defaults."""
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Callable
 
@@ -63,6 +62,8 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
         if name in _NOT_SETTINGS:
             continue
         if name not in settings:
+            import difflib
+
             close = difflib.get_close_matches(name, settings, 1)
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(settings)}"
             raise DartsError(f"{path}: unknown key {key!r}; {meant}", exit_code=2)

@@ -168,6 +168,21 @@ def test_factorized_reduce_sees_every_pixel():
     torch.testing.assert_close(odd, x[0, 0, 1::2, 1::2], rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize(("channels", "size", "batch"), [(2, 8, 8), (2, 16, 5), (4, 8, 3), (6, 8, 16)])
+def test_float32_gradients_are_those_of_float64(channels, size, batch):
+    """Which also shows that the CPU's kernels can be trusted at these sizes: some cannot (see FactorizedReduce)."""
+    torch.manual_seed(0)
+    network = SearchNetwork(channels, 3, 3)
+    x, y = torch.randn(batch, 3, size, size), torch.randint(0, 3, (batch,))
+    single = torch.autograd.grad(F.cross_entropy(network(x), y), list(network.parameters()))
+    again = torch.autograd.grad(F.cross_entropy(network(x), y), list(network.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(single, again, strict=True))
+    network.double()
+    double = torch.autograd.grad(F.cross_entropy(network(x.double()), y), list(network.parameters()))
+    for a, b in zip(single, double, strict=True):
+        assert (a - b).norm() <= 1e-3 * b.norm() + 1e-7
+
+
 def test_channels_last_all_the_way():
     network = SearchNetwork(4, 3, 3)
     seen = []

@@ -41,17 +41,21 @@ class SepConv(nn.Sequential):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve height and width, both even, without losing the odd pixels: one half of the channels sees each parity."""
+    """Halve height and width, both even: half of the channels see the even rows and columns, half the odd ones.
+
+    These are 1x1 convolutions of stride 2, written as plain ones of every second pixel: the gradient of the strided kernel
+    is wrong, and overruns memory, on CPUs for few output channels in channels-last (oneDNN, as of PyTorch 2.14).
+    """
 
     def __init__(self, C_in: int, C_out: int, affine: bool):
         super().__init__()
-        self.conv_1 = nn.Conv2d(C_in, C_out // 2, 1, stride=2, bias=False)
-        self.conv_2 = nn.Conv2d(C_in, C_out - C_out // 2, 1, stride=2, bias=False)
+        self.conv_1 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
+        self.conv_2 = nn.Conv2d(C_in, C_out - C_out // 2, 1, bias=False)
         self.bn = batch_norm(C_out, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        return self.bn(torch.cat([self.conv_1(x[:, :, ::2, ::2]), self.conv_2(x[:, :, 1::2, 1::2])], dim=1))
 
 
 def pool(kind: str, stride: int) -> nn.Module:

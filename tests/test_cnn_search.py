@@ -1,0 +1,202 @@
+"""The search from the command line: it finishes, repeats to the bit, and goes on where it was stopped."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+
+from conftest import darts, finish, start
+from darts_cli.cnn.search import cosine
+from darts_cli.genotype import load
+
+
+def leaves(state, name=""):
+    """Every tensor and number of a checkpoint, by name."""
+    if isinstance(state, dict):
+        return {key: leaf for k, value in state.items() for key, leaf in leaves(value, f"{name}/{k}").items()}
+    if isinstance(state, list | tuple):
+        return leaves(dict(enumerate(state)), name)
+    return {name: state}
+
+
+def assert_same_run(one, other):
+    a, b = (leaves(torch.load(folder / "checkpoint.pt", weights_only=True)) for folder in (one, other))
+    assert list(a) == list(b)
+    for name, leaf in a.items():
+        assert torch.equal(leaf, b[name]) if isinstance(leaf, torch.Tensor) else leaf == b[name], name
+    for file in ("metrics.jsonl", "genotype.yaml"):
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+
+
+@pytest.fixture(scope="module", params=["--no-unrolled", "--unrolled"])
+def undisturbed(request, tiny, tmp_path_factory):
+    """A finished search of either order: its arguments, without --run, and its folder."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    args = [*tiny, request.param]
+    result = darts(*args, "--run", folder)
+    assert result.exit_code == 0, result.stderr
+    return args, folder, result
+
+
+def test_a_finished_search(undisturbed):
+    args, folder, result = undisturbed
+    genotype = load(folder)
+    assert genotype.domain == "cnn"
+    assert result.stdout == genotype.to_yaml()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.pt",
+        "config.yaml",
+        "genotype.yaml",
+        "log.jsonl",
+        "metrics.jsonl",
+        "report.md",
+    ]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert records[-1]["genotype"] == genotype.to_dict()
+    assert records[0]["lr"] == 0.025
+    assert records[1]["lr"] == pytest.approx(0.013)
+    assert not any("time" in key or "second" in key for record in records for key in record)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert records[-1]["alphas"]["normal"] == state["network"]["alphas.normal"].tolist()
+    assert (state["epoch"], state["step"]) == (2, 0)
+    for said in ("cpu, fp32", "weights, 224 alphas", "2 epochs of 3 steps", "next: darts genotype show"):
+        assert said in result.stderr
+    report = (folder / "report.md").read_text()
+    assert "search cnn --dataset folder" in report
+    assert ("Second order" if "--unrolled" in args else "First order") in report
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(undisturbed, tmp_path):
+    args, folder, _ = undisturbed
+    darts(*args, "--run", tmp_path / "again", "--log-every", 1, "--checkpoint-minutes", 0)
+    assert_same_run(folder, tmp_path / "again")
+    darts(*args, "--run", tmp_path / "other", "--seed", 1, "--epochs", 1)
+    first = (folder / "metrics.jsonl").read_text().splitlines()[0]
+    other = (tmp_path / "other" / "metrics.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["train_loss"] != json.loads(other)["train_loss"]
+
+
+def test_a_finished_run_is_not_repeated(undisturbed):
+    args, folder, result = undisturbed
+    written = (folder / "checkpoint.pt").stat().st_mtime_ns
+    again = darts(*args, "--run", folder)
+    assert again.stdout == result.stdout
+    assert "complete already" in again.stderr
+    assert (folder / "checkpoint.pt").stat().st_mtime_ns == written
+
+
+def checkpoints_written(folder, count, process):
+    """Wait until checkpoint.pt has been replaced `count` times; each replacement is another file."""
+    seen = set()
+    while len(seen) < count and process.poll() is None:
+        try:
+            status = (folder / "checkpoint.pt").stat()
+            seen.add((status.st_ino, status.st_mtime_ns))
+        except FileNotFoundError:
+            pass
+        time.sleep(0.001)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(undisturbed, tmp_path):
+    """SIGKILL in the first epoch, inside and at the end of epochs, and before anything was saved; the same command goes on."""
+    args, folder, _ = undisturbed
+    run = tmp_path / "killed"
+    for count, delay in ((0, 2.5), (1, 0.0), (2, 0.05), (1, 0.4), (2, 0.1)):
+        process = start(*args, "--run", run, "--checkpoint-minutes", 0)
+        checkpoints_written(run, count, process)
+        time.sleep(delay)
+        process.kill()
+        finish(process)
+    code, out, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
+    assert code == 0, err
+    assert_same_run(folder, run)
+
+
+@pytest.mark.slow
+def test_killed_between_checkpoints(undisturbed, tmp_path):
+    """With the default of ten minutes, the epoch that was broken off is done again."""
+    args, folder, _ = undisturbed
+    run = tmp_path / "killed"
+    process = start(*args, "--run", run)
+    checkpoints_written(run, 1, process)
+    time.sleep(0.5)
+    process.kill()
+    finish(process)
+    code, _, err = finish(start(*args, "--run", run))
+    assert code == 0, err
+    assert "going on after step 3 of 6" in err or "complete already" in err
+    assert_same_run(folder, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal(undisturbed, tmp_path, number, code):
+    args, folder, _ = undisturbed
+    run = tmp_path / "stopped"
+    process = start(*args, "--run", run, "--log-every", 1)
+    for line in process.stderr:
+        if "step 1/3" in line:
+            break
+    process.send_signal(number)
+    exit_code, out, err = finish(process)
+    assert exit_code == code
+    assert out == ""
+    assert f"stopped by {number.name}; all is saved, the same command goes on: darts search cnn --dataset folder" in err
+    assert "Traceback" not in err
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) in [(0, 1), (0, 2)]
+    exit_code, _, err = finish(start(*args, "--run", run))
+    assert exit_code == 0, err
+    assert_same_run(folder, run)
+
+
+@pytest.mark.slow
+def test_digits_from_a_fresh_folder(tmp_path, monkeypatch):
+    """Offline, with the default run folder, both orders; the first order learns something in two epochs."""
+    monkeypatch.chdir(tmp_path)
+    common = ["search", "cnn", "--dataset", "digits", "--layers", 3, "--channels", 4]
+    first = darts(*common, "--epochs", 2)
+    assert first.exit_code == 0, first.stderr
+    second = darts(*common, "--epochs", 1, "--batch-size", 360, "--unrolled")
+    assert second.exit_code == 0, second.stderr
+    folders = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all(name.startswith("search-cnn-digits-seed2-") for name in folders)
+    folder = next(f for f in (tmp_path / "runs").iterdir() if load(f).to_yaml() == first.stdout)
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["train_accuracy"] > 0.3
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
+    result = darts(*tiny, "--run", tmp_path / "run", "--lr", "1e30", "--momentum", 0)
+    assert result.exit_code == 1
+    assert "no longer finite" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_bf16_stays_near_fp32(tiny, tmp_path):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        darts(*tiny, "--epochs", 1, "--precision", precision, "--run", tmp_path / precision)
+        losses.append(json.loads((tmp_path / precision / "metrics.jsonl").read_text())["train_loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_the_learning_rate_starts_at_its_first_value():
+    rates = [cosine(0.025, 0.001, epoch, 50) for epoch in range(51)]
+    assert rates[0] == 0.025
+    assert rates[25] == pytest.approx((0.025 + 0.001) / 2)
+    assert rates[50] == pytest.approx(0.001)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], 0.025), 50, 0.001)
+    assert schedule.get_last_lr()[0] == rates[0]
+
+
+def test_quiet_says_nothing_but_the_result(tiny, tmp_path):
+    result = darts(*tiny, "--epochs", 1, "--quiet", "--run", tmp_path / "run")
+    assert result.stderr == ""
+    assert result.stdout.startswith("domain: cnn")
