@@ -77,3 +77,12 @@ def write(path: str | Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise DartsError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def append(path: str | Path, line: str) -> None:
+    """Add a line to a file. Raises DartsError when it cannot be written."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise DartsError(f"{path}: cannot be written ({error.strerror})") from None

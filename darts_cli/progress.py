@@ -11,7 +11,7 @@ from rich.text import Text
 from darts_cli.genotype import Genotype
 
 ESTIMATE_AFTER = 20  # steps whose time stands for all
-READ_AFTER = 10  # seconds after which the metrics are read whatever the number of steps
+READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are read whatever the number of steps
 
 
 class Display:
@@ -52,8 +52,8 @@ class Display:
             self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
 
     def due(self, step: int, log_every: int) -> bool:
-        """Whether to read the metrics now: every `log_every` steps of an epoch, after ten seconds, and for the estimate."""
-        waited = time.monotonic() - self.read_at >= READ_AFTER
+        """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
+        waited = time.monotonic() - self.read_at >= READ_AFTER["terminal" if self.live else "plain"]
         return (step + 1) % log_every == 0 or self.done - self.first == ESTIMATE_AFTER or waited
 
     def read(self, epoch: int, step: int, line: str, details: str) -> None:

@@ -11,6 +11,7 @@ Every file is written whole or not at all, the checkpoint after what it implies,
 from its last checkpoint and ends as if nothing had happened.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -19,7 +20,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -139,21 +139,23 @@ class Run:
         now = time.monotonic()
         line = json.dumps({"time": round(time.time(), 3), "seconds": round(now - self._logged_at, 3), **entry})
         self._logged_at = now
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        files.append(self.folder / "log.jsonl", line + "\n")
 
     def seconds(self) -> float:
         """Time spent in this run, over all its sittings, from the entries of the log."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return sum(json.loads(line).get("seconds", 0.0) for line in lines if line.endswith("}"))
+        seconds = 0.0
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):  # a kill may have cut a line
+                seconds += json.loads(line)["seconds"]
+        return seconds
 
     def report(self, text: str) -> None:
         files.write(self.folder / "report.md", text)
 
     # ---- interruption
 
-    @contextmanager
+    @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """Inside, Ctrl-C and SIGTERM are noted, and the next `checkpoint` ends the run; a second one ends it at once."""
 

@@ -169,7 +169,10 @@ def test_other_sizes_and_grey_images_are_fitted(tmp_path):
         (lambda root: root.rmdir(), "No such file or directory"),
         (lambda root: picture(root / "only" / "a.png", 0), "has one class, only; a search needs two or more"),
         (lambda root: [folder_of_two(root), (root / "green").mkdir()], "green"),
-        (lambda root: [folder_of_two(root), (root / "red" / "9.png").write_bytes(b"nothing")], r"9\.png: cannot be read as an image"),
+        (
+            lambda root: [folder_of_two(root), (root / "red" / "9.png").write_bytes(b"nothing")],
+            r"9\.png: cannot be read as an image",
+        ),
         (lambda root: [picture(root / "a" / "a.png", 0, (30, 32)), picture(root / "b" / "b.png", 0, (30, 32))], "30x32 pixels"),
     ],
     ids=["empty", "absent", "one class", "empty class", "corrupt image", "size"],
@@ -187,7 +190,9 @@ def test_a_folder_must_be_named():
         data.load("folder", None)
 
 
-@pytest.mark.parametrize(("name", "called"), [("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("fashion-mnist", "Fashion-MNIST")])
+@pytest.mark.parametrize(
+    ("name", "called"), [("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("fashion-mnist", "Fashion-MNIST")]
+)
 def test_a_missing_data_set_says_how_to_get_it(name, called, tmp_path):
     with pytest.raises(DartsError, match=f"{called} is missing here or incomplete; leave --data out to download it"):
         data.load(name, str(tmp_path))

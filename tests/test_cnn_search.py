@@ -6,8 +6,8 @@ import time
 
 import pytest
 import torch
-
 from conftest import darts, finish, start
+
 from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
 
@@ -111,7 +111,7 @@ def test_killed_again_and_again(undisturbed, tmp_path):
         time.sleep(delay)
         process.kill()
         finish(process)
-    code, out, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
+    code, _, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
     assert code == 0, err
     assert_same_run(folder, run)
 

@@ -109,7 +109,9 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
         with contextlib.suppress(OSError):
             root.rmdir()  # where nothing came, nothing is left
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DartsError(f"{_NAMES[name]} could not be downloaded to {root} ({reason}); pass --data DIR if you have it") from None
+        raise DartsError(
+            f"{_NAMES[name]} could not be downloaded to {root} ({reason}); pass --data DIR if you have it"
+        ) from None
     images = torch.as_tensor(found.data)
     labels = torch.as_tensor(found.labels if name == "svhn" else found.targets).long()
     if name == "svhn":

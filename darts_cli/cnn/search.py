@@ -1,6 +1,7 @@
 """The search of a convolutional cell: algorithm 1 of the paper on the two halves of a training set."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -32,14 +33,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     w_optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay)
     alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
 
-    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        with device.autocast(where, config.precision):
-            logits = network(images)
-        mean = F.cross_entropy(logits.float(), labels)
-        correct = (logits.argmax(dim=1) == labels).sum()
-        return mean, torch.stack([mean.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
-
+    loss = _loss(network, where, config.precision)
     architect = Architect(
         loss, weights, alphas, w_optimizer, alpha_optimizer, unrolled=config.unrolled, buffers=network.buffers()
     )
@@ -53,9 +47,9 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
             for group in w_optimizer.param_groups:
                 group["lr"] = lr
-            sums = state["sums"].to(where)  # of this epoch's steps: training, validation x loss, correct, images
+            sums = state["sums"].to(where)  # over this epoch's steps: a row for training, one for validation
+            network.train()
             for step in range(state["step"], len(train)):
-                network.train()
                 batch = train.augmented(epoch, step)
                 valid_sums = architect.step(batch, valid.augmented(*divmod(epoch * len(train) + step, len(valid))))
 
@@ -75,7 +69,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             valid_sums = torch.zeros(3, device=where)
             for index in range(len(valid)):
                 with torch.no_grad():
-                    valid_sums += loss(valid.plain(index))[1]
+                    _, batch_sums = loss(valid.plain(index))
+                valid_sums += batch_sums
                 run.checkpoint({"epoch": epoch, "step": len(train), "sums": sums}, parts)
             _record(display, run, network, torch.stack([sums[0], valid_sums]), epoch, lr)
             state = {"epoch": epoch + 1, "step": 0, "sums": torch.zeros(2, 3)}
@@ -93,6 +88,20 @@ def _halves(config: SearchCNN, where: torch.device) -> list[data.Batches]:
     whole = data.load(config.dataset, config.data)
     halves = zip(data.split(whole, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
     return [data.Batches(half, config.batch_size, config.seed, name, where, config.cutout) for half, name in halves]
+
+
+def _loss(network: SearchNetwork, where: torch.device, precision: str) -> Callable:
+    """The loss of a batch and, as its carry, what the metrics sum: loss, correct answers and images."""
+
+    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        with device.autocast(where, precision):
+            logits = network(images)
+        mean = F.cross_entropy(logits.float(), labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        return mean, torch.stack([mean.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
+
+    return loss
 
 
 def _metrics(sums: Tensor) -> dict[str, float]:

@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test lint readme
+
+demo: .venv/installed  ## Search a cell on handwritten digits; a few minutes on two cores.
+	$(BIN)/darts search cnn --dataset digits --epochs 8 --layers 3 --channels 8 --run runs/demo
+
+test: .venv/tested
+	$(BIN)/python -m pytest
+
+lint: .venv/tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+readme: .venv/tested  ## Write the --help texts into README.md anew.
+	$(BIN)/python tests/test_readme.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@

@@ -1,0 +1,153 @@
+"""The command: its transcripts, and one line for every mistake."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import darts, start
+
+from darts_cli import __version__
+
+GENOTYPES = Path(__file__).parent.parent / "genotypes"
+BAD = Path(__file__).parent / "data" / "genotypes" / "bad"
+SEARCH = ["search", "cnn", "--dataset", "digits"]
+
+# What is typed; the exit code; what the one line on stderr says.
+MISTAKES = [
+    (["serch"], 2, "No such command 'serch'"),
+    (["search", "vit"], 2, "No such command 'vit'"),
+    (["search", "cnn", "--epoch", "3"], 2, "No such option '?--epoch'?.*--epochs.*; see darts search cnn --help"),
+    (["search", "cnn", "extra"], 2, "unexpected extra argument"),
+    ([*SEARCH, "--batch-size", "0"], 2, "--batch-size 0: must be at least 1"),
+    ([*SEARCH, "--batch", "many"], 2, "'many' is not a valid integer"),
+    ([*SEARCH, "--layers", "2"], 2, "--layers 2: must be at least 3"),
+    ([*SEARCH, "--channels", "5"], 2, "--channels 5: must be a multiple of 2"),
+    ([*SEARCH, "--seed", "-1"], 2, "--seed -1: must be at least 0"),
+    ([*SEARCH, "--epochs", "0"], 2, "--epochs 0: must be at least 1"),
+    ([*SEARCH, "--train-portion", "1.0"], 2, "--train-portion 1.0: must be less than 1"),
+    ([*SEARCH, "--train-portion", "1e-9"], 2, "--train-portion 1e-09: of 1438 images it leaves one part without any"),
+    ([*SEARCH, "--lr", "nan"], 2, "--lr nan: must be more than 0"),
+    ([*SEARCH, "--lr-min", "1"], 2, "--lr-min 1.0: must be at most the first learning rate, --lr 0.025"),
+    ([*SEARCH, "--alpha-betas", "0.5", "1"], 2, "--alpha-betas 1.0: must be less than 1"),
+    ([*SEARCH, "--precision", "fp16"], 2, "'fp16' is not one of 'fp32', 'bf16'"),
+    ([*SEARCH, "--dataset", "mnist"], 2, "'mnist' is not one of 'cifar10'"),
+    ([*SEARCH, "--device", "tpu"], 2, "--device tpu: there is no such device here; use auto or one of .*cpu"),
+    ([*SEARCH, "--device", "cuda:99"], 2, "--device cuda:99: there is no such device here"),
+    ([*SEARCH, "--config", "none.yaml"], 1, "none.yaml: no such file"),
+    ([*SEARCH, "--config", "unknown.yaml"], 2, "unknown.yaml: unknown key 'epochss'; did you mean epochs"),
+    ([*SEARCH, "--config", "range.yaml"], 2, "--layers 1: must be at least 3"),
+    ([*SEARCH, "--config", "words.yaml"], 2, "'many' is not a valid integer"),
+    ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be used as run folder .*name another with --run"),
+    ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
+    ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
+    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 50.*name another with --run"),
+    ([*SEARCH, "--epochs", "3", "--run", "other"], 1, "checkpoint.pt: is damaged .*delete other/checkpoint.pt"),
+    (["search", "cnn", "--dataset", "folder"], 2, "--dataset folder needs --data DIR"),
+    (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
+    (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; a search needs two or more"),
+    (["search", "cnn", "--data", "one"], 1, "one: CIFAR-10 is missing here or incomplete; leave --data out to download it"),
+    (["genotype", "show"], 2, "Missing argument 'NAME|FILE|RUN'"),
+    (["genotype", "show", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file"),
+    (["genotype", "show", "darts_v1"], 1, "write cnn/darts_v1 or rnn/darts_v1"),
+    (["genotype", "show", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    (["genotype", "show", "bad\x1b[31m.yaml"], 1, re.escape(r"bad\x1b[31m.yaml: no such file")),
+    (["genotype", "show", str(BAD / "input_too_high.yaml")], 1, re.escape("normal.nodes[0][1]: input 2 does not exist yet")),
+    (["genotype", "list", "vit"], 2, "'vit' is not one of 'cnn', 'rnn'"),
+    (["genotype", "validate"], 2, "Missing argument 'FILE...'"),
+]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A working folder with what the mistakes are about."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "one" / "a").mkdir(parents=True)
+    (tmp_path / "one" / "a" / "a.png").write_bytes((Path(__file__).parent / "data" / "dot.png").read_bytes())
+    (tmp_path / "unknown.yaml").write_text("epochss: 3")
+    (tmp_path / "range.yaml").write_text("layers: 1")
+    (tmp_path / "words.yaml").write_text("epochs: many")
+    (tmp_path / "other").mkdir()
+    from darts_cli.config import SearchCNN
+    from darts_cli.run import Run
+
+    run = Run("search cnn", SearchCNN(dataset="digits", epochs=3), "other")
+    run.start({})
+    run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)}, {})
+    path = tmp_path / "other" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("args", "code", "said"), MISTAKES, ids=[" ".join(args)[-60:] for args, _, _ in MISTAKES])
+def test_a_mistake_gives_one_line(desk, args, code, said):
+    before = sorted(desk.rglob("*"))
+    result = darts(*args)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert re.search(said, result.stderr), result.stderr
+    assert sorted(desk.rglob("*")) == before  # nothing half-written
+
+
+def test_no_arguments_show_the_help():
+    result = darts()
+    assert result.exit_code == 2
+    assert "search" in result.stderr
+
+
+def test_version():
+    assert darts("--version").stdout == f"darts {__version__}\n"
+
+
+def test_list_is_a_table_of_the_published_cells():
+    lines = darts("genotype", "list").stdout.splitlines()
+    assert len(lines) == 13
+    assert lines[0].split() == ["name", "domain", "source"]
+    assert any(line.split()[:2] == ["DARTS_V2", "cnn"] and "1806.09055" in line for line in lines)
+    assert len(darts("genotype", "list", "rnn").stdout.splitlines()) == 4
+
+
+def test_show_prints_the_file():
+    assert darts("genotype", "show", "nasnet").stdout == (GENOTYPES / "cnn" / "NASNet.yaml").read_text()
+    assert darts("genotype", "show", GENOTYPES / "rnn" / "ENAS.yaml").stdout == (GENOTYPES / "rnn" / "ENAS.yaml").read_text()
+
+
+def test_validate_tells_all_problems_of_all_files(tmp_path):
+    good, bad = GENOTYPES / "cnn" / "NASNet.yaml", tmp_path / "bad.yaml"
+    bad.write_text("domain: rnn\nrecurrent: {nodes: [[[relu, 7]], [[gelu, 0]]], concat: [2]}\n")
+    result = darts("genotype", "validate", bad, good, tmp_path / "absent.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == f"{good}: valid\n"
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "recurrent.nodes[0][0]",
+        "recurrent.nodes[1][0]",
+        "no such file",
+    ]
+    assert darts("genotype", "validate", good).exit_code == 0
+
+
+def test_a_config_file_of_a_run_repeats_it(tiny, tmp_path):
+    """config.yaml is a --config file; the same settings find the same folder."""
+    first = darts(*tiny, "--epochs", 1, "--run", tmp_path / "run")
+    again = darts("search", "cnn", "--config", tmp_path / "run" / "config.yaml", "--run", tmp_path / "run")
+    assert again.exit_code == 0, again.stderr
+    assert "complete already" in again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_the_module_runs_as_the_command_does():
+    done = subprocess.run([sys.executable, "-m", "darts_cli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"darts {__version__}\n"
+
+
+def test_a_closed_pipe_is_no_traceback():
+    process = start("genotype", "list")
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

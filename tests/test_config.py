@@ -1,0 +1,137 @@
+"""Settings: ranges, the options made of them, and the file that sets their defaults."""
+
+import dataclasses
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from darts_cli import DartsError
+from darts_cli.cli import main
+from darts_cli.config import SearchCNN, option_name
+from darts_cli.options import options
+
+
+@click.command()
+@options(SearchCNN)
+def show(**settings):
+    config = SearchCNN(**settings)
+    click.echo(repr(config))
+
+
+def parsed(*args):
+    """The configuration that the command line makes."""
+    result = CliRunner().invoke(show, list(args), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def test_the_defaults_are_the_papers():
+    expected = {
+        "epochs": 50,
+        "batch_size": 64,
+        "layers": 8,
+        "channels": 16,
+        "lr": 0.025,
+        "lr_min": 0.001,
+        "momentum": 0.9,
+        "weight_decay": 3e-4,
+        "grad_clip": 5,
+        "alpha_lr": 3e-4,
+        "alpha_betas": (0.5, 0.999),
+        "alpha_weight_decay": 1e-3,
+        "seed": 2,
+        "train_portion": 0.5,
+        "alpha_scale": 1e-3,
+        "cutout": 0,
+        "unrolled": False,
+    }
+    config = SearchCNN()
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert parsed() == repr(config)
+
+
+def test_every_setting_is_an_option_with_its_default():
+    text = CliRunner().invoke(main, ["search", "cnn", "--help"]).output
+    for each in dataclasses.fields(SearchCNN):
+        assert option_name(each.name) in text
+        assert each.metadata["help"].split()[0] in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("epochs", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("layers", 2, "at least 3"),
+        ("channels", 5, "a multiple of 2"),
+        ("channels", 0, "at least 2"),
+        ("lr", 0.0, "more than 0"),
+        ("lr", float("inf"), "less than inf"),
+        ("lr", float("nan"), "more than 0"),
+        ("momentum", 1.0, "less than 1"),
+        ("alpha_betas", (0.5, 1.0), "less than 1"),
+        ("train_portion", 1.0, "less than 1"),
+        ("train_portion", 0.0, "more than 0"),
+        ("seed", -1, "at least 0"),
+        ("dataset", "mnist", "one of cifar10"),
+        ("lr_min", 0.1, "at most the first learning rate"),
+    ],
+)
+def test_values_out_of_range(name, value, rule):
+    with pytest.raises(DartsError, match=rf"{option_name(name)} .*must be {rule}") as error:
+        SearchCNN(**{name: value})
+    assert error.value.exit_code == 2
+
+
+def test_flag_over_file_over_default(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("epochs: 7\nlr: 1e-1\nalpha-betas: [0.4, 0.9]\nunrolled: true\ndata: null\nlayers: 6\n")
+    expected = SearchCNN(epochs=7, lr=0.1, alpha_betas=(0.4, 0.9), unrolled=True, layers=3)
+    assert parsed("--layers", "3", "--config", str(path)) == repr(expected)
+    assert parsed("--config", str(path), "--layers", "3", "--no-unrolled") == repr(
+        dataclasses.replace(expected, unrolled=False)
+    )
+
+
+def test_the_originals_spellings():
+    args = "--batch_size 96 --init_channels 8 --learning_rate 0.1 --learning_rate_min 0.01 --arch_learning_rate 0.2"
+    expected = SearchCNN(batch_size=96, channels=8, lr=0.1, lr_min=0.01, alpha_lr=0.2)
+    result = CliRunner().invoke(main, ["search", "cnn", *args.split(), "--epochs", "0"])
+    assert "--epochs 0: must be at least 1" in result.stderr  # so everything before was understood
+    assert parsed(*args.replace("_", "-").split()) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochss: 3", "unknown key 'epochss'; did you mean epochs?"),
+        ("zzz: 3", "unknown key 'zzz'; there are dataset, unrolled"),
+        ("epochs: [3]", "epochs: [3] is not of the kind of 50"),
+        ("epochs: 2.5", "epochs: 2.5 is not of the kind of 50"),
+        ("epochs: true", "epochs: True is not of the kind of 50"),
+        ("epochs:", "epochs: None is not of the kind of 50"),
+        ("unrolled: 1", "unrolled: 1 is not of the kind of False"),
+        ("alpha_betas: [0.5]", "alpha_betas: [0.5] is not of the kind of (0.5, 0.999)"),
+        ("dataset: 3", "dataset: 3 is not of the kind of 'cifar10'"),
+        ("data: 3", "data: 3 is not of the kind of None"),
+        ("- epochs", "must be a mapping of settings"),
+        ("epochs: 3\nepochs: 4", "the key 'epochs' is given twice"),
+        ("epochs: {", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, said):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(main, ["search", "cnn", "--config", str(path)])
+    assert result.exit_code in (1, 2)
+    assert result.stderr.startswith(f"error: {path}: ")
+    assert said in result.stderr
+
+
+def test_the_hash_is_of_what_changes_the_result():
+    config = SearchCNN()
+    for same in ({"data": "x"}, {"device": "cpu"}, {"checkpoint_minutes": 1.0}, {"log_every": 1}):
+        assert SearchCNN(**same).hash() == config.hash()
+    for other in ({"epochs": 49}, {"unrolled": True}, {"seed": 3}, {"split_seed": 1}, {"precision": "bf16"}, {"cutout": 16}):
+        assert SearchCNN(**other).hash() != config.hash()

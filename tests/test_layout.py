@@ -1,0 +1,86 @@
+"""Who may import whom, and what must answer without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "darts_cli"
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(module):
+    """The modules it imports, anywhere in its text, with the names taken from this package resolved to modules."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {f"darts_cli.{name}" for name in MODULES}
+            found |= (inner & known) or {node.module}
+    return found
+
+
+def of_this_package(module):
+    return {name.removeprefix("darts_cli.") for name in imports(module) if name.startswith("darts_cli.")}
+
+
+def from_outside(module):
+    outside = {name.split(".")[0] for name in imports(module) if not name.startswith("darts_cli")}
+    return outside - set(sys.stdlib_module_names)
+
+
+def test_nothing_imports_the_command_line():
+    assert [name for name in MODULES if "cli" in of_this_package(name) and name != "__main__"] == []
+
+
+def test_the_architect_knows_torch_only():
+    assert from_outside("architect") == {"torch"}
+    assert of_this_package("architect") == set()
+
+
+@pytest.mark.parametrize("module", ["genotype", "config", "files"])
+def test_plain_modules_need_yaml_at_most(module):
+    assert from_outside(module) <= {"yaml"}
+    assert of_this_package(module) <= {"files"}
+
+
+def test_the_domains_do_not_know_each_other():
+    for name in MODULES:
+        domain, _, _ = name.partition(".")
+        other = {"cnn": "rnn", "rnn": "cnn"}.get(domain)
+        assert not [found for found in of_this_package(name) if other and found.split(".")[0] == other]
+
+
+def test_packages_re_export_nothing():
+    for name, path in MODULES.items():
+        if name.endswith(".__init__"):
+            assert path.read_text(encoding="utf-8").strip() == ""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["search", "--help"],
+        ["search", "cnn", "--help"],
+        ["genotype", "list"],
+        ["genotype", "show", "enas"],
+        ["genotype", "validate", str(PACKAGE.parent / "genotypes" / "cnn" / "NASNet.yaml")],
+    ],
+    ids=" ".join,
+)
+def test_answers_without_torch(args):
+    program = (
+        "import sys; from darts_cli.cli import main\n"
+        "try: main(sys.argv[1:], prog_name='darts')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'torchvision', 'numpy', 'graphviz'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

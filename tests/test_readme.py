@@ -1,0 +1,56 @@
+"""The README stays true: its help texts, its commands, its table. Run as a script, it writes the help texts anew."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from darts_cli.cli import main
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"<!-- help: darts ?(.*?) -->\n(?:```text\n.*?```\n)?", re.DOTALL)
+COMMAND = re.compile(r"^    (darts .*?) *(?:#.*)?$|`(darts [^`]*)`", re.MULTILINE)
+
+
+def help_text(command):
+    result = CliRunner().invoke(main, [*command.split(), "--help"], prog_name="darts", terminal_width=100)
+    return result.output.strip()
+
+
+def with_help(text):
+    return BLOCK.sub(
+        lambda block: f"<!-- help: darts{' ' + block[1] if block[1] else ''} -->\n```text\n{help_text(block[1])}\n```\n", text
+    )
+
+
+def test_the_help_texts_are_those_of_the_commands():
+    text = README.read_text(encoding="utf-8")
+    assert len(BLOCK.findall(text)) >= 3
+    assert with_help(text) == text, "run `make readme`"
+
+
+def commands():
+    text = re.sub(r"```text.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return sorted({(indented or quoted) for indented, quoted in COMMAND.findall(text)})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_readme_parses(command):
+    """Down to the last option; nothing is run."""
+    context = main.make_context("darts", shlex.split(command)[1:], resilient_parsing=False)
+    group = main
+    while isinstance(group, click.Group):
+        name, group, rest = group.resolve_command(context, context.protected_args + context.args)
+        context = group.make_context(name, rest, parent=context)
+    assert group.callback is not None
+
+
+def test_enough_commands_are_found():
+    assert {"darts search cnn --unrolled", "darts genotype list"} <= set(commands())
+
+
+if __name__ == "__main__":
+    README.write_text(with_help(README.read_text(encoding="utf-8")), encoding="utf-8")

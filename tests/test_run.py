@@ -1,0 +1,198 @@
+"""The run folder: whose it is, what it keeps, and how it is repeated."""
+
+import json
+import os
+import shlex
+import signal
+
+import pytest
+import torch
+import yaml
+
+from darts_cli import DartsError, files
+from darts_cli.config import SearchCNN
+from darts_cli.genotype import load
+from darts_cli.run import Run
+
+ENVIRONMENT = {"darts": "0", "torch": "0"}
+
+
+def parts(value=1.0):
+    layer = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.fill_(value)
+    return {"network": layer, "optimizer": torch.optim.SGD(layer.parameters(), 0.1, 0.9)}
+
+
+def started(folder, **settings):
+    run = Run("search cnn", SearchCNN(**settings), folder)
+    run.start(ENVIRONMENT)
+    return run
+
+
+def test_the_default_folder_has_the_hash_of_the_configuration():
+    config = SearchCNN(dataset="digits", seed=7)
+    assert str(Run("search cnn", config).folder) == f"runs/search-cnn-digits-seed7-{config.hash()}"
+
+
+def test_nothing_is_written_before_the_start(tmp_path):
+    run = Run("search cnn", SearchCNN(), tmp_path / "run")
+    assert not run.folder.exists()
+    run.start(ENVIRONMENT)
+    assert [path.name for path in run.folder.iterdir()] == ["config.yaml"]
+    data = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert data["command"] == "search cnn"
+    assert data["environment"] == ENVIRONMENT
+    assert SearchCNN(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("command", "environment")}
+    )
+
+
+def test_another_configuration_is_an_error_naming_what_differs(tmp_path):
+    started(tmp_path / "run", epochs=3)
+    with pytest.raises(DartsError, match=r"--epochs was 3, now 4; --lr was 0\.025, now 0\.1.*name another with --run"):
+        Run("search cnn", SearchCNN(epochs=4, lr=0.1), tmp_path / "run")
+    with pytest.raises(DartsError, match="is the run folder of darts search cnn"):
+        Run("train cnn", SearchCNN(epochs=3), tmp_path / "run")
+    Run("search cnn", SearchCNN(epochs=3, log_every=1, data="elsewhere", device="cpu"), tmp_path / "run")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(DartsError, match=r"holds other files and no config\.yaml"):
+        Run("search cnn", SearchCNN(), tmp_path)
+    with pytest.raises(DartsError, match="is a file, not a run folder"):
+        Run("search cnn", SearchCNN(), tmp_path / "thesis.tex")
+    with pytest.raises(DartsError, match="cannot be used as run folder"):
+        started(tmp_path / "thesis.tex" / "run")
+
+
+def test_what_a_kill_before_the_first_file_leaves_is_no_obstacle(tmp_path):
+    (tmp_path / ".config.yaml.tmp").write_text("comm")
+    started(tmp_path)
+
+
+def test_saved_state_comes_back(tmp_path):
+    run, saved = started(tmp_path / "run"), parts(3.0)
+    saved["network"](torch.ones(1, 2)).sum().backward()
+    saved["optimizer"].step()
+    for epoch in (1, 2):
+        run.record({"epoch": epoch}, load("nasnet"))
+    run.save({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved)
+
+    again, fresh = Run("search cnn", SearchCNN(), tmp_path / "run"), parts(0.0)
+    state = again.restore(fresh)
+    assert (state["epoch"], state["step"], state["sums"].tolist()) == (1, 4, [0, 1, 2])
+    assert torch.equal(fresh["network"].weight, saved["network"].weight)
+    momentum = [optimizer.state[layer.weight]["momentum_buffer"] for layer, optimizer in (saved.values(), fresh.values())]
+    assert torch.equal(*momentum)
+    assert again.metrics == [{"epoch": 1}]  # the record of the unfinished epoch is cut off
+    assert load(tmp_path / "run") == load("nasnet")
+
+
+def test_a_fresh_folder_has_no_state(tmp_path):
+    assert started(tmp_path / "run").restore(parts()) is None
+
+
+@pytest.mark.parametrize("length", [0, 10, 0.5, -1])
+def test_a_truncated_checkpoint_is_refused(tmp_path, length):
+    run = started(tmp_path / "run")
+    run.save({"epoch": 0, "step": 1}, parts())
+    path = run.folder / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * length) if isinstance(length, float) else length])
+    with pytest.raises(DartsError, match=r"checkpoint\.pt: is damaged and cannot be read .*delete .*checkpoint\.pt to start"):
+        Run("search cnn", SearchCNN(), run.folder).restore(parts())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    run = started(tmp_path / "run")
+    run.save({"epoch": 0, "step": 1}, parts())
+    other = started(tmp_path / "other", epochs=3)
+    (other.folder / "checkpoint.pt").write_bytes((run.folder / "checkpoint.pt").read_bytes())
+    with pytest.raises(DartsError, match="comes from a run with other settings"):
+        other.restore(parts())
+
+
+def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
+    run = started(tmp_path / "run")
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"epoch": Payload()}, run.folder / "checkpoint.pt")
+    with pytest.raises(DartsError, match="is damaged and cannot be read"):
+        run.restore(parts())
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "is damaged"), ("", "lacks epochs")])
+def test_damaged_or_missing_metrics(tmp_path, text, said):
+    run = started(tmp_path / "run")
+    run.record({"epoch": 1})
+    run.save({"epoch": 1, "step": 0}, parts())
+    (run.folder / "metrics.jsonl").write_text(text)
+    with pytest.raises(DartsError, match=rf"metrics\.jsonl: {said}"):
+        Run("search cnn", SearchCNN(), run.folder).restore(parts())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_state_is_never_saved(tmp_path, bad):
+    run = started(tmp_path / "run")
+    run.save({"epoch": 0, "step": 1}, parts())
+    before = (run.folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(DartsError, match=r"epoch 1, step 2: network\.weight is no longer finite"):
+        run.save({"epoch": 0, "step": 2}, parts(bad))
+    assert (run.folder / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):
+    patient, eager = started(tmp_path / "patient"), started(tmp_path / "eager", checkpoint_minutes=0.0)
+    for run in (patient, eager):
+        run.checkpoint({"epoch": 0, "step": 1}, parts())
+    assert not (patient.folder / "checkpoint.pt").exists()
+    assert (eager.folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends(tmp_path, number, code):
+    run = started(tmp_path / "run")
+    before = signal.getsignal(number)
+    with run.interruptible():
+        os.kill(os.getpid(), number)
+        with pytest.raises(DartsError, match="all is saved, the same command goes on: darts search cnn --run") as error:
+            run.checkpoint({"epoch": 0, "step": 1}, parts())
+        assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)  # a second one does not wait
+    assert error.value.exit_code == code
+    assert signal.getsignal(number) is before
+    assert (run.folder / "checkpoint.pt").exists()
+
+
+def test_the_command_that_repeats_it():
+    config = SearchCNN(dataset="folder", data="my images", unrolled=True, alpha_betas=(0.1, 0.2), lr=1e-05, lr_min=0.0)
+    words = shlex.split(Run("search cnn", config, "the run").repeat())
+    assert words[:3] == ["darts", "search", "cnn"]
+    expected = "--dataset folder --unrolled --lr 1e-05 --lr-min 0.0 --alpha-betas 0.1 0.2".split()
+    assert words[3:] == [*expected, "--data", "my images", "--run", "the run"]
+
+
+def test_the_log_has_times_and_the_metrics_have_none(tmp_path):
+    run = started(tmp_path / "run")
+    run.log(epoch=1, step=2)
+    run.log(epoch=1, step=3)
+    entries = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [2, 3]
+    assert run.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
+    with open(run.folder / "log.jsonl", "a") as file:
+        file.write('{"time": 1')  # a kill in the middle of a line
+    assert run.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path):
+    files.write(tmp_path / "a", "old")
+    with pytest.raises(DartsError, match="cannot be written"):
+        files.write(tmp_path / "a" / "b", "new")
+    files.write(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
