@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import darts, finish, start
 
+from darts_cli.cnn.model import SEARCHED
 from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
 
@@ -169,6 +170,23 @@ def test_digits_from_a_fresh_folder(tmp_path, monkeypatch):
     folder = next(f for f in (tmp_path / "runs").iterdir() if load(f).to_yaml() == first.stdout)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["train_accuracy"] > 0.3
+
+
+@pytest.mark.parametrize("skips", [2, 3, 4])
+def test_the_report_warns_of_a_collapsed_cell(tiny, tmp_path, skips):
+    """Alphas that prefer skip connections on the first edge of that many nodes, and pooling elsewhere; too strong to move."""
+    folder = tmp_path / "run"
+    assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    alphas = torch.zeros(14, 8)
+    alphas[:, SEARCHED.index("avg_pool_3x3")] = 5
+    alphas[[0, 2, 5, 9][:skips], SEARCHED.index("skip_connect")] = 9
+    state["network"]["alphas.normal"] = alphas
+    torch.save(state, folder / "checkpoint.pt")
+    assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
+    report = (folder / "report.md").read_text()
+    assert ("**Warning:**" in report) == (skips >= 3)
+    assert f"Skip connections: {skips} in normal" in report
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):

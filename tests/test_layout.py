@@ -56,6 +56,14 @@ def test_the_domains_do_not_know_each_other():
         assert not [found for found in of_this_package(name) if other and found.split(".")[0] == other]
 
 
+def test_a_domain_builds_on_the_leaves():
+    leaves = {"", "architect", "config", "device", "files", "genotype", "progress", "run", "legacy"}
+    for name in MODULES:
+        domain, _, rest = name.partition(".")
+        if rest:
+            assert {found for found in of_this_package(name) if found.split(".")[0] != domain} <= leaves
+
+
 def test_packages_re_export_nothing():
     for name, path in MODULES.items():
         if name.endswith(".__init__"):
