@@ -111,7 +111,7 @@ class Architect:
         for group in self.w_optimizer.param_groups:
             weights = group["params"]
             step = torch._foreach_add([gradient[weight] for weight in weights], weights, alpha=group["weight_decay"])
-            buffers = [self.w_optimizer.state[weight].get("momentum_buffer") for weight in weights]
+            buffers = [self.w_optimizer.state.get(weight, {}).get("momentum_buffer") for weight in weights]
             moving = [(s, buffer) for s, buffer in zip(step, buffers, strict=True) if buffer is not None]
             if moving:  # none before the first step
                 torch._foreach_add_(*zip(*moving, strict=True), alpha=group["momentum"])

@@ -27,6 +27,7 @@ def deterministic() -> None:
     """Same seed, same machine, same settings: same bits. Where CUDA has no deterministic kernel, PyTorch warns and goes on."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # every buffer here is written before it is read
     torch.backends.cudnn.benchmark = False
 
 

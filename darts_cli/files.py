@@ -16,6 +16,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Plain YAML in which a key given twice is an error instead of a silent override."""
 
     def construct_mapping(self, node, deep=False):
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, f"expected a mapping, but found a {node.id}", node.start_mark)
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -56,8 +58,9 @@ def read_yaml(path: str | Path) -> object:
         mark = error.problem_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         raise DartsError(f"{path}:{place} not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DartsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a tag with a value that it does not fit, such as `!!int ""`, ends in any exception
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise DartsError(f"{path}: not valid YAML: {reason}") from None
 
 
 def write(path: str | Path, content: str | bytes) -> None:
@@ -80,9 +83,12 @@ def write(path: str | Path, content: str | bytes) -> None:
 
 
 def append(path: str | Path, line: str) -> None:
-    """Add a line to a file. Raises DartsError when it cannot be written."""
+    """Add a line to a file, after ending one that was cut short. Raises DartsError when it cannot be written."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line)
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else "\n" + line
+            file.write(line.encode())
     except OSError as error:
         raise DartsError(f"{path}: cannot be written ({error.strerror})") from None

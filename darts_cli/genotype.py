@@ -126,11 +126,11 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
     place, rule and remedy, or which names there are; also when `domain` is given and the genotype is of the other one.
     """
     path = _published(str(name_or_path), domain) or Path(name_or_path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / "genotype.yaml"
-        if not path.exists():
+        if not os.path.exists(path):
             raise DartsError(f"{path.parent}: holds no genotype.yaml, so it is not the run folder of a search")
-    elif not path.exists() and not path.suffix:
+    elif not os.path.exists(path) and not path.suffix:
         _unknown_name(str(name_or_path), domain)
     data = files.read_yaml(path)
     try:
@@ -167,8 +167,8 @@ def _folder() -> Path:
 
 def _published(spelling: str, domain: str | None) -> Path | None:
     """The file of a published name, None when it is none. Raises DartsError when two domains have that name."""
-    prefix, _, name = spelling.lower().rpartition("/")
-    if prefix not in ("", *SPACES):
+    prefix, slash, name = spelling.lower().rpartition("/")
+    if slash and prefix not in SPACES:
         return None
     name = "darts_v2" if name == "darts" else name
     domains = [prefix] if prefix else [domain] if domain else list(SPACES)

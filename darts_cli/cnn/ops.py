@@ -50,7 +50,7 @@ class FactorizedReduce(nn.Module):
     def __init__(self, C_in: int, C_out: int, affine: bool):
         super().__init__()
         self.conv_1 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
-        self.conv_2 = nn.Conv2d(C_in, C_out - C_out // 2, 1, bias=False)
+        self.conv_2 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
         self.bn = batch_norm(C_out, affine)
 
     def forward(self, x: Tensor) -> Tensor:
