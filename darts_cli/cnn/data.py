@@ -103,7 +103,7 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
             found = _open(name, root, train, download)
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, AssertionError) as error:
         if not download:
             raise DartsError(f"{root}: {_NAMES[name]} is missing here or incomplete; leave --data out to download it") from None
         with contextlib.suppress(OSError):
