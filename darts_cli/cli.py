@@ -1,5 +1,6 @@
 """The command `darts`: parse, call one function, show its result."""
 
+import contextlib
 import sys
 
 import click
@@ -31,10 +32,14 @@ class Darts(click.Group):
 
 
 def _fail(message: str, exit_code: int):
-    message = " ".join(message.split())
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    click.echo(f"error: {printable}", err=True)
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(f"error: {_printable(message)}", err=True)
     sys.exit(exit_code)
+
+
+def _printable(message: str) -> str:
+    """On one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
 
 
 @click.group(
@@ -130,13 +135,13 @@ def genotype_validate(paths):
         try:
             found = problems(files.read_yaml(path))
         except DartsError as error:
-            click.echo(error, err=True)
+            click.echo(_printable(str(error)), err=True)
             failed = True
             continue
         for problem in found:
-            click.echo(f"{path}: {problem}", err=True)
+            click.echo(_printable(f"{path}: {problem}"), err=True)
         failed |= bool(found)
         if not found:
-            click.echo(f"{path}: valid")
+            click.echo(_printable(f"{path}: valid"))
     if failed:
         sys.exit(1)

@@ -12,14 +12,13 @@ from darts_cli import DartsError
 _BOUNDS = {
     "ge": (operator.ge, "at least {}"),
     "gt": (operator.gt, "more than {}"),
-    "le": (operator.le, "at most {}"),
     "lt": (operator.lt, "less than {}"),
     "multiple_of": (lambda value, factor: value % factor == 0, "a multiple of {}"),
 }
 
 
 def setting(default, help, *, also=(), choices=None, changes_result=True, metavar=None, **bounds):
-    """A dataclass field. `also`: further spellings of its option; `bounds`: ge, gt, le, lt, multiple_of."""
+    """A dataclass field. `also`: further spellings of its option; `bounds`: ge, gt, lt, multiple_of."""
     metadata = {"help": help, "also": also, "choices": choices, "changes_result": changes_result, "metavar": metavar}
     return field(default=default, metadata=metadata | {"bounds": bounds})
 
@@ -40,7 +39,8 @@ class Config:
 
     def compared(self) -> dict:
         """The values that change the result; two runs with the same ones are the same run."""
-        return {each.name: self.to_dict()[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
+        values = self.to_dict()
+        return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
 
     def hash(self) -> str:
         """Eight hexadecimal digits of what changes the result."""
@@ -88,7 +88,7 @@ class SearchCNN(Config):
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", also=("--arch-weight-decay",), ge=0, lt=float("inf"))
     alpha_scale: float = setting(1e-3, "Deviation of alpha at the start.", ge=0, lt=float("inf"))
     train_portion: float = setting(0.5, "Share of the training set for the weights; the rest is for alpha.", gt=0, lt=1)
-    cutout: int = setting(0, "Side in pixels of the square cut out of every image; 0 is none.", ge=0)
+    cutout: int = setting(0, "Side in pixels of the square cut out of every image; 0 is none.", ge=0, multiple_of=2)
     precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
     seed: int = setting(2, "Seed of weights, alpha, order and augmentation.", ge=0, lt=2**63)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0, lt=2**63)

@@ -10,6 +10,7 @@ import yaml
 from darts_cli import DartsError
 
 LARGEST = 1 << 20  # bytes; no genotype or configuration comes near it
+DEEPEST = 20  # levels of nesting; a genotype has five
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -49,6 +50,7 @@ def read_yaml(path: str | Path) -> object:
     """The plain data of a YAML file. Raises DartsError with file, line and column when it is not YAML."""
     text = read_text(path)
     try:
+        _check_depth(text)
         loader = _Loader(text)
         try:
             return loader.get_single_data()
@@ -63,6 +65,15 @@ def read_yaml(path: str | Path) -> object:
         raise DartsError(f"{path}: not valid YAML: {reason}") from None
 
 
+def _check_depth(text: str) -> None:
+    """Refuse what would overflow the stack of libyaml, which composes nested nodes by recursion."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=event.start_mark)
+
+
 def write(path: str | Path, content: str | bytes) -> None:
     """Write a whole file: to a temporary name beside it, flushed to the disk, then renamed over it.
 
@@ -72,7 +83,7 @@ def write(path: str | Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -129,6 +129,8 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
     if os.path.isdir(path):
         path = path / "genotype.yaml"
         if not os.path.exists(path):
+            if os.path.exists(path.with_name("config.yaml")):
+                raise DartsError(f"{path.parent}: this run has no genotype yet; a search writes it after its first epoch")
             raise DartsError(f"{path.parent}: holds no genotype.yaml, so it is not the run folder of a search")
     elif not os.path.exists(path) and not path.suffix:
         _unknown_name(str(name_or_path), domain)
@@ -154,7 +156,7 @@ def names(domain: str | None = None) -> list[str]:
 
 @cache
 def _stems(domain: str) -> tuple[str, ...]:
-    return tuple(sorted(entry.removesuffix(".yaml") for entry in os.listdir(_folder() / domain)))
+    return tuple(sorted(entry[: -len(".yaml")] for entry in os.listdir(_folder() / domain) if entry.endswith(".yaml")))
 
 
 @cache
@@ -179,12 +181,11 @@ def _published(spelling: str, domain: str | None) -> Path | None:
 
 
 def _unknown_name(spelling: str, domain: str | None):
-    known = names(domain)
-    if domain is None:
-        known = sorted({name.split("/")[1] for name in known})
-    raise DartsError(
-        f"{spelling}: no genotype of this name and no such file{_meant(spelling, known)}; there are {', '.join(known)}"
-    )
+    prefix, _, name = spelling.rpartition("/")
+    domain = prefix.lower() if prefix.lower() in SPACES else domain
+    known = sorted({each for one in ([domain] if domain else SPACES) for each in _stems(one)})
+    there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
+    raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{_meant(name, known)}; {there}")
 
 
 # ---- rules

@@ -87,4 +87,4 @@ def _plain(path: str, each: dataclasses.Field, value: object) -> object:
 
 
 def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, int | kind) and not isinstance(value, bool) and abs(value) < 2**64

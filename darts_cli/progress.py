@@ -1,5 +1,6 @@
 """What a long run shows on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import contextlib
 import sys
 import time
 
@@ -39,10 +40,11 @@ class Display:
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        if self.live:
-            self.live.console.print(Text(line))
-        elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # a reader that left must not end the run
+            if self.live:
+                self.live.console.print(Text(line))
+            elif not self.quiet:
+                print(line, file=sys.stderr, flush=True)
 
     def step(self, epoch: int, step: int) -> None:
         """A step, counted from 0, is done."""
@@ -66,7 +68,8 @@ class Display:
         else:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
         if self.done - self.first == ESTIMATE_AFTER:
-            self.say(f"{per_step:.2f} s a step: about {duration(per_step * self.total)} for all {self.total:,} steps")
+            whole = duration(per_step * self.total)
+            self.say(f"{per_step:.2f} s a step: about {whole} for all {self.total:,} steps, evaluation not counted")
 
 
 def duration(seconds: float) -> str:

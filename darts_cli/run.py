@@ -7,11 +7,12 @@
     checkpoint.pt    everything that resuming needs
     report.md        protocol, result and cost, at the end
 
-Every file is written whole or not at all, the checkpoint after what it implies, so that a run killed at any moment goes on
-from its last checkpoint and ends as if nothing had happened.
+Every file but the log is written whole or not at all, the checkpoint after what it implies, so that a run killed at any moment
+goes on from its last checkpoint and ends as if nothing had happened.
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -47,27 +48,34 @@ class Run:
         self._check_folder()
 
     def start(self, environment: dict[str, str]) -> None:
-        """Create the folder and write config.yaml, unless it is there already."""
+        """Create the folder and write config.yaml, unless it is there already.
+
+        Raises DartsError when it is there and `environment["data"]`, the fingerprint of the data set, was another one.
+        """
         path = self.folder / "config.yaml"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
-                raise PermissionError(13, "Permission denied")
+                raise PermissionError(errno.EACCES, "Permission denied")
             fresh = not path.exists()
         except OSError as error:
             raise DartsError(
                 f"{self.folder}: cannot be used as run folder ({error.strerror}); name another with --run"
             ) from None
-        if fresh:
+        if not fresh:
+            before = (files.read_yaml(path).get("environment") or {}).get("data")
+            if before != environment.get("data"):
+                raise DartsError(f"{self.folder}: is a run on other data of the same settings; name another with --run")
+        else:
             data = {"command": self.command, **self.config.to_dict(), "environment": environment}
             files.write(path, yaml.safe_dump(data, sort_keys=False))
 
     def repeat(self) -> str:
         """The command that repeats this run."""
         given = [f"darts {self.command}"]
-        default = type(self.config)()
+        default = type(self.config)().to_dict()
         for key, value in self.config.to_dict().items():
-            if value == default.to_dict()[key]:
+            if value == default[key]:
                 continue
             if value is True:
                 given.append(option_name(key))
@@ -161,14 +169,18 @@ class Run:
 
         def note(number: int, _frame) -> None:
             self._signal = number
+            with contextlib.suppress(OSError):
+                os.write(2, b"finishing the step, then saving; once more stops at once\n")
             for each in before:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 
         if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
             yield
             return
-        before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
+            for each in before:
+                signal.signal(each, note)
             yield
         finally:
             for each, handler in before.items():
@@ -186,6 +198,9 @@ class Run:
                     raise DartsError(
                         f"{self.folder}: holds other files and no config.yaml; name a new or empty folder with --run"
                     )
+                above = next(each for each in (self.folder, *self.folder.absolute().parents) if each.exists())
+                if not os.access(above, os.W_OK):
+                    raise PermissionError(errno.EACCES, "Permission denied")
                 return
         except OSError as error:
             raise DartsError(
@@ -199,7 +214,7 @@ class Run:
         differing = [
             f"{option_name(key)} was {data.get(key)}, now {value}"
             for key, value in self.config.compared().items()
-            if data.get(key) != (list(value) if isinstance(value, tuple) else value)
+            if data.get(key) != value
         ]
         if differing:
             raise DartsError(f"{self.folder}: is a run with other settings ({'; '.join(differing)}); name another with --run")

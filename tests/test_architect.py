@@ -41,10 +41,15 @@ def quadratic():
 def test_second_order_on_a_quadratic_is_the_formula(momentum, decay):
     A, B, c, d, w, alpha, loss = quadratic()
     optimizer = sgd([w], momentum=momentum, weight_decay=decay)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss("train")[0].backward()
+        optimizer.step()
+    buffer = optimizer.state[w]["momentum_buffer"] if momentum else 0
     Architect(loss, [w], [alpha], optimizer, frozen([alpha]), unrolled=True).step("train", "valid")
 
     xi = 0.1
-    w_new = w - xi * (A.T @ (A @ w - B @ alpha) + decay * w)
+    w_new = w - xi * (A.T @ (A @ w - B @ alpha) + decay * w + momentum * buffer)
     expected = d - xi * (-B.T @ A) @ (w_new - c)  # d2 L_train / d alpha d w = -B^T A
     torch.testing.assert_close(alpha.grad, expected.detach(), rtol=1e-9, atol=1e-12)
 

@@ -10,6 +10,9 @@ import torch
 from conftest import darts, start
 
 from darts_cli import __version__
+from darts_cli.cnn import data
+from darts_cli.config import SearchCNN
+from darts_cli.run import Run
 
 GENOTYPES = Path(__file__).parent.parent / "genotypes"
 BAD = Path(__file__).parent / "data" / "genotypes" / "bad"
@@ -71,11 +74,8 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "range.yaml").write_text("layers: 1")
     (tmp_path / "words.yaml").write_text("epochs: many")
     (tmp_path / "other").mkdir()
-    from darts_cli.config import SearchCNN
-    from darts_cli.run import Run
-
     run = Run("search cnn", SearchCNN(dataset="digits", epochs=3), "other")
-    run.start({})
+    run.start({"data": data.load("digits", None).fingerprint()})
     run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)}, {})
     path = tmp_path / "other" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-100])

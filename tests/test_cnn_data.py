@@ -153,6 +153,8 @@ def test_parts_of_an_image_folder(tmp_path):
     picture(tmp_path / "val" / "red" / "a.png", (255, 0, 0))
     assert len(data.load("folder", str(tmp_path)).labels) == 8
     assert len(data.load("folder", str(tmp_path), train=False).labels) == 2
+    with pytest.raises(DartsError, match="has no part for testing"):
+        data.load("folder", str(tmp_path / "train"), train=False)
 
 
 def test_other_sizes_and_grey_images_are_fitted(tmp_path):
@@ -221,4 +223,10 @@ def test_fashion_mnist_is_padded_to_32_pixels_and_three_channels(tmp_path):
     assert found.images.shape == (20, 32, 32, 3)
     assert torch.equal(found.images[:, 2:30, 2:30, 1], pixels)
     assert found.images[:, :2].sum() == 0
+    assert found.fingerprint() == data.load("fashion-mnist", str(tmp_path)).fingerprint()
+    assert found.fingerprint() != found.part(torch.arange(19)).fingerprint()
     assert (found.labels.tolist(), found.padding) == ([i % 10 for i in range(20)], 4)
+
+    (raw / "train-images-idx3-ubyte").write_bytes((raw / "train-images-idx3-ubyte").read_bytes()[:-1000])
+    with pytest.raises(DartsError, match="Fashion-MNIST is missing here or incomplete"):
+        data.load("fashion-mnist", str(tmp_path))

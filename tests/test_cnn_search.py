@@ -1,12 +1,18 @@
 """The search from the command line: it finishes, repeats to the bit, and goes on where it was stopped."""
 
+import contextlib
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 from conftest import darts, finish, start
+from PIL import Image
 
 from darts_cli.cnn.model import SEARCHED
 from darts_cli.cnn.search import cosine
@@ -74,7 +80,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(undisturbed, tmp
     args, folder, _ = undisturbed
     darts(*args, "--run", tmp_path / "again", "--log-every", 1, "--checkpoint-minutes", 0)
     assert_same_run(folder, tmp_path / "again")
-    darts(*args, "--run", tmp_path / "other", "--seed", 1, "--epochs", 1)
+    assert darts(*args, "--run", tmp_path / "other", "--seed", 1, "--epochs", 1).exit_code == 0
     first = (folder / "metrics.jsonl").read_text().splitlines()[0]
     other = (tmp_path / "other" / "metrics.jsonl").read_text().splitlines()[0]
     assert json.loads(first)["train_loss"] != json.loads(other)["train_loss"]
@@ -89,29 +95,37 @@ def test_a_finished_run_is_not_repeated(undisturbed):
     assert (folder / "checkpoint.pt").stat().st_mtime_ns == written
 
 
-def checkpoints_written(folder, count, process):
-    """Wait until checkpoint.pt has been replaced `count` times; each replacement is another file."""
-    seen = set()
-    while len(seen) < count and process.poll() is None:
-        try:
-            status = (folder / "checkpoint.pt").stat()
-            seen.add((status.st_ino, status.st_mtime_ns))
-        except FileNotFoundError:
-            pass
+def kill_after(process, folder, count, delay=0.0):
+    """SIGKILL once the process has replaced checkpoint.pt `count` times, and a delay more; returns the (epoch, step) saved."""
+    path = folder / "checkpoint.pt"
+
+    def version():
+        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+    last, written = version(), 0
+    while written < count and process.poll() is None:
+        if version() != last:
+            last, written = version(), written + 1
         time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    code, _, err = finish(process)
+    assert code == -signal.SIGKILL, err
+    state = torch.load(path, weights_only=True)
+    return state["epoch"], state["step"]
 
 
 @pytest.mark.slow
 def test_killed_again_and_again(undisturbed, tmp_path):
-    """SIGKILL in the first epoch, inside and at the end of epochs, and before anything was saved; the same command goes on."""
+    """SIGKILL inside both epochs and in the evaluation; the same command goes on each time."""
     args, folder, _ = undisturbed
     run = tmp_path / "killed"
-    for count, delay in ((0, 2.5), (1, 0.0), (2, 0.05), (1, 0.4), (2, 0.1)):
-        process = start(*args, "--run", run, "--checkpoint-minutes", 0)
-        checkpoints_written(run, count, process)
-        time.sleep(delay)
-        process.kill()
-        finish(process)
+    places = []
+    for count, delay in ((1, 0.0), (1, 0.05), (2, 0.0), (2, 0.02), (1, 0.0)):
+        places.append(kill_after(start(*args, "--run", run, "--checkpoint-minutes", 0), run, count, delay))
+    assert places[0] == (0, 1)
+    assert places == sorted(places)
+    assert len(set(places)) >= 3
     code, _, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
     assert code == 0, err
     assert_same_run(folder, run)
@@ -122,14 +136,40 @@ def test_killed_between_checkpoints(undisturbed, tmp_path):
     """With the default of ten minutes, the epoch that was broken off is done again."""
     args, folder, _ = undisturbed
     run = tmp_path / "killed"
-    process = start(*args, "--run", run)
-    checkpoints_written(run, 1, process)
-    time.sleep(0.5)
-    process.kill()
-    finish(process)
+    assert kill_after(start(*args, "--run", run), run, 1, delay=0.3) == (1, 0)
     code, _, err = finish(start(*args, "--run", run))
     assert code == 0, err
-    assert "going on after step 3 of 6" in err or "complete already" in err
+    assert "going on after step 3 of 6" in err
+    assert_same_run(folder, run)
+
+
+DYING = """
+import os, sys
+from darts_cli.cli import main
+left, replace = int(sys.argv[1]), os.replace
+def dying(*names):
+    global left
+    for action in (lambda: None, lambda: replace(*names)):
+        action()
+        left -= 1
+        if left == 0:
+            os._exit(9)
+os.replace = dying
+main(sys.argv[2:], prog_name="darts")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("undisturbed", ["--no-unrolled"], indirect=True)  # what is written, and when, is the same
+def test_killed_at_every_write(undisturbed, tmp_path, count):
+    """The process ends just before or after each renaming of the first epoch: config, metrics, genotype, checkpoint."""
+    args, folder, _ = undisturbed
+    run = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", DYING, str(count), *args, "--run", run], capture_output=True)
+    assert done.returncode == 9, done.stderr
+    result = darts(*args, "--run", run)
+    assert result.exit_code == 0, result.stderr
     assert_same_run(folder, run)
 
 
@@ -199,7 +239,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tmp_path):
 def test_bf16_stays_near_fp32(tiny, tmp_path):
     losses = []
     for precision in ("fp32", "bf16"):
-        darts(*tiny, "--epochs", 1, "--precision", precision, "--run", tmp_path / precision)
+        assert darts(*tiny, "--epochs", 1, "--precision", precision, "--run", tmp_path / precision).exit_code == 0
         losses.append(json.loads((tmp_path / precision / "metrics.jsonl").read_text())["train_loss"])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -210,8 +250,45 @@ def test_the_learning_rate_starts_at_its_first_value():
     assert rates[0] == 0.025
     assert rates[25] == pytest.approx((0.025 + 0.001) / 2)
     assert rates[50] == pytest.approx(0.001)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], 0.025), 50, 0.001)
-    assert schedule.get_last_lr()[0] == rates[0]
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.025)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50, 0.001)
+    for rate in rates:
+        assert schedule.get_last_lr()[0] == pytest.approx(rate)
+        optimizer.step()
+        schedule.step()
+
+
+def test_other_images_are_not_taken_for_the_same_run(undisturbed, tmp_path):
+    """Not even by a finished run: the data folder is no setting, but what is in it changes the result."""
+    args, folder, result = undisturbed
+    for name in ("a", "b", "c"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(16):
+            Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "images" / name / f"{i}.png")
+    other = darts(*args, "--data", tmp_path / "images", "--run", folder)
+    assert other.exit_code == 1
+    assert other.stdout == ""
+    assert "is a run on other data of the same settings; name another with --run" in other.stderr
+    assert load(folder).to_yaml() == result.stdout
+
+
+def test_the_display_on_a_terminal(tiny, tmp_path):
+    """Bars, the reading of the metrics, the cells, skip connections, entropy, time left."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "darts_cli", *tiny, "--epochs", "1", "--log-every", "1", "--run", str(tmp_path / "run")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "110", "LINES": "40"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # raised when the process has closed its side
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.startswith(b"domain: cnn")
+    for said in ("epoch 1/1", "step 3/3", "train loss", " left", "node  normal", "entropy of alpha 2.0", "skip connections: "):
+        assert said in shown.decode()
 
 
 def test_quiet_says_nothing_but_the_result(tiny, tmp_path):

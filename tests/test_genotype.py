@@ -53,6 +53,12 @@ def test_how_a_name_is_found():
         load("darts_v3")
     with pytest.raises(DartsError, match=r"nowhere\.yaml: no such file"):
         load("nowhere.yaml")
+    with pytest.raises(DartsError, match="rnn/nasnet: no genotype of this name .*; rnn has DARTS_V1, DARTS_V2, ENAS"):
+        load("rnn/nasnet")
+    with pytest.raises(DartsError, match="no genotype of this name"):
+        load("/nasnet")
+    with pytest.raises(DartsError, match="no genotype of this name"):
+        load("n" * 5000)
 
 
 def test_the_other_domain_is_refused(tmp_path):
@@ -65,6 +71,9 @@ def test_the_other_domain_is_refused(tmp_path):
 
 def test_a_run_folder_is_a_genotype(tmp_path):
     with pytest.raises(DartsError, match=r"holds no genotype\.yaml"):
+        load(tmp_path)
+    (tmp_path / "config.yaml").write_text("command: search cnn\n")
+    with pytest.raises(DartsError, match="this run has no genotype yet; a search writes it after its first epoch"):
         load(tmp_path)
     save(load("nasnet"), tmp_path / "genotype.yaml")
     assert load(tmp_path) == load("nasnet")
@@ -88,6 +97,25 @@ def test_files_that_cannot_be_read(tmp_path):
     for path, rule in (("latin.yaml", "not UTF-8 text"), ("large.yaml", "at most 1,048,576 are read")):
         with pytest.raises(DartsError, match=rule):
             load(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 30_000, "nested deeper than 20 levels"),
+        ("{a: " * 30_000, "nested deeper than 20 levels"),
+        ("- " * 30_000, "nested deeper than 20 levels"),
+        ("domain: !!map [a]", "expected a mapping, but found a sequence"),
+        ("name: !!bool foo", "not valid YAML"),
+        ("name: !!timestamp x", "not valid YAML"),
+        ('name: !!int ""', "not valid YAML"),
+    ],
+    ids=["lists", "mappings", "dashes", "map", "bool", "timestamp", "int"],
+)
+def test_yaml_that_trips_its_reader(tmp_path, text, said):
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(DartsError, match=rf"odd\.yaml: .*{said}"):
+        load(tmp_path / "odd.yaml")
 
 
 def test_a_wrong_genotype_cannot_be_built():

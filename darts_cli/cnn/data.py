@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,12 @@ class Dataset(NamedTuple):
     def padding(self) -> int:
         """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
         return min(self.images.shape[1:3]) // 8
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of all pixels and labels: whether two runs saw the same data."""
+        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()[:16]
 
     def part(self, indices: Tensor) -> "Dataset":
         return self._replace(images=self.images[indices], labels=self.labels[indices])
@@ -69,7 +76,7 @@ def _dataset(images: Tensor, labels: Tensor, classes: int, statistics: tuple | N
     """Check what every data set must be, and measure mean and deviation where they are not given."""
     _, H, W, _ = images.shape
     if H % 4 or W % 4 or min(H, W) < 8:
-        raise DartsError(f"the images are {W}x{H} pixels; both sides must be at least 8 and divisible by 4")
+        raise DartsError(f"the images are {W}x{H} pixels; both sides must be at least 8 and divisible by 4: scale them first")
     mean, deviation = statistics or _statistics(images)
     return Dataset(images, labels, classes, mean, deviation, flip)
 
@@ -110,7 +117,8 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
             root.rmdir()  # where nothing came, nothing is left
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DartsError(
-            f"{_NAMES[name]} could not be downloaded to {root} ({reason}); pass --data DIR if you have it"
+            f"{root}: {_NAMES[name]} could not be downloaded, or is incomplete ({reason}); "
+            "delete what is there of it and try again, or pass --data DIR if you have it"
         ) from None
     images = torch.as_tensor(found.data)
     labels = torch.as_tensor(found.labels if name == "svhn" else found.targets).long()
@@ -137,6 +145,8 @@ def _image_folder(folder: Path, train: bool) -> Dataset:
     from torchvision.datasets import ImageFolder
 
     parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
+    if not train and not parts:
+        raise DartsError(f"{folder}: has no part for testing; it needs a folder test or val beside train")
     root = parts[0] if parts else folder
     try:
         found = ImageFolder(str(root))
@@ -159,7 +169,7 @@ def _image(path: str, size: tuple[int, int] | None) -> Tensor:
     try:
         with Image.open(path) as file:
             pixels = v2.functional.pil_to_tensor(file.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # the readers of the many formats raise what they like
         raise DartsError(f"{path}: cannot be read as an image ({type(error).__name__}); mend or remove it") from None
     if size and tuple(pixels.shape[1:]) != size:
         pixels = v2.functional.resize(pixels, list(size), antialias=True)

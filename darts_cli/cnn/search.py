@@ -26,7 +26,13 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     """
     where = device.resolve(config.device)
     device.deterministic()
-    train, valid = _halves(config, where)
+    whole = data.load(config.dataset, config.data)
+    halves = data.split(whole, config.train_portion, config.split_seed)
+    train, valid = (
+        data.Batches(half, config.batch_size, config.seed, name, where, config.cutout)
+        for half, name in zip(halves, ("train", "valid"), strict=True)
+    )
+    run.start(device.environment(where) | {"data": whole.fingerprint()})
     torch.manual_seed(config.seed)
     network = SearchNetwork(config.channels, train.dataset.classes, config.layers, alpha_scale=config.alpha_scale).to(where)
     weights, alphas = network.weights(), list(network.alphas.values())
@@ -39,10 +45,9 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
     state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
-    run.start(device.environment(where))
 
     with run.interruptible(), progress.Display(config.epochs, len(train), state["epoch"], state["step"], quiet) as display:
-        _say_opening(display, config, run, network, where)
+        _say_opening(display, config, run, network, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
             for group in w_optimizer.param_groups:
@@ -84,12 +89,6 @@ def cosine(first: float, last: float, epoch: int, epochs: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def _halves(config: SearchCNN, where: torch.device) -> list[data.Batches]:
-    whole = data.load(config.dataset, config.data)
-    halves = zip(data.split(whole, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
-    return [data.Batches(half, config.batch_size, config.seed, name, where, config.cutout) for half, name in halves]
-
-
 def _loss(network: SearchNetwork, where: torch.device, precision: str) -> Callable:
     """The loss of a batch and, as its carry, what the metrics sum: loss, correct answers and images."""
 
@@ -109,7 +108,7 @@ def _metrics(sums: Tensor) -> dict[str, float]:
     (train_loss, train_correct, trained), (valid_loss, valid_correct, validated) = sums.tolist()
     if not math.isfinite(train_loss + valid_loss):
         raise DartsError(
-            "the loss is no longer finite; the last checkpoint is from before that; try a lower --lr or --grad-clip"
+            "the loss is no longer finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
         )
     return {
         "train_loss": train_loss / trained,
@@ -135,7 +134,9 @@ def _skips(cells: Genotype) -> str:
     return ", ".join(f"{cell.count('skip_connect')} in {name}" for name, cell in cells.cells.items())
 
 
-def _say_opening(display: progress.Display, config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device) -> None:
+def _say_opening(
+    display: progress.Display, config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device, complete: bool
+) -> None:
     weights = sum(weight.numel() for weight in network.weights())
     alphas = sum(alpha.numel() for alpha in network.alphas.values())
     display.say(f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}")
@@ -143,12 +144,7 @@ def _say_opening(display: progress.Display, config: SearchCNN, run: Run, network
         f"{where}, {config.precision}, {weights:,} weights, {alphas} alphas, {config.epochs} epochs of {display.steps} steps"
     )
     if display.done:
-        done = (
-            "complete already"
-            if display.done == display.total
-            else f"going on after step {display.done:,} of {display.total:,}"
-        )
-        display.say(done)
+        display.say("complete already" if complete else f"going on after step {display.done:,} of {display.total:,}")
 
 
 def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
