@@ -16,8 +16,9 @@ def options(config: type[Config]) -> Callable:
     """Decorator: one option for every setting of the configuration, and --config FILE; the command gets them by name."""
 
     def decorate(command: Callable) -> Callable:
+        kinds = typing.get_type_hints(config)
         for each in reversed(dataclasses.fields(config)):
-            command = _option(config, each)(command)
+            command = _option(each, kinds[each.name])(command)
         return click.option(
             "--config",
             metavar="FILE",
@@ -30,8 +31,7 @@ def options(config: type[Config]) -> Callable:
     return decorate
 
 
-def _option(config: type[Config], each: dataclasses.Field) -> Callable:
-    kind = typing.get_type_hints(config)[each.name]
+def _option(each: dataclasses.Field, kind: type) -> Callable:
     attributes = {"default": each.default, "help": each.metadata["help"], "metavar": each.metadata["metavar"]}
     if kind is bool:
         return click.option(f"{option_name(each.name)}/--no-{option_name(each.name)[2:]}", **attributes)

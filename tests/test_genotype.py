@@ -105,12 +105,14 @@ def test_files_that_cannot_be_read(tmp_path):
         ("[" * 30_000, "nested deeper than 20 levels"),
         ("{a: " * 30_000, "nested deeper than 20 levels"),
         ("- " * 30_000, "nested deeper than 20 levels"),
+        ("[" * 2000, "not valid YAML"),
+        ("[" * 1000 + "]" * 1000, "not valid YAML|is a mapping"),
         ("domain: !!map [a]", "expected a mapping, but found a sequence"),
         ("name: !!bool foo", "not valid YAML"),
         ("name: !!timestamp x", "not valid YAML"),
         ('name: !!int ""', "not valid YAML"),
     ],
-    ids=["lists", "mappings", "dashes", "map", "bool", "timestamp", "int"],
+    ids=["lists", "mappings", "dashes", "short", "short and closed", "map", "bool", "timestamp", "int"],
 )
 def test_yaml_that_trips_its_reader(tmp_path, text, said):
     (tmp_path / "odd.yaml").write_text(text)
