@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli import DartsError
+from darts_cli.cnn.ops import DilConv, ReLUConvBN, SepConv
 from darts_cli.genotype import SPACES
+
+SEARCHED = SPACES["cnn"].searched
 
 
 def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
@@ -16,7 +19,7 @@ def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     had none) is tolerated. Raises DartsError listing what else is missing, left over or of another shape; the model is then
     unchanged.
     """
-    ours = {_original_key(key): tensor for key, tensor in model.state_dict().items() if not key.startswith("alphas.")}
+    ours = {original_key(model, key): tensor for key, tensor in model.state_dict().items() if not key.startswith("alphas.")}
     missing = [key for key in ours if key not in state_dict and not key.endswith("num_batches_tracked")]
     left_over = [key for key in state_dict if key not in ours]
     both = [key for key in ours if key in state_dict]
@@ -37,12 +40,16 @@ def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
             ours[key].copy_(state_dict[key])
 
 
-def _original_key(key: str) -> str:
-    """`cells.3.edges.5.sep_conv_3x3.1.weight` is the original's `cells.3._ops.5._ops.4.op.1.weight`: edge, operation, layer."""
-    key = re.sub(r"(preprocess\d)\.(?=\d)", r"\1.op.", key)
-    return re.sub(r"\.edges\.(\d+)\.(\w+)\.", lambda match: f"._ops.{match[1]}._ops.{_operation(match[2])}.", key)
+def original_key(model: nn.Module, key: str) -> str:
+    """The original's name of a tensor of the model.
 
-
-def _operation(name: str) -> str:
-    """The column of an operation, and the attribute that its layers were kept under, which pooling and skipping had not."""
-    return f"{SPACES['cnn'].searched.index(name)}{'.op' if 'conv' in name else ''}"
+    It kept the edges of a cell as `_ops`, the operations of a mixed edge as `_ops` again, and the layers of some as `op`:
+    `cells.3.edges.5.sep_conv_3x3.1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. Its ImageNet stem was no module.
+    """
+    path = key.split(".")
+    for end in range(len(path) - 1, 0, -1):
+        if isinstance(model.get_submodule(".".join(path[:end])), ReLUConvBN | DilConv | SepConv):
+            path.insert(end, "op")
+    key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
+    key = re.sub(r"\.edges\.", "._ops.", key)
+    return re.sub(rf"(\._ops\.\d+)\.({'|'.join(SEARCHED)})\.", lambda m: f"{m[1]}._ops.{SEARCHED.index(m[2])}.", key)

@@ -46,7 +46,7 @@ def reference_network():
 
 def in_original_order(network, values):
     """One value for each weight of the network, by name, in the order of the reference's names."""
-    named = dict(zip([legacy._original_key(name) for name, _ in network.named_parameters()], values, strict=True))
+    named = dict(zip([legacy.original_key(network, name) for name, _ in network.named_parameters()], values, strict=True))
     return torch.stack([named[key] for key in REFERENCE["weights"]])
 
 

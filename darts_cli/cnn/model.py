@@ -1,14 +1,48 @@
-"""The convolutional networks: the search network, whose edges mix all operations (sec. 2.2 and 3.1.1)."""
+"""The convolutional networks: the search network, whose edges mix all operations (sec. 2.2 and 3.1.1), and the network of a
+genotype, which is trained and evaluated (sec. 3.2 and 3.3)."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from darts_cli import DartsError
 from darts_cli.cnn import ops
 from darts_cli.genotype import SPACES, Genotype, derive_cell
+from darts_cli.genotype import Cell as CellGenotype
 
 NODES = 4  # intermediate nodes of a search cell, all of them joined in its output
 SEARCHED = SPACES["cnn"].searched
 EDGES = SPACES["cnn"].edges_searched(NODES)
+
+
+# ---- what both networks share
+
+
+class CifarStem(nn.Sequential):
+    """A convolution to C channels at full size; both inputs of the first cell are its output."""
+
+    def __init__(self, C: int):
+        super().__init__(nn.Conv2d(3, C, 3, padding=1, bias=False), nn.BatchNorm2d(C))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 3, H, W) -> twice (B, C, H, W)."""
+        x = super().forward(x)
+        return x, x
+
+
+def _reductions(layers: int) -> tuple[int, int]:
+    """Where the reduction cells are: at a third and two thirds of the depth."""
+    return layers // 3, 2 * layers // 3
+
+
+def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:
+    """What brings both inputs of a cell to C channels, the first at half its size where the cell before reduced."""
+    preprocess0 = ops.FactorizedReduce if reduction_prev else ops.ReLUConvBN
+    return preprocess0(C_prev_prev, C, affine), ops.ReLUConvBN(C_prev, C, affine)
+
+
+# ---- the search
 
 
 class MixedOp(nn.ModuleDict):
@@ -32,9 +66,7 @@ class SearchCell(nn.Module):
 
     def __init__(self, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool):
         super().__init__()
-        preprocess0 = ops.FactorizedReduce if reduction_prev else ops.ReLUConvBN
-        self.preprocess0 = preprocess0(C_prev_prev, C, affine=False)
-        self.preprocess1 = ops.ReLUConvBN(C_prev, C, affine=False)
+        self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
         self.edges = nn.ModuleList(
             MixedOp(C, stride=2 if reduction and state < 2 else 1) for node in range(NODES) for state in range(2 + node)
         )
@@ -59,12 +91,12 @@ class SearchNetwork(nn.Module):
     def __init__(self, channels: int = 16, num_classes: int = 10, layers: int = 8, *, alpha_scale: float = 1e-3):
         super().__init__()
         C = channels
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * C, 3, padding=1, bias=False), nn.BatchNorm2d(3 * C))
+        self.stem = CifarStem(3 * C)
         C_prev_prev, C_prev, reduction_prev = 3 * C, 3 * C, False
         self.cells = nn.ModuleList()
         self.kinds = []
         for i in range(layers):
-            reduction = i in (layers // 3, 2 * layers // 3)
+            reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
             self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev))
             self.kinds.append("reduce" if reduction else "normal")
@@ -82,7 +114,7 @@ class SearchNetwork(nn.Module):
         """
         if mixture is None:
             mixture = {kind: alpha.softmax(dim=-1) for kind, alpha in self.alphas.items()}
-        s0 = s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
+        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
         for cell, kind in zip(self.cells, self.kinds, strict=True):
             s0, s1 = s1, cell(s0, s1, mixture[kind])
         return self.classifier(s1.mean(dim=(2, 3)))
@@ -94,3 +126,169 @@ class SearchNetwork(nn.Module):
     def genotype(self) -> Genotype:
         """The discrete cells that the alphas stand for (sec. 2.4)."""
         return Genotype("cnn", {kind: derive_cell(alpha.tolist(), "cnn") for kind, alpha in self.alphas.items()})
+
+
+# ---- the network of a genotype
+
+
+class Cell(nn.Module):
+    """A cell whose nodes each sum the operations of their edges (fig. 1d)."""
+
+    def __init__(self, cell: CellGenotype, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool):
+        super().__init__()
+        self.genotype = cell
+        self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=True)
+        self.edges = nn.ModuleList(
+            ops.OPERATIONS[edge.op](C, stride=2 if reduction and edge.input < 2 else 1, affine=True)
+            for node in cell.nodes
+            for edge in node
+        )
+
+    def forward(self, s0: Tensor, s1: Tensor, drop_path: float = 0.0) -> Tensor:
+        """s0, s1 (B, C', H, W) -> (B, C * len(concat), H, W), of half the height and width in a reduction cell.
+
+        While training, every edge but the skip connections of stride 1 is dropped with the probability `drop_path`.
+        """
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        edges: Iterator[nn.Module] = iter(self.edges)
+        for node in self.genotype.nodes:
+            states.append(sum(self._edge(next(edges), states[edge.input], drop_path) for edge in node))
+        return torch.cat([states[i] for i in self.genotype.concat], dim=1)
+
+    def _edge(self, op: nn.Module, state: Tensor, drop_path: float) -> Tensor:
+        exempt = isinstance(op, nn.Identity)
+        return op(state) if exempt or not self.training else drop(op(state), drop_path)
+
+
+def drop(x: Tensor, probability: float) -> Tensor:
+    """Drop-path: x (B, C, H, W) with whole images set to zero, each with that probability, the others scaled up to keep the
+    expectation (Larsson et al., arXiv 1605.07648)."""
+    if probability == 0:
+        return x
+    keep = 1 - probability
+    return x * (torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
+
+
+class ImageNetStem(nn.Module):
+    """Three convolutions of stride 2; the first cell's inputs are a fourth and an eighth of the image's size."""
+
+    def __init__(self, C: int):
+        super().__init__()
+        self.stem0 = nn.Sequential(
+            nn.Conv2d(3, C // 2, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(C // 2),
+            nn.ReLU(),
+            nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(C),
+        )
+        self.stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(C))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 3, H, W) -> (B, C, H/4, W/4), (B, C, H/8, W/8)."""
+        s0 = self.stem0(x)
+        return s0, self.stem1(s0)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier in the middle of the network, for training only; its input must be 8x8 (CIFAR) or 7x7 (ImageNet)."""
+
+    def __init__(self, C: int, num_classes: int, stem: str):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
+            nn.Conv2d(C, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *([nn.BatchNorm2d(768)] if stem == "cifar" else []),  # which the original forgot for ImageNet
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+AUXILIARY_SIZES = {"cifar": 32, "imagenet": 224}  # the side of the images that an auxiliary head is made for, by stem
+
+
+class Network(nn.Module):
+    """The network of a genotype: a stem and `layers` of its cells, those at a third and two thirds reduction cells.
+
+    stem         "cifar": full size; "imagenet": an eighth of it
+    auxiliary    with an auxiliary head after the second reduction, for images of AUXILIARY_SIZES
+    drop_path    attribute: probability that an edge is dropped while training; training raises it over the epochs
+
+    Raises DartsError when the genotype is not convolutional.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        channels: int = 36,
+        num_classes: int = 10,
+        layers: int = 20,
+        auxiliary: bool = False,
+        stem: str = "cifar",
+    ):
+        super().__init__()
+        if genotype.domain != "cnn":
+            raise DartsError(f"a convolutional network needs a genotype of the domain cnn, not {genotype.domain}")
+        self.drop_path = 0.0
+        C = channels
+        self.stem = CifarStem(3 * C) if stem == "cifar" else ImageNetStem(C)
+        C_prev_prev = C_prev = 3 * C if stem == "cifar" else C
+        reduction_prev = stem == "imagenet"  # the first input of the first cell is twice the size of the second
+        self.auxiliary_head = None
+        self.cells = nn.ModuleList()
+        for i in range(layers):
+            reduction = i in _reductions(layers)
+            C *= 2 if reduction else 1
+            cell = genotype.cells["reduce" if reduction else "normal"]
+            self.cells.append(Cell(cell, C_prev_prev, C_prev, C, reduction, reduction_prev))
+            C_prev_prev, C_prev, reduction_prev = C_prev, len(cell.concat) * C, reduction
+            if auxiliary and i == _reductions(layers)[1]:
+                self.auxiliary_head = AuxiliaryHead(C_prev, num_classes, stem)
+        self.classifier = nn.Linear(C_prev, num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x (B, 3, H, W) -> logits (B, num_classes) and, while training with an auxiliary head, its logits, else None."""
+        auxiliary = None
+        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
+        for i, cell in enumerate(self.cells):
+            s0, s1 = s1, cell(s0, s1, self.drop_path)
+            if self.training and self.auxiliary_head is not None and i == _reductions(len(self.cells))[1]:
+                auxiliary = self.auxiliary_head(s1)
+        return self.classifier(s1.mean(dim=(2, 3))), auxiliary
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of parameters, those of an auxiliary head not counted: what the papers report."""
+    return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary_head."))
+
+
+def multiply_adds(network: nn.Module, height: int, width: int) -> int:
+    """Multiplications, each with its addition, of one image's forward pass in all convolutions and linear layers.
+
+    Nothing else is counted: no normalisation, pooling or sum. Papers differ in what they count; the 574 M of DARTS' ImageNet
+    network match no count, this one gives 530 M.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, height, width).to(next(network.parameters())))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total

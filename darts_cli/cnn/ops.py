@@ -65,8 +65,32 @@ def pool(kind: str, stride: int) -> nn.Module:
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-# Every operation of the search but `none`, which adds nothing: (C, stride, affine) -> module.
+class FactorizedConv(nn.Sequential):
+    """ReLU, a 1x7 and a 7x1 convolution, each with the stride along its length, BatchNorm."""
+
+    def __init__(self, C: int, stride: int, affine: bool):
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(C, C, (1, 7), (1, stride), padding=(0, 3), bias=False),
+            nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False),
+            batch_norm(C, affine),
+        )
+
+
+class Zero(nn.Module):
+    """No connection: zeros of the output's shape."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+# Every operation of an edge: (C, stride, affine) -> module.
 OPERATIONS = {
+    "none": lambda C, stride, affine: Zero(stride),
     "max_pool_3x3": lambda C, stride, affine: pool("max", stride),
     "avg_pool_3x3": lambda C, stride, affine: pool("avg", stride),
     "skip_connect": lambda C, stride, affine: nn.Identity() if stride == 1 else FactorizedReduce(C, C, affine),
@@ -74,4 +98,6 @@ OPERATIONS = {
     "sep_conv_5x5": lambda C, stride, affine: SepConv(C, 5, stride, affine),
     "dil_conv_3x3": lambda C, stride, affine: DilConv(C, 3, stride, affine),
     "dil_conv_5x5": lambda C, stride, affine: DilConv(C, 5, stride, affine),
+    "sep_conv_7x7": lambda C, stride, affine: SepConv(C, 7, stride, affine),
+    "conv_7x1_1x7": lambda C, stride, affine: FactorizedConv(C, stride, affine),
 }
