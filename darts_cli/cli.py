@@ -1,13 +1,14 @@
 """The command `darts`: parse, call one function, show its result."""
 
 import contextlib
+import json
 import sys
 
 import click
 
 from darts_cli import DartsError, __version__
-from darts_cli.config import SearchCNN
-from darts_cli.options import options
+from darts_cli.config import IMAGES, SearchCNN, TrainCNN
+from darts_cli.options import GenotypeType, options
 
 
 class Darts(click.Group):
@@ -80,7 +81,96 @@ def search_cnn(run, quiet, **settings):
     found = search(config, the_run, quiet)
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
-        click.echo(f"in {the_run.folder}; next: darts genotype show {the_run.folder}", err=True)
+        click.echo(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}", err=True)
+
+
+@main.group()
+def train():
+    """Train a cell at full size."""
+
+
+@train.command("cnn")
+@click.option(
+    "--genotype",
+    "--arch",
+    "genotype",
+    type=GenotypeType("cnn"),
+    default="darts_v2",
+    show_default=True,
+    help="Cells to train: a published name, a genotype file, or the run folder of a search.",
+)
+@options(TrainCNN)
+@click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-cnn-DATASET-seedN-HASH]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+def train_cnn(genotype, run, quiet, **settings):
+    """Train a network of convolutional cells on images.
+
+    The same command goes on where a run was stopped. Accuracy and loss are printed, and kept in the run folder.
+
+    \b
+    Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
+    """
+    config = TrainCNN(**settings)
+    from darts_cli.cnn.train import train
+    from darts_cli.run import Run
+
+    the_run = Run("train cnn", config, run, genotype)
+    result = train(genotype, config, the_run, quiet)
+    click.echo(_lines(result.summary()))
+    if not quiet:
+        click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
+
+
+@main.command("eval")
+@click.option(
+    "--checkpoint",
+    "--model-path",
+    metavar="RUN|FILE",
+    required=True,
+    help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
+)
+@click.option(
+    "--genotype",
+    "--arch",
+    "genotype",
+    type=GenotypeType("cnn"),
+    help="Cells of the original's checkpoint, which does not tell. [default: darts_v2]",
+)
+@click.option(
+    "--dataset", type=click.Choice((*IMAGES, "imagenet")), help="Images to evaluate on. [default: those of the training]"
+)
+@click.option("--data", metavar="DIR", help="Folder that holds the data set. [default: that of the training]")
+@click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Images at a time.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that read the images of ImageNet.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def eval_(checkpoint, genotype, dataset, data, batch_size, precision, device, workers, as_json):
+    """Evaluate a trained network on the test part of its data set.
+
+    Cells, size and data set come from the checkpoint; of the original's checkpoints the size comes from the tensors.
+
+    \b
+    Example: darts eval --checkpoint runs/train-cnn-cifar10-seed0-1a2b3c4d
+    """
+    from darts_cli.cnn.evaluate import evaluate
+
+    result = evaluate(
+        checkpoint, genotype, dataset, data, batch_size=batch_size, where=device, precision=precision, workers=workers
+    )
+    click.echo(json.dumps(result) if as_json else _lines(result))
+
+
+def _lines(result: dict) -> str:
+    """A line for every entry: shares as percentages, large numbers with separators."""
+    shown = {}
+    for name, value in result.items():
+        if isinstance(value, float):
+            shown[name] = f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"
+        else:
+            shown[name] = f"{value:,}" if isinstance(value, int) else str(value)
+    width = max(map(len, shown))
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in shown.items())
 
 
 @main.group()

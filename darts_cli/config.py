@@ -9,26 +9,36 @@ from dataclasses import dataclass, field
 
 from darts_cli import DartsError
 
+IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # data sets that memory holds
 _BOUNDS = {
     "ge": (operator.ge, "at least {}"),
     "gt": (operator.gt, "more than {}"),
+    "le": (operator.le, "at most {}"),
     "lt": (operator.lt, "less than {}"),
     "multiple_of": (lambda value, factor: value % factor == 0, "a multiple of {}"),
 }
 
 
-def setting(default, help, *, also=(), choices=None, changes_result=True, metavar=None, **bounds):
-    """A dataclass field. `also`: further spellings of its option; `bounds`: ge, gt, lt, multiple_of."""
-    metadata = {"help": help, "also": also, "choices": choices, "changes_result": changes_result, "metavar": metavar}
-    return field(default=default, metadata=metadata | {"bounds": bounds})
+def setting(default, help, *, also=(), alone=None, choices=None, changes_result=True, metavar=None, recipes=None, **bounds):
+    """A dataclass field, which is also an option.
+
+    `also`: further spellings of the option; `alone`: what it means without a value; `recipes`: the default where a data set has
+    another one, by its name; `bounds`: ge, gt, le, lt, multiple_of.
+    """
+    metadata = {"default": default, "help": help, "also": also, "alone": alone, "choices": choices}
+    metadata |= {"changes_result": changes_result, "metavar": metavar, "recipes": recipes or {}, "bounds": bounds}
+    return field(default=None if recipes else default, metadata=metadata)
 
 
 class Config:
-    """What the configurations share: the check of every value, and the comparison of two runs."""
+    """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
 
     def __post_init__(self):
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
+            if value is None and each.metadata["recipes"]:
+                value = each.metadata["recipes"].get(self.dataset, each.metadata["default"])
+                object.__setattr__(self, each.name, value)  # the one moment in which a frozen configuration is not
             for number in value if isinstance(value, tuple) else (value,):
                 _check(each, number)
 
@@ -42,12 +52,13 @@ class Config:
         values = self.to_dict()
         return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
 
-    def hash(self) -> str:
-        """Eight hexadecimal digits of what changes the result."""
+    def hash(self, genotype=None) -> str:
+        """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
         import hashlib
         import json
 
-        return hashlib.sha256(json.dumps(self.compared(), sort_keys=True).encode()).hexdigest()[:8]
+        cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
+        return hashlib.sha256(json.dumps(self.compared() | cells, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def option_name(name: str) -> str:
@@ -68,9 +79,7 @@ def _check(each: dataclasses.Field, value) -> None:
 class SearchCNN(Config):
     """The search of a convolutional cell; the defaults are the paper's for CIFAR-10."""
 
-    dataset: str = setting(
-        "cifar10", "Images to search on.", choices=("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")
-    )
+    dataset: str = setting("cifar10", "Images to search on.", choices=IMAGES)
     unrolled: bool = setting(False, "Second order: alpha's gradient sees one step of the weights ahead.")
     epochs: int = setting(50, "Passes over the training half.", ge=1)
     batch_size: int = setting(64, "Images in a step, of each half.", also=("--batch",), ge=1)
@@ -88,7 +97,14 @@ class SearchCNN(Config):
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", also=("--arch-weight-decay",), ge=0, lt=float("inf"))
     alpha_scale: float = setting(1e-3, "Deviation of alpha at the start.", ge=0, lt=float("inf"))
     train_portion: float = setting(0.5, "Share of the training set for the weights; the rest is for alpha.", gt=0, lt=1)
-    cutout: int = setting(0, "Side in pixels of the square cut out of every image; 0 is none.", ge=0, multiple_of=2)
+    cutout: int = setting(
+        0,
+        "Side in pixels of the square cut out of every image, 16 without a value; 0 is none.",
+        also=("--cutout-length",),
+        alone=16,
+        ge=0,
+        multiple_of=2,
+    )
     precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
     seed: int = setting(2, "Seed of weights, alpha, order and augmentation.", ge=0, lt=2**63)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0, lt=2**63)
@@ -103,3 +119,108 @@ class SearchCNN(Config):
         super().__post_init__()
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the first learning rate, --lr {self.lr}", exit_code=2)
+
+
+@dataclass(frozen=True)
+class TrainCNN(Config):
+    """The training of a convolutional cell at full size; the defaults are the paper's for CIFAR-10 and for ImageNet."""
+
+    dataset: str = setting(
+        "cifar10",
+        "Images to train on.",
+        choices=(*IMAGES, "imagenet"),
+    )
+    epochs: int = setting(600, "Passes over the training set.", recipes={"imagenet": 250}, ge=1)
+    batch_size: int = setting(96, "Images in a step.", also=("--batch",), recipes={"imagenet": 128}, ge=1)
+    accumulate: int = setting(
+        1, "Parts a batch is computed in, one after another, to save memory; BatchNorm then sees a part at a time.", ge=1
+    )
+    layers: int = setting(20, "Cells of the network.", recipes={"imagenet": 14}, ge=1)
+    channels: int = setting(
+        36, "Channels of its first cells.", also=("--init-channels",), recipes={"imagenet": 48}, ge=2, multiple_of=2
+    )
+    lr: float = setting(
+        0.025, "Highest learning rate.", also=("--learning-rate",), recipes={"imagenet": 0.1}, gt=0, lt=float("inf")
+    )
+    schedule: str = setting(
+        "cosine",
+        "Learning rate over the epochs: half a cosine, or a constant factor an epoch.",
+        choices=("cosine", "exponential"),
+        recipes={"imagenet": "exponential"},
+    )
+    lr_min: float = setting(
+        0.0, "Learning rate that the cosine schedule ends at.", also=("--learning-rate-min",), ge=0, lt=float("inf")
+    )
+    lr_decay: float = setting(0.97, "Factor of the exponential schedule.", also=("--gamma",), gt=0, le=1)
+    warmup: int | None = setting(
+        None, "Epochs in which the learning rate rises to its highest. [default: 0; imagenet with cosine: 5]", ge=0
+    )
+    momentum: float = setting(0.9, "Momentum.", ge=0, lt=1)
+    weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5}, ge=0, lt=float("inf"))
+    grad_clip: float = setting(5.0, "Largest norm of the gradient.", gt=0)
+    label_smoothing: float = setting(
+        0.0, "Share of a label spread over all classes.", also=("--label-smooth",), recipes={"imagenet": 0.1}, ge=0, lt=1
+    )
+    auxiliary: bool | None = setting(
+        True,
+        "A second classifier in the middle of the network, while training; for images of 32x32, or of ImageNet.",
+        recipes={"digits": False, "folder": None},
+    )
+    auxiliary_weight: float = setting(0.4, "Weight of its loss.", ge=0, lt=float("inf"))
+    drop_path: float = setting(
+        0.2,
+        "Probability that an edge is dropped in the last epoch; it rises from 0.",
+        also=("--drop-path-prob",),
+        recipes={"imagenet": 0.0},
+        ge=0,
+        lt=1,
+    )
+    cutout: int = setting(
+        16,
+        "Side in pixels of the square cut out of every image, 16 without a value; 0 is none.",
+        also=("--cutout-length",),
+        alone=16,
+        recipes={"digits": 0, "folder": 0, "imagenet": 0},
+        ge=0,
+        multiple_of=2,
+    )
+    color_jitter: tuple[float, float, float, float] = setting(
+        (0.0, 0.0, 0.0, 0.0),
+        "Random change of brightness, contrast, saturation and hue; ImageNet only.",
+        recipes={"imagenet": (0.4, 0.4, 0.4, 0.2)},
+        ge=0,
+        lt=float("inf"),
+    )
+    train_portion: float = setting(
+        1.0, "Share of the training set to train on; by the rest the best epoch is chosen.", gt=0, le=1
+    )
+    init_from: str | None = setting(None, "Checkpoint, also of the original, that the weights start from.", metavar="RUN|FILE")
+    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    seed: int = setting(0, "Seed of weights, order, augmentation and drop-path.", ge=0, lt=2**63)
+    split_seed: int = setting(0, "Seed of the split by --train-portion.", ge=0, lt=2**63)
+    data: str | None = setting(
+        None, "Folder that holds the data set. [default: download to ./data]", changes_result=False, metavar="DIR"
+    )
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+    workers: int | None = setting(
+        None,
+        "Processes that read the images of ImageNet; 0 is none. [default: one a CPU, at most 8]",
+        changes_result=False,
+        ge=0,
+    )
+    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
+    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--report-freq",), changes_result=False, ge=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.warmup is None:
+            modern = self.dataset == "imagenet" and self.schedule == "cosine"
+            object.__setattr__(self, "warmup", 5 if modern else 0)
+        if self.lr_min > self.lr:
+            raise DartsError(f"--lr-min {self.lr_min}: must be at most the highest learning rate, --lr {self.lr}", exit_code=2)
+        if self.warmup >= self.epochs:
+            raise DartsError(f"--warmup {self.warmup}: must be less than --epochs {self.epochs}", exit_code=2)
+        if any(self.color_jitter) and self.dataset != "imagenet":
+            raise DartsError(f"--color-jitter: only for --dataset imagenet, not {self.dataset}", exit_code=2)
+        if self.color_jitter[3] > 0.5:
+            raise DartsError(f"--color-jitter: hue {self.color_jitter[3]} must be at most 0.5", exit_code=2)

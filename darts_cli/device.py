@@ -38,8 +38,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def generator(*position: int | str) -> torch.Generator:
     """A CPU generator that depends on its position alone, such as (seed, "train", epoch): nothing to save or to resume."""
-    digest = hashlib.sha256(repr(position).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.Generator().manual_seed(_number(position))
+
+
+def seed(*position: int | str) -> None:
+    """Begin the random numbers of all devices anew, at that position."""
+    torch.manual_seed(_number(position))
+
+
+def _number(position: tuple) -> int:
+    return int.from_bytes(hashlib.sha256(repr(position).encode()).digest()[:8], "little") >> 1
 
 
 def environment(device: torch.device) -> dict[str, str]:

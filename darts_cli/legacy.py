@@ -1,6 +1,8 @@
-"""State dicts of the original code (quark0/darts), read into the models of this one."""
+"""Checkpoints of the original code (quark0/darts), and their tensors in the models of this one."""
 
+import pickle
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -53,3 +55,57 @@ def original_key(model: nn.Module, key: str) -> str:
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
     key = re.sub(r"\.edges\.", "._ops.", key)
     return re.sub(rf"(\._ops\.\d+)\.({'|'.join(SEARCHED)})\.", lambda m: f"{m[1]}._ops.{SEARCHED.index(m[2])}.", key)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """What a checkpoint holds, old (PyTorch 0.3) or new, on the CPU: plain containers, tensors and primitives.
+
+    The original's `cifar10_model.pt` is a flat state dict, its `imagenet_model.pt` holds one as "state_dict". Nothing in the
+    file is executed: a file that names any other class or function is refused with that name, in a DartsError; so is one that
+    is cut short or no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DartsError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise DartsError(f"{path}: is no checkpoint, or is damaged") from None
+        raise DartsError(f"{path}: refers to {named[1]}, which a checkpoint has no need of; nothing of it was read") from None
+    except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise DartsError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    if not isinstance(state, dict):
+        raise DartsError(f"{path}: is no checkpoint but a {type(state).__name__}")
+    return state
+
+
+def weights(state: dict) -> dict[str, Tensor]:
+    """The state dict in a checkpoint of the original, without the prefix that training on several GPUs has put before its keys.
+
+    Raises DartsError when there is none.
+    """
+    found = state.get("state_dict", state)
+    if not isinstance(found, dict) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise DartsError("holds no state dict")
+    return {key.removeprefix("module."): tensor for key, tensor in found.items()}
+
+
+def sizes(state_dict: dict[str, Tensor]) -> dict:
+    """The arguments of `cnn.model.Network`, but the genotype, that fit a state dict of the original.
+
+    Raises DartsError when it is not of such a network.
+    """
+    small, large = state_dict.get("stem.0.weight"), state_dict.get("stem1.1.weight")
+    last = state_dict.get("classifier.weight")
+    cells = {key.split(".")[1] for key in state_dict if key.startswith("cells.")}
+    if last is None or not cells or (small is None) == (large is None):
+        raise DartsError("it has no stem, no cells or no classifier of a convolutional network")
+    return {
+        "channels": len(small) // 3 if large is None else len(large),
+        "num_classes": len(last),
+        "layers": len(cells),
+        "auxiliary": any(key.startswith("auxiliary_head.") for key in state_dict),
+        "stem": "cifar" if large is None else "imagenet",
+    }

@@ -8,17 +8,32 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.config import Config, option_name
+from darts_cli.genotype import Genotype, load
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _NOT_SETTINGS = ("command", "environment")  # what the config.yaml of a run says besides the settings
+
+
+class GenotypeType(click.ParamType):
+    """A published name, a genotype file or a run folder, as the Genotype; also the plain form in the config.yaml of a run."""
+
+    name = "NAME|FILE|RUN"
+
+    def __init__(self, domain: str):
+        self.domain = domain
+
+    def convert(self, value, param, ctx) -> Genotype:
+        if isinstance(value, dict):
+            return Genotype.from_dict(value)
+        return value if isinstance(value, Genotype) else load(value, self.domain)
 
 
 def options(config: type[Config]) -> Callable:
     """Decorator: one option for every setting of the configuration, and --config FILE; the command gets them by name."""
 
     def decorate(command: Callable) -> Callable:
-        kinds = typing.get_type_hints(config)
         for each in reversed(dataclasses.fields(config)):
-            command = _option(each, kinds[each.name])(command)
+            command = _option(each, _kinds(config)[each.name])(command)
         return click.option(
             "--config",
             metavar="FILE",
@@ -31,8 +46,23 @@ def options(config: type[Config]) -> Callable:
     return decorate
 
 
+def _kinds(config: type[Config]) -> dict[str, type]:
+    """The type of every setting; of `int | None` it is int."""
+    kinds = typing.get_type_hints(config)
+    return {name: _optional(kind) or kind for name, kind in kinds.items()}
+
+
+def _optional(kind: type) -> type | None:
+    kinds = typing.get_args(kind)
+    return kinds[0] if type(None) in kinds else None
+
+
 def _option(each: dataclasses.Field, kind: type) -> Callable:
     attributes = {"default": each.default, "help": each.metadata["help"], "metavar": each.metadata["metavar"]}
+    if each.metadata["recipes"]:
+        attributes["help"] += f" [default: {_defaults(each)}]"
+    elif not isinstance(each.default, bool | None):
+        attributes["show_default"] = True
     if kind is bool:
         return click.option(f"{option_name(each.name)}/--no-{option_name(each.name)[2:]}", **attributes)
     if typing.get_origin(kind) is tuple:
@@ -40,10 +70,26 @@ def _option(each: dataclasses.Field, kind: type) -> Callable:
     elif each.metadata["choices"]:
         attributes |= {"type": click.Choice(each.metadata["choices"])}
     else:
-        attributes |= {"type": next((t for t in typing.get_args(kind) if t is not type(None)), kind)}
-    return click.option(
-        option_name(each.name), *each.metadata["also"], each.name, show_default=each.default is not None, **attributes
-    )
+        attributes |= {"type": kind}
+    if each.metadata["alone"] is not None:
+        attributes |= {"is_flag": False, "flag_value": each.metadata["alone"]}
+    return click.option(option_name(each.name), *each.metadata["also"], each.name, **attributes)
+
+
+def _defaults(each: dataclasses.Field) -> str:
+    """Such as `600; imagenet: 250`."""
+    recipes: dict[str, list[str]] = {}  # the data sets of each default
+    for dataset, value in each.metadata["recipes"].items():
+        recipes.setdefault(_shown(each, value), []).append(dataset)
+    return "; ".join([_shown(each, each.metadata["default"]), *(f"{', '.join(names)}: {v}" for v, names in recipes.items())])
+
+
+def _shown(each: dataclasses.Field, value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "where it fits"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -> None:
@@ -61,28 +107,32 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
         name = str(key).replace("-", "_")
         if name in _NOT_SETTINGS:
             continue
+        if name == "genotype" and any(each.name == name for each in ctx.command.params):
+            ctx.default_map[name] = value
+            continue
         if name not in settings:
             import difflib
 
             close = difflib.get_close_matches(name, settings, 1)
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(settings)}"
             raise DartsError(f"{path}: unknown key {key!r}; {meant}", exit_code=2)
-        ctx.default_map[name] = _plain(path, settings[name], value)
+        ctx.default_map[name] = _plain(path, settings[name], _kinds(config)[name], value)
 
 
-def _plain(path: str, each: dataclasses.Field, value: object) -> object:
-    """The value, when its kind is that of the default; text is left to Click, which reads `1e-3` where YAML does not."""
-    default = each.default
-    if isinstance(default, tuple):
-        fits = isinstance(value, list) and len(value) == len(default) and all(_is_number(v, float) for v in value)
-    elif isinstance(default, bool):
+def _plain(path: str, each: dataclasses.Field, kind: type, value: object) -> object:
+    """The value, when it is of that kind; text is left to Click, which reads `1e-3` where YAML does not."""
+    numbers = typing.get_args(kind)
+    if value is None:
+        fits = each.default is None
+    elif numbers:
+        fits = isinstance(value, list) and len(value) == len(numbers) and all(_is_number(v, float) for v in value)
+    elif kind is bool:
         fits = isinstance(value, bool)
-    elif isinstance(default, int | float):
-        fits = isinstance(value, str) or _is_number(value, type(default))
     else:
-        fits = isinstance(value, str) or value is default is None
+        fits = isinstance(value, str) or (kind is not str and _is_number(value, kind))
     if not fits:
-        raise DartsError(f"{path}: {each.name}: {value!r} is not of the kind of {default!r}", exit_code=2)
+        name = f"{len(numbers)} numbers" if numbers else _KINDS[kind]
+        raise DartsError(f"{path}: {each.name}: must be {name}, not {value!r}", exit_code=2)
     return value
 
 

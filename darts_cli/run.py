@@ -3,8 +3,9 @@
     config.yaml      the command, every setting, and the environment it started in
     metrics.jsonl    one line an epoch, without clock times: equal for equal runs
     log.jsonl        one line a reading, with clock times
-    genotype.yaml    a search's cells so far
+    genotype.yaml    a search's cells so far, or the cells that are trained
     checkpoint.pt    everything that resuming needs
+    best.pt          the network of the best epoch, where a part of the training set was held out to tell
     report.md        protocol, result and cost, at the end
 
 Every file but the log is written whole or not at all, the checkpoint after what it implies, so that a run killed at any moment
@@ -34,24 +35,29 @@ from darts_cli.genotype import Genotype
 class Run:
     """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
 
-    Without `folder` it is runs/COMMAND-DOMAIN-DATASET-seedN-HASH: the same configuration finds the same folder again.
-    Raises DartsError when the folder belongs to another configuration, naming what differs, or is no run folder.
+    Without `folder` it is runs/COMMAND-DOMAIN-DATASET-seedN-HASH: the same configuration, of the same cells where a `genotype`
+    is trained, finds the same folder again. Raises DartsError when the folder belongs to another configuration, naming what
+    differs, or is no run folder.
     """
 
-    def __init__(self, command: str, config: Config, folder: str | Path | None = None):
-        name = f"{command.replace(' ', '-')}-{config.dataset}-seed{config.seed}-{config.hash()}"
+    def __init__(self, command: str, config: Config, folder: str | Path | None = None, genotype: Genotype | None = None):
+        name = f"{command.replace(' ', '-')}-{config.dataset}-seed{config.seed}-{config.hash(genotype)}"
         self.folder = Path(folder) if folder is not None else Path("runs") / name
         self.command, self.config, self.named = command, config, folder is not None
+        self.genotype = genotype
+        self.data: dict = {}
         self.metrics: list[dict] = []  # the records of the finished epochs
         self._saved_at = self._logged_at = time.monotonic()
         self._signal: int | None = None
         self._check_folder()
 
-    def start(self, environment: dict[str, str]) -> None:
-        """Create the folder and write config.yaml, unless it is there already.
+    def start(self, environment: dict[str, str], data: dict) -> None:
+        """Create the folder and write config.yaml, and the cells that are trained, unless it is there already.
 
-        Raises DartsError when it is there and `environment["data"]`, the fingerprint of the data set, was another one.
+        `data` says what the data set is; every checkpoint keeps it. Raises DartsError when config.yaml is there and names
+        another data["fingerprint"].
         """
+        self.data = data
         path = self.folder / "config.yaml"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,21 +70,28 @@ class Run:
             ) from None
         if not fresh:
             before = (files.read_yaml(path).get("environment") or {}).get("data")
-            if before != environment.get("data"):
+            if before != data["fingerprint"]:
                 raise DartsError(f"{self.folder}: is a run on other data of the same settings; name another with --run")
         else:
-            data = {"command": self.command, **self.config.to_dict(), "environment": environment}
-            files.write(path, yaml.safe_dump(data, sort_keys=False))
+            cells = {}
+            if self.genotype is not None:
+                genotype.save(self.genotype, self.folder / "genotype.yaml")
+                cells = {"genotype": self.genotype.to_dict()}
+            settings = {"command": self.command, **cells, **self.config.to_dict()}
+            settings["environment"] = environment | {"data": data["fingerprint"]}
+            files.write(path, yaml.safe_dump(settings, sort_keys=False))
 
     def repeat(self) -> str:
         """The command that repeats this run."""
         given = [f"darts {self.command}"]
-        default = type(self.config)().to_dict()
+        if self.genotype is not None:
+            given.append(f"--genotype {shlex.quote(self._genotype_name())}")
+        default = type(self.config)(dataset=self.config.dataset).to_dict() | {"dataset": type(self.config)().dataset}
         for key, value in self.config.to_dict().items():
             if value == default[key]:
                 continue
-            if value is True:
-                given.append(option_name(key))
+            if isinstance(value, bool):
+                given.append(option_name(key if value else f"no_{key}"))
             else:
                 values = value if isinstance(value, list) else [value]
                 given.append(" ".join([option_name(key), *(shlex.quote(str(v)) for v in values)]))
@@ -88,16 +101,17 @@ class Run:
 
     # ---- state
 
-    def save(self, progress: dict, parts: dict) -> None:
-        """Write checkpoint.pt: the progress (epoch, step, ...) and the state dict of every part, plain tensors and primitives.
+    def save(self, progress: dict, parts: dict, name: str = "checkpoint.pt") -> None:
+        """Write a checkpoint: the progress (epoch, step, ...) and the state dict of every part, plain tensors and primitives;
+        with the command, settings, cells and data set, so that the file can be evaluated on its own.
 
         Raises DartsError, and keeps the checkpoint there is, when a number in it is not finite.
         """
         state = progress | {name: part.state_dict() for name, part in parts.items()}
         _check_finite(state, f"epoch {progress['epoch'] + 1}, step {progress['step']}")
         buffer = io.BytesIO()
-        torch.save(state | {"config": self.config.compared()}, buffer)
-        files.write(self.folder / "checkpoint.pt", buffer.getbuffer())
+        torch.save(state | self._about(), buffer)
+        files.write(self.folder / name, buffer.getbuffer())
         self._saved_at = time.monotonic()
 
     def restore(self, parts: dict) -> dict | None:
@@ -111,7 +125,10 @@ class Run:
         afresh = f"delete {path} to start this run afresh"
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if state.pop("config") != self.config.compared():
+            theirs = {key: state.pop(key) for key in self._about()}
+            if not self._same_cells(theirs["genotype"]):
+                raise DartsError(f"{path}: comes from a run of another genotype; {afresh}")
+            if any(theirs[key] != self._about()[key] for key in ("command", "config", "data")):
                 raise DartsError(f"{path}: comes from a run with other settings; {afresh}")
             for name, part in parts.items():
                 part.load_state_dict(state.pop(name))
@@ -188,6 +205,23 @@ class Run:
 
     # ---- inside
 
+    def _about(self) -> dict:
+        """What every checkpoint says besides the state."""
+        cells = None if self.genotype is None else self.genotype.to_dict()
+        return {"command": self.command, "config": self.config.compared(), "genotype": cells, "data": self.data}
+
+    def _same_cells(self, data: object) -> bool:
+        """Whether this plain form, or the lack of one, is what this run trains."""
+        if self.genotype is None:
+            return data is None
+        return not genotype.problems(data) and Genotype.from_dict(data) == self.genotype
+
+    def _genotype_name(self) -> str:
+        """A published name or, of any other cells, their file in this folder."""
+        name = f"{self.genotype.domain}/{self.genotype.name}"
+        known = name in genotype.names() and genotype.load(name) == self.genotype
+        return name.lower() if known else str(self.folder / "genotype.yaml")
+
     def _check_folder(self) -> None:
         path = self.folder / "config.yaml"
         try:
@@ -211,6 +245,8 @@ class Run:
             raise DartsError(f"{path}: is not the configuration of a run; name another folder with --run")
         if data["command"] != self.command:
             raise DartsError(f"{self.folder}: is the run folder of darts {data['command']}; name another with --run")
+        if not self._same_cells(data.get("genotype")):
+            raise DartsError(f"{self.folder}: is a run of another --genotype; name another folder with --run")
         differing = [
             f"{option_name(key)} was {data.get(key)}, now {value}"
             for key, value in self.config.compared().items()

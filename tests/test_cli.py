@@ -75,7 +75,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "words.yaml").write_text("epochs: many")
     (tmp_path / "other").mkdir()
     run = Run("search cnn", SearchCNN(dataset="digits", epochs=3), "other")
-    run.start({"data": data.load("digits", None).fingerprint()})
+    run.start({}, data.load("digits", None).about())
     run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)}, {})
     path = tmp_path / "other" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-100])

@@ -4,7 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Dataset(NamedTuple):
 
     images: Tensor  # (N, H, W, 3) uint8
     labels: Tensor  # (N,) int64
-    classes: int
+    classes: Sequence[str]
     mean: Sequence[float]  # per channel, of pixels in [0, 1]
     deviation: Sequence[float]
     flip: bool  # whether a mirrored image is still one of its class
@@ -33,11 +33,17 @@ class Dataset(NamedTuple):
         """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
         return min(self.images.shape[1:3]) // 8
 
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of all pixels and labels: whether two runs saw the same data."""
+    def about(self) -> dict:
+        """What a trained network needs to know of it, and a fingerprint: whether two runs saw the same pixels and labels."""
         digest = hashlib.sha256(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
-        return digest.hexdigest()[:16]
+        return {
+            "fingerprint": digest.hexdigest()[:16],
+            "classes": list(self.classes),
+            "size": list(self.images.shape[1:3]),
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+        }
 
     def part(self, indices: Tensor) -> "Dataset":
         return self._replace(images=self.images[indices], labels=self.labels[indices])
@@ -46,20 +52,52 @@ class Dataset(NamedTuple):
 # ---- the data sets
 
 
-def load(name: str, folder: str | None, train: bool = True) -> Dataset:
+def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset:
     """The training or test part of a data set, from `folder` or, where none is given, downloaded to ./data.
 
-    Raises DartsError that says what is missing and where it comes from.
+    `like`: what `about` said of the training part, or mean and deviation at least: the test part is normalised as it was.
+    Raises DartsError that says what is missing and where it comes from, or that classes or size are not those of `like`.
     """
+    if name == "imagenet":
+        from darts_cli.cnn import imagenet
+
+        return imagenet.load(folder, train, like)
     if name == "digits":
-        return _digits(train)
-    if name == "folder":
+        dataset = _digits(train)
+    elif name == "folder":
         if folder is None:
             raise DartsError(
                 "--dataset folder needs --data DIR: a folder with one folder of images for each class", exit_code=2
             )
-        return _image_folder(Path(folder), train)
-    return _torchvision(name, folder, train)
+        dataset = _image_folder(Path(folder), train, like and like.get("size"))
+    else:
+        dataset = _torchvision(name, folder, train)
+    if like is None:
+        return dataset
+    if "classes" in like:
+        check_classes(folder or name, dataset.classes, like["classes"])
+        check_size(folder or name, dataset.images.shape[1:3], like["size"])
+    return dataset._replace(mean=like["mean"], deviation=like["deviation"])
+
+
+def check_classes(place: str, classes: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise DartsError when the classes of a test part are not those that were trained."""
+    lacking = [name for name in wanted if name not in classes]
+    further = [name for name in classes if name not in wanted]
+    if lacking or further:
+        wrong = [f"{word} {_some(names)}" for word, names in (("lacks", lacking), ("has in addition", further)) if names]
+        raise DartsError(f"{place}: its classes are not those of the training: it {' and '.join(wrong)}")
+
+
+def check_size(place: str, size: Sequence[int], wanted: Sequence[int]) -> None:
+    """Raise DartsError when the height and width of a test part are not those that were trained."""
+    if list(size) != list(wanted):
+        found, trained = (f"{width}x{height}" for height, width in (size, wanted))
+        raise DartsError(f"{place}: its images are {found} pixels, but the network was trained on {trained}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -72,7 +110,9 @@ def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
-def _dataset(images: Tensor, labels: Tensor, classes: int, statistics: tuple | None = None, flip: bool = True) -> Dataset:
+def _dataset(
+    images: Tensor, labels: Tensor, classes: Sequence[str], statistics: tuple | None = None, flip: bool = True
+) -> Dataset:
     """Check what every data set must be, and measure mean and deviation where they are not given."""
     _, H, W, _ = images.shape
     if H % 4 or W % 4 or min(H, W) < 8:
@@ -96,10 +136,11 @@ def _digits(train: bool) -> Dataset:
         rows = torch.tensor([[int(value) for value in line.split(",")] for line in file])
     rows = rows[(torch.arange(len(rows)) % 5 != 4) == train]
     pixels = (rows[:, :64] * 255 / 16).round().to(torch.uint8)
-    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], 10, flip=False)
+    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS, flip=False)
 
 
-_CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # as in the original
+_NUMERALS = [str(i) for i in range(10)]
+CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # as in the original
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
 
 
@@ -126,9 +167,8 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
         images = images.permute(0, 2, 3, 1).contiguous()  # stored as (N, 3, H, W)
     if name == "fashion-mnist":
         images = F.pad(images, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
-    return _dataset(
-        images, labels, 100 if name == "cifar100" else 10, _CIFAR10 if name == "cifar10" else None, flip=name != "svhn"
-    )
+    classes = _NUMERALS if name == "svhn" else found.classes
+    return _dataset(images, labels, classes, CIFAR10 if name == "cifar10" else None, flip=name != "svhn")
 
 
 def _open(name: str, root: Path, train: bool, download: bool):
@@ -140,40 +180,55 @@ def _open(name: str, root: Path, train: bool, download: bool):
     return kind(root, train=train, download=download)
 
 
-def _image_folder(folder: Path, train: bool) -> Dataset:
-    """The images below `folder`/train (for testing: /test or /val), or of `folder` itself where it has no such parts."""
-    from torchvision.datasets import ImageFolder
+def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Dataset:
+    """The images below `folder`/train (for testing: /test or /val), or of `folder` itself where it has no such parts.
 
+    All are scaled to `size`, or to the size of the first.
+    """
     parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
     if not train and not parts:
         raise DartsError(f"{folder}: has no part for testing; it needs a folder test or val beside train")
-    root = parts[0] if parts else folder
+    found = class_folders(parts[0] if parts else folder)
+    images: list[Tensor] = []
+    for path, _ in found.samples:
+        images.append(_image(path, size or (images[0].shape[:2] if images else None)))
+    return _dataset(torch.stack(images), torch.tensor(found.targets), found.classes)
+
+
+def class_folders(root: Path):
+    """torchvision's ImageFolder of it. Raises DartsError when there are no two folders of images."""
+    from torchvision.datasets import ImageFolder
+
     try:
         found = ImageFolder(str(root))
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0].rstrip(".")
         raise DartsError(f"{root}: is no folder of images ({reason}); it needs one folder of images for each class") from None
     if len(found.classes) < 2:
-        raise DartsError(f"{root}: has one class, {found.classes[0]}; a search needs two or more, one folder each")
-    images: list[Tensor] = []
-    for path, _ in found.samples:
-        images.append(_image(path, size=tuple(images[0].shape[:2]) if images else None))
-    return _dataset(torch.stack(images), torch.tensor(found.targets), len(found.classes))
+        raise DartsError(f"{root}: has one class, {found.classes[0]}; there must be two or more, one folder each")
+    return found
 
 
-def _image(path: str, size: tuple[int, int] | None) -> Tensor:
-    """An image as (H, W, 3) bytes, scaled where it has not the size of the first one."""
+def _image(path: str, size: Sequence[int] | None) -> Tensor:
+    """An image as (H, W, 3) bytes, scaled where it has not that size."""
+    from torchvision.transforms import v2
+
+    pixels = read_image(path)
+    if size and list(pixels.shape[1:]) != list(size):
+        pixels = v2.functional.resize(pixels, list(size), antialias=True)
+    return pixels.permute(1, 2, 0).contiguous()
+
+
+def read_image(path: str) -> Tensor:
+    """An image file as (3, H, W) bytes. Raises DartsError, naming it, when it is none."""
     from PIL import Image
     from torchvision.transforms import v2
 
     try:
         with Image.open(path) as file:
-            pixels = v2.functional.pil_to_tensor(file.convert("RGB"))
+            return v2.functional.pil_to_tensor(file.convert("RGB"))
     except Exception as error:  # the readers of the many formats raise what they like
         raise DartsError(f"{path}: cannot be read as an image ({type(error).__name__}); mend or remove it") from None
-    if size and tuple(pixels.shape[1:]) != size:
-        pixels = v2.functional.resize(pixels, list(size), antialias=True)
-    return pixels.permute(1, 2, 0).contiguous()
 
 
 # ---- batches
@@ -189,14 +244,20 @@ class Batches:
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device)
-        self.mean = 255 * torch.tensor(dataset.mean, device=device)
-        self.deviation = 255 * torch.tensor(dataset.deviation, device=device)
         self.dataset, self.batch_size, self.seed, self.name, self.cutout = dataset, batch_size, seed, name, cutout
         self._drawn = None
 
     def __len__(self) -> int:
-        """Batches in an epoch, the last one perhaps smaller."""
-        return -(-len(self.labels) // self.batch_size)
+        """Batches in an epoch; the last one is perhaps smaller, or larger by one, since BatchNorm needs two images."""
+        return batches(len(self.labels), self.batch_size)
+
+    def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The augmented batches of that epoch, beginning with the one of index `first`."""
+        return (self.augmented(epoch, index) for index in range(first, len(self)))
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The plain batches, one pass."""
+        return (self.plain(index) for index in range(len(self)))
 
     def augmented(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Batch `index` of that epoch: images (B, 3, H, W) float32, channels-last, and labels (B,).
@@ -205,17 +266,18 @@ class Batches:
         """
         order, uniform = (drawn[self._slice(index)] for drawn in self._draw(epoch))
         images = crop_and_flip(self.images[order], uniform[:, :3], self.dataset.padding, self.dataset.flip)
-        images = self._normalised(images)
+        images = normalised(images, self.dataset.mean, self.dataset.deviation)
         if self.cutout:
             images = cut_out(images, uniform[:, 3:], self.cutout)
         return images, self.labels[order]
 
     def plain(self, index: int) -> tuple[Tensor, Tensor]:
         """Batch `index` in the order of the data set, normalised only: for evaluation."""
-        return self._normalised(self.images[self._slice(index)]), self.labels[self._slice(index)]
+        images = normalised(self.images[self._slice(index)], self.dataset.mean, self.dataset.deviation)
+        return images, self.labels[self._slice(index)]
 
     def _slice(self, index: int) -> slice:
-        return slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return batch_slice(index, len(self.labels), self.batch_size)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The order of the images in that epoch, and five uniform numbers for each place in it."""
@@ -225,8 +287,22 @@ class Batches:
             self._drawn = epoch, order.to(self.labels.device), uniform.to(self.labels.device)
         return self._drawn[1:]
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return ((images - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+def batches(count: int, batch_size: int) -> int:
+    """Batches in a pass over so many images: a last one alone joins the batch before."""
+    return max(1, count // batch_size + (count % batch_size > 1))
+
+
+def batch_slice(index: int, count: int, batch_size: int) -> slice:
+    """The places of a batch in the pass."""
+    last = index + 1 == batches(count, batch_size)
+    return slice(index * batch_size, count if last else (index + 1) * batch_size)
+
+
+def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Bytes (B, H, W, 3) -> float32 (B, 3, H, W), channels-last, with mean and deviation of pixels in [0, 1] taken away."""
+    mean, deviation = (255 * torch.tensor(each, device=images.device) for each in (mean, deviation))
+    return ((images - mean) / deviation).permute(0, 3, 1, 2)
 
 
 def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:

@@ -1,0 +1,188 @@
+"""The evaluation of a trained convolutional network: from its run, its checkpoint, or a checkpoint of the original."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_cli import DartsError, device, files, legacy
+from darts_cli import genotype as genotypes
+from darts_cli.cnn import data, imagenet
+from darts_cli.cnn.model import Network, parameters
+from darts_cli.genotype import Genotype
+
+
+def evaluate(
+    path: str | Path,
+    genotype: Genotype | None = None,
+    dataset: str | None = None,
+    folder: str | None = None,
+    *,
+    batch_size: int = 100,
+    where: str = "auto",
+    precision: str = "fp32",
+    workers: int | None = None,
+) -> dict:
+    """Top-1 and top-5 accuracy (between 0 and 1), mean loss and size of a network, on the test part of a data set.
+
+    path       a run folder (its best network, or else its last), a checkpoint in it, or a checkpoint of the original
+    genotype   for the original's checkpoints, which do not tell; DARTS_V2 where none is given
+    dataset    where it is not what the network was trained on; `folder`, which holds it, likewise
+
+    Raises DartsError when the checkpoint cannot be read, or genotype or data do not fit it.
+    """
+    where = device.resolve(where)
+    trained = restore(path, genotype)
+    dataset, folder = dataset or trained.dataset, folder or trained.folder
+    part = data.load(dataset, folder, train=False, like=trained.data)
+    classes = trained.sizes["num_classes"]
+    if len(part.classes) != classes:
+        raise DartsError(f"{trained.path}: tells {classes} classes apart, but {folder or dataset} has {len(part.classes)}")
+    if dataset == "imagenet":
+        batches = imagenet.Batches(part, batch_size, 0, "test", where, workers=workers)
+    else:
+        batches = data.Batches(part, batch_size, 0, "test", where)
+    network = trained.network.to(where)
+    *_, sums = running_sums(network, batches, precision)
+    found = metrics("test", sums)
+    return {
+        "checkpoint": str(trained.path),
+        "genotype": trained.genotype.name,
+        "dataset": dataset,
+        "images": len(part.labels),
+        "top1": found["test_accuracy"],
+        "top5": found["test_top5"],
+        "loss": found["test_loss"],
+        "parameters": parameters(network),
+    }
+
+
+# ---- what is measured
+
+
+def running_sums(network: Network, batches, precision: str) -> Iterator[Tensor]:
+    """The sums of `scores` over the first batch, the first two, and so on to the end of the pass."""
+    network.eval()
+    sums = 0
+    for images, labels in batches.in_order():
+        with torch.no_grad(), device.autocast(images.device, precision):
+            logits = network(images)[0].float()
+        sums = sums + scores(F.cross_entropy(logits, labels), logits, labels)
+        yield sums
+
+
+def scores(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Of a batch: the mean loss times its images, how many have their label first, how many among the first five, images."""
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # (B, 5)
+    return torch.stack([loss * len(labels), best[:, 0].sum(), best.sum(), torch.full_like(loss, len(labels))])
+
+
+def metrics(name: str, sums: Tensor) -> dict[str, float]:
+    """Mean loss, top-1 and top-5 accuracy of summed scores. Raises DartsError when the loss is not finite."""
+    loss, first, five, images = sums.tolist()
+    if not math.isfinite(loss):
+        raise DartsError(
+            f"the {name} loss is no longer finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
+        )
+    return {f"{name}_loss": loss / images, f"{name}_accuracy": first / images, f"{name}_top5": five / images}
+
+
+# ---- checkpoints
+
+
+class Trained(NamedTuple):
+    """A trained network, and what its checkpoint says of it."""
+
+    path: Path
+    network: Network
+    genotype: Genotype
+    sizes: dict  # the arguments of Network
+    dataset: str
+    folder: str | None  # that held the data set, where the run says so
+    data: dict  # what `about` said of the training set; of the original's, mean and deviation
+
+
+def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
+    """The network of a run folder, of a checkpoint in one, or of a checkpoint of the original, which needs the genotype.
+
+    Raises DartsError when there is none, or when it is of another genotype.
+    """
+    path = _file(Path(path))
+    state = legacy.read_checkpoint(path)
+    if "command" not in state:
+        return _original(path, state, genotype or genotypes.load("darts_v2", "cnn"))
+    if state["command"] != "train cnn":
+        raise DartsError(
+            f"{path}: comes from darts {state['command']}; a trained network is needed: darts train cnn --genotype RUN"
+        )
+    try:
+        return _ours(path, state, genotype)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise DartsError(f"{path}: is damaged and cannot be read ({type(error).__name__}: {reason})") from None
+
+
+def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -> None:
+    """Copy the weights of a checkpoint into the network of that genotype and those sizes.
+
+    The auxiliary head's are left out unless both have one. Raises DartsError when genotype or sizes are others.
+    """
+    trained = restore(path, genotype)
+    names = {"stem": "stem", "channels": "channels", "layers": "layers", "num_classes": "classes"}
+    differing = [
+        f"{name} {trained.sizes[key]}, not {sizes[key]}" for key, name in names.items() if trained.sizes[key] != sizes[key]
+    ]
+    if differing:
+        raise DartsError(f"--init-from {path}: its network has {'; '.join(differing)}")
+    both = trained.sizes["auxiliary"] and sizes["auxiliary"]
+    weights = {
+        name: tensor for name, tensor in trained.network.state_dict().items() if both or not name.startswith("auxiliary_head.")
+    }
+    network.load_state_dict(network.state_dict() | weights)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in ("best.pt", "checkpoint.pt"):
+        if (path / name).exists():
+            return path / name
+    raise DartsError(f"{path}: holds no checkpoint, neither best.pt nor checkpoint.pt; a run writes one after its first epoch")
+
+
+def _ours(path: Path, state: dict, genotype: Genotype | None) -> Trained:
+    found, config = Genotype.from_dict(state["genotype"]), state["config"]
+    if genotype is not None and genotype != found:
+        raise DartsError(f"{path}: was trained with another genotype, {found.name or 'one without a name'}")
+    sizes = {
+        "channels": config["channels"],
+        "num_classes": len(state["data"]["classes"]),
+        "layers": config["layers"],
+        "auxiliary": any(name.startswith("auxiliary_head.") for name in state["network"]),
+        "stem": "imagenet" if config["dataset"] == "imagenet" else "cifar",
+    }
+    network = Network(found, **sizes)
+    network.load_state_dict(state["network"])
+    settings = path.with_name("config.yaml")
+    folder = files.read_yaml(settings).get("data") if settings.exists() else None
+    return Trained(path, network, found, sizes, config["dataset"], folder, state["data"])
+
+
+def _original(path: Path, state: dict, genotype: Genotype) -> Trained:
+    weights = legacy.weights(state)
+    try:
+        sizes = legacy.sizes(weights)
+        network = Network(genotype, **sizes)
+        legacy.load_state(network, weights)
+    except DartsError as error:
+        name = genotype.name or "the given genotype"
+        raise DartsError(f"{path}: is no network of {name}; name its --genotype ({str(error)[:160]})") from None
+    if sizes["stem"] == "imagenet":
+        dataset, (mean, deviation) = "imagenet", (imagenet.MEAN, imagenet.DEVIATION)
+    else:
+        dataset, (mean, deviation) = "cifar100" if sizes["num_classes"] == 100 else "cifar10", data.CIFAR10
+    return Trained(path, network, genotype, sizes, dataset, None, {"mean": mean, "deviation": deviation})

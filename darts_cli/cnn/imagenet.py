@@ -1,0 +1,164 @@
+"""ImageNet, or any folder like it: too large for memory, so that processes read and augment the files of each batch."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from darts_cli import DartsError, device
+from darts_cli.cnn import data
+
+SIDE = 224  # pixels of the images that the network sees
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Dataset(NamedTuple):
+    """Labelled image files."""
+
+    paths: Sequence[str]
+    labels: Tensor  # (N,) int64
+    classes: Sequence[str]
+    root: str
+
+    def about(self) -> dict:
+        """What a trained network needs to know of it, and a fingerprint: whether two runs saw files of equal name and size."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            digest.update(f"{os.path.relpath(path, self.root)} {os.path.getsize(path)}\n".encode(errors="surrogateescape"))
+        return {
+            "fingerprint": digest.hexdigest()[:16],
+            "classes": list(self.classes),
+            "size": [SIDE, SIDE],
+            "mean": list(MEAN),
+            "deviation": list(DEVIATION),
+        }
+
+    def part(self, indices: Tensor) -> "Dataset":
+        return self._replace(paths=[self.paths[i] for i in indices.tolist()], labels=self.labels[indices])
+
+
+def load(folder: str | None, train: bool = True, like: dict | None = None) -> Dataset:
+    """The images below `folder`/train or, for testing, `folder`/val, one folder for each class.
+
+    `like`: what `about` said of the training part. Raises DartsError when there are no such folders, or other classes.
+    """
+    if folder is None:
+        raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with a folder a class", 2)
+    root = Path(folder) / ("train" if train else "val")
+    found = data.class_folders(root)
+    if like and "classes" in like:
+        data.check_classes(str(root), found.classes, like["classes"])
+        data.check_size(str(root), [SIDE, SIDE], like["size"])
+    return Dataset([path for path, _ in found.samples], torch.tensor(found.targets), found.classes, str(root))
+
+
+class Batches:
+    """Batches of image files, addressed by epoch: the same epoch always gives the same bits, with any number of processes.
+
+    In every epoch each image comes once, in an order, with a crop, a flip and a change of colours that depend on nothing but
+    (seed, name, epoch, position in that order).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        name: str,
+        where: torch.device,
+        cutout: int = 0,
+        *,
+        color_jitter: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        workers: int | None = None,
+    ):
+        self.dataset, self.batch_size, self.seed, self.name, self.where = dataset, batch_size, seed, name, where
+        self.cutout, self.color_jitter = cutout, color_jitter
+        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last one is perhaps smaller, or larger by one."""
+        return data.batches(len(self.dataset.labels), self.batch_size)
+
+    def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The augmented batches of that epoch, beginning with the one of index `first`: images (B, 3, 224, 224) float32,
+        channels-last, and labels (B,)."""
+        g, count = device.generator(self.seed, self.name, epoch), len(self.dataset.labels)
+        order = torch.randperm(count, generator=g)
+        uniform = torch.rand(count, 2, generator=g)
+        for index, (images, labels) in enumerate(self._read(order, _augmentation(self.color_jitter), first, epoch), first):
+            if self.cutout:
+                place = uniform[data.batch_slice(index, count, self.batch_size)].to(self.where)
+                images = data.cut_out(images, place, self.cutout)
+            yield images, labels
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches in the order of the files, scaled to 256 pixels and cropped in the middle: for evaluation."""
+        return self._read(torch.arange(len(self.dataset.labels)), _plain(), 0, -1)
+
+    def _read(self, order: Tensor, transform: v2.Compose, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        slices = [data.batch_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
+        addresses = list(enumerate(order.tolist()))  # position, image
+        loader = DataLoader(
+            _Files(self.dataset, transform, (self.seed, self.name, epoch)),
+            batch_sampler=[addresses[each] for each in slices],
+            num_workers=self.workers,
+            collate_fn=_stacked,
+            worker_init_fn=_leave_signals_to_the_run,
+            pin_memory=self.where.type == "cuda",
+        )
+        for batch in loader:
+            if isinstance(batch, DartsError):
+                raise batch
+            images, labels = (each.to(self.where, non_blocking=True) for each in batch)
+            yield data.normalised(images, MEAN, DEVIATION), labels
+
+
+class _Files(NamedTuple):
+    """What the processes look up: an address gives its image and label, or the DartsError that tells why not.
+
+    (Raised inside such a process, the error would arrive with a traceback in its message.)
+    """
+
+    dataset: Dataset
+    transform: v2.Compose
+    position: tuple
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, int] | DartsError:
+        place, image = address
+        try:
+            pixels = data.read_image(self.dataset.paths[image])
+        except DartsError as error:
+            return error
+        with torch.random.fork_rng(devices=[]):
+            device.seed(*self.position, place)
+            return self.transform(pixels).permute(1, 2, 0), int(self.dataset.labels[image])
+
+
+def _stacked(items: list) -> tuple[Tensor, Tensor] | DartsError:
+    for item in items:
+        if isinstance(item, DartsError):
+            return item
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the run finishes its step, for which it needs those that read."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _augmentation(color_jitter: Sequence[float]) -> v2.Compose:
+    jitter = [v2.ColorJitter(*color_jitter)] if any(color_jitter) else []
+    return v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip(), *jitter])
+
+
+def _plain() -> v2.Compose:
+    return v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(SIDE)])
