@@ -218,7 +218,7 @@ def genotype_validate(paths):
     Example: darts genotype validate runs/*/genotype.yaml
     """
     from darts_cli import files
-    from darts_cli.genotype import problems
+    from darts_cli.space import problems
 
     failed = False
     for path in paths:

@@ -7,7 +7,7 @@ operations make of earlier states; the output joins the states in `concat` (sec.
 import math
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import yaml
 
 from darts_cli import DartsError, files
+from darts_cli.space import NOTES, SPACES, meant, problems
 
 
 class Edge(NamedTuple):
@@ -35,29 +36,6 @@ class Cell:
     def count(self, op: str) -> int:
         """How many edges carry the operation."""
         return sum(edge.op == op for node in self.nodes for edge in node)
-
-
-class Space(NamedTuple):
-    """What the genotypes of a domain are made of."""
-
-    cells: tuple[str, ...]
-    searched: tuple[str, ...]  # the operations of the search, in the order of the columns of alpha
-    allowed: tuple[str, ...]  # the operations a genotype may hold
-    inputs: int  # states before the first node
-    edges: int  # incoming edges of a node
-
-    def edges_searched(self, nodes: int) -> int:
-        """Number of edges of the search cell, which joins every node with all states before it."""
-        return sum(self.inputs + i for i in range(nodes))
-
-
-_CNN = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
-_RNN = ("tanh", "relu", "sigmoid", "identity")
-SPACES = {
-    "cnn": Space(("normal", "reduce"), ("none", *_CNN), ("none", *_CNN, "sep_conv_7x7", "conv_7x1_1x7"), 2, 2),
-    "rnn": Space(("recurrent",), ("none", *_RNN), _RNN, 1, 1),
-}
-_NOTES = ("name", "source", "notes")  # optional keys of a genotype file; they say, they do not count
 
 
 @dataclass(frozen=True)
@@ -83,7 +61,7 @@ class Genotype:
             name: {"nodes": [[list(edge) for edge in node] for node in cell.nodes], "concat": list(cell.concat)}
             for name, cell in self.cells.items()
         }
-        notes = {key: getattr(self, key) for key in _NOTES if getattr(self, key) is not None}
+        notes = {key: getattr(self, key) for key in NOTES if getattr(self, key) is not None}
         return notes | {"domain": self.domain} | cells
 
     @classmethod
@@ -100,12 +78,47 @@ class Genotype:
             )
             for name in SPACES[data["domain"]].cells
         }
-        return cls(data["domain"], cells, **{key: data.get(key) for key in _NOTES})
+        return cls(data["domain"], cells, **{key: data.get(key) for key in NOTES})
+
+    @classmethod
+    def from_tuples(cls, cells: Sequence[Sequence[tuple[int, int]]]) -> "Genotype":
+        """The convolutional genotype of the encoding of BANANAS (White et al., arXiv 1910.11858).
+
+        For the normal and the reduction cell the edges in the order of the nodes, two a node, each as (input, index of the
+        operation in the order of the search). Raises DartsError when it is none.
+        """
+        space = SPACES["cnn"]
+        names = dict(enumerate(space.searched))
+        try:
+            edges = [[Edge(names[op], int(state)) for state, op in cell] for cell in cells]
+        except (TypeError, ValueError, KeyError):
+            last = len(space.searched) - 1
+            raise DartsError(
+                f"{reprlib.repr(cells)}: must be two lists of (input, index of operation), the index 0 to {last}"
+            ) from None
+        if len(edges) != 2 or any(len(cell) % 2 or not cell for cell in edges):
+            raise DartsError(
+                f"{reprlib.repr(cells)}: must be two lists of (input, index of operation), two pairs for each node"
+            )
+        nodes = [tuple(zip(cell[::2], cell[1::2], strict=True)) for cell in edges]
+        return cls("cnn", {n: Cell(c, tuple(range(2, 2 + len(c)))) for n, c in zip(space.cells, nodes, strict=True)})
+
+    def to_tuples(self) -> list[list[tuple[int, int]]]:
+        """The encoding that `from_tuples` reads. Raises DartsError when it cannot express these cells."""
+        searched = SPACES["cnn"].searched
+        for name, cell in self.cells.items():
+            further = sorted({edge.op for node in cell.nodes for edge in node} - set(searched))
+            if self.domain != "cnn" or further or sorted(cell.concat) != list(range(2, 2 + len(cell.nodes))):
+                raise DartsError(
+                    f"{name}: tuples express convolutional cells of the search's operations, all nodes joined in the output"
+                )
+        cells = [self.cells[name] for name in SPACES["cnn"].cells]
+        return [[(edge.input, searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
 
     def to_yaml(self) -> str:
         """The text of the genotype file, one node a line."""
         data = self.to_dict()
-        notes = {key: data[key] for key in _NOTES if key in data}
+        notes = {key: data[key] for key in NOTES if key in data}
         text = yaml.safe_dump(notes, sort_keys=False, allow_unicode=True, width=100) if notes else ""
         text += f"domain: {self.domain}\n"
         for name in self.cells:
@@ -185,102 +198,7 @@ def _unknown_name(spelling: str, domain: str | None):
     domain = prefix.lower() if prefix.lower() in SPACES else domain
     known = sorted({each for one in ([domain] if domain else SPACES) for each in _stems(one)})
     there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
-    raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{_meant(name, known)}; {there}")
-
-
-# ---- rules
-
-
-def problems(data: object) -> list[str]:
-    """Everything that is wrong with the plain form of a genotype, one line each: place, rule and remedy."""
-    if not isinstance(data, dict):
-        return [f"a genotype is a mapping with the key domain and its cells, not {reprlib.repr(data)}"]
-    if data.get("domain") not in tuple(SPACES):
-        said = f"not {reprlib.repr(data['domain'])}" if "domain" in data else "but the key is missing"
-        return [f"domain: must be cnn or rnn, {said}"]
-    domain, space = data["domain"], SPACES[data["domain"]]
-    found = [
-        f"{_shown(key)}: unknown key{_meant(key, (*space.cells, *_NOTES))}; in the domain {domain} "
-        f"there are {', '.join(space.cells)}, and {', '.join(_NOTES)} if wanted"
-        for key in data
-        if key not in ("domain", *space.cells, *_NOTES)
-    ]
-    found += [
-        f"{key}: must be text, not {reprlib.repr(data[key])}" for key in _NOTES if not isinstance(data.get(key), str | None)
-    ]
-    for name in space.cells:
-        if name not in data:
-            found.append(f"{name}: this cell is missing; the domain {domain} has {' and '.join(space.cells)}")
-        else:
-            found += _cell_problems(name, data[name], domain)
-    return found
-
-
-def _cell_problems(place: str, cell: object, domain: str) -> Iterator[str]:
-    space = SPACES[domain]
-    if not isinstance(cell, dict):
-        yield f"{place}: a cell is a mapping with the keys nodes and concat, not {reprlib.repr(cell)}"
-        return
-    for key in cell:
-        if key not in ("nodes", "concat"):
-            yield f"{place}.{_shown(key)}: unknown key{_meant(key, ('nodes', 'concat'))}; a cell has nodes and concat"
-    for key in ("nodes", "concat"):
-        if not isinstance(cell.get(key), list) or not cell[key]:
-            said = f"not {reprlib.repr(cell[key])}" if key in cell else "but the key is missing"
-            yield f"{place}.{key}: must be a list that is not empty, {said}"
-    nodes = cell.get("nodes")
-    if not isinstance(nodes, list) or not nodes:
-        return
-    for i, node in enumerate(nodes):
-        if not isinstance(node, list) or len(node) != space.edges:
-            edges = "two edges, each" if space.edges == 2 else "one edge,"
-            yield f"{place}.nodes[{i}]: in domain {domain} a node lists {edges} [operation, input], not {reprlib.repr(node)}"
-            continue
-        for k, edge in enumerate(node):
-            yield from _edge_problems(f"{place}.nodes[{i}][{k}]", edge, i, domain)
-    concat = cell.get("concat")
-    if isinstance(concat, list):
-        yield from _concat_problems(f"{place}.concat", concat, space.inputs, space.inputs + len(nodes) - 1)
-
-
-def _edge_problems(place: str, edge: object, node: int, domain: str) -> Iterator[str]:
-    if not isinstance(edge, list) or len(edge) != 2:
-        yield f"{place}: an edge is [operation, input], not {reprlib.repr(edge)}"
-        return
-    op, state = edge
-    allowed, last = SPACES[domain].allowed, SPACES[domain].inputs + node - 1
-    if op not in allowed:
-        yield f"{place}: unknown operation {reprlib.repr(op)}{_meant(op, allowed)}; {domain} has {', '.join(allowed)}"
-    if not _is_index(state):
-        yield f"{place}: the input must be the number of a state, not {reprlib.repr(state)}"
-    elif not 0 <= state <= last:
-        yield f"{place}: input {reprlib.repr(state)} does not exist yet; node {node} may use the states 0 to {last}"
-
-
-def _concat_problems(place: str, concat: list, first: int, last: int) -> Iterator[str]:
-    for k, state in enumerate(concat):
-        if not _is_index(state):
-            yield f"{place}[{k}]: must be the number of a node, not {reprlib.repr(state)}"
-        elif not first <= state <= last:
-            yield f"{place}[{k}]: {reprlib.repr(state)} is no node of this cell; its nodes are the states {first} to {last}"
-        elif state in concat[:k]:
-            yield f"{place}[{k}]: state {state} stands there already; list every node once"
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)  # YAML's `true` is an int in Python
-
-
-def _shown(key: object) -> str:
-    return key if isinstance(key, str) and key.isprintable() and len(key) < 40 else reprlib.repr(key)
-
-
-def _meant(word: object, known: Sequence[str]) -> str:
-    import difflib
-
-    spelled = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), spelled, 1) if isinstance(word, str) and len(word) < 40 else []
-    return f" (did you mean {spelled[close[0]]}?)" if close else ""
+    raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
 
 
 # ---- derivation

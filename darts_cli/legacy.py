@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn.ops import DilConv, ReLUConvBN, SepConv
-from darts_cli.genotype import SPACES
+from darts_cli.space import SPACES
 
 SEARCHED = SPACES["cnn"].searched
 

@@ -30,6 +30,7 @@ import yaml
 from darts_cli import DartsError, files, genotype
 from darts_cli.config import Config, option_name
 from darts_cli.genotype import Genotype
+from darts_cli.space import problems
 
 
 class Run:
@@ -214,7 +215,7 @@ class Run:
         """Whether this plain form, or the lack of one, is what this run trains."""
         if self.genotype is None:
             return data is None
-        return not genotype.problems(data) and Genotype.from_dict(data) == self.genotype
+        return not problems(data) and Genotype.from_dict(data) == self.genotype
 
     def _genotype_name(self) -> str:
         """A published name or, of any other cells, their file in this folder."""

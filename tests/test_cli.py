@@ -50,7 +50,7 @@ MISTAKES = [
     ([*SEARCH, "--epochs", "3", "--run", "other"], 1, "checkpoint.pt: is damaged .*delete other/checkpoint.pt"),
     (["search", "cnn", "--dataset", "folder"], 2, "--dataset folder needs --data DIR"),
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
-    (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; a search needs two or more"),
+    (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; there must be two or more"),
     (["search", "cnn", "--data", "one"], 1, "one: CIFAR-10 is missing here or incomplete; leave --data out to download it"),
     (["genotype", "show"], 2, "Missing argument 'NAME|FILE|RUN'"),
     (["genotype", "show", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file"),

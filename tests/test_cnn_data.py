@@ -10,12 +10,13 @@ from torchvision.transforms import v2
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
+from darts_cli.cnn.batches import Batches, crop_and_flip, cut_out
 
 CPU = torch.device("cpu")
 
 
 def batches(dataset, batch_size=64, seed=0, name="train", cutout=0):
-    return data.Batches(dataset, batch_size, seed, name, CPU, cutout)
+    return Batches(dataset, batch_size, seed, name, CPU, cutout)
 
 
 def picture(path: Path, colour, size=(16, 12)):
@@ -36,7 +37,7 @@ def test_digits_are_the_real_ones():
     counts = torch.bincount(torch.cat([train.labels, test.labels]))
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as UCI states them
     assert train.images.max() == 255
-    assert (train.padding, train.flip, train.classes) == (1, False, 10)
+    assert (train.padding, train.flip, train.classes) == (1, False, [str(i) for i in range(10)])
     pixels = train.images.double() / 255
     torch.testing.assert_close(pixels.mean((0, 1, 2)), torch.tensor(train.mean, dtype=torch.float64))
     torch.testing.assert_close(pixels.std((0, 1, 2), correction=0), torch.tensor(train.deviation, dtype=torch.float64))
@@ -97,7 +98,7 @@ def test_crop_and_flip_against_torchvision(flip):
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 12, 16, 3), generator=g, dtype=torch.uint8)
     uniform = torch.rand(40, 3, generator=g)
-    ours = data.crop_and_flip(images, uniform, padding=4, flip=flip)
+    ours = crop_and_flip(images, uniform, padding=4, flip=flip)
     tops, lefts = (uniform[:, :2] * 9).long().unbind(1)
     for image, top, left, u, our in zip(images, tops, lefts, uniform[:, 2], ours, strict=True):
         expected = v2.functional.pad(image.permute(2, 0, 1), [4])
@@ -110,7 +111,7 @@ def test_crop_and_flip_against_torchvision(flip):
 def test_every_offset_and_both_flips_occur_alike():
     uniform = torch.rand(90_000, 3, generator=torch.Generator().manual_seed(0))
     image = torch.arange(1, 5, dtype=torch.uint8).view(1, 1, 4, 1).expand(1, 4, 4, 1).expand(90_000, 4, 4, 1)
-    rows = data.crop_and_flip(image, uniform, padding=1, flip=True)[:, 1, :, 0]
+    rows = crop_and_flip(image, uniform, padding=1, flip=True)[:, 1, :, 0]
     found, counts = rows.unique(dim=0, return_counts=True)
     expected = [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 0], [3, 2, 1, 0], [4, 3, 2, 1], [0, 4, 3, 2]]
     assert sorted(found.tolist()) == sorted(expected)
@@ -120,7 +121,7 @@ def test_every_offset_and_both_flips_occur_alike():
 def test_cut_out_area_and_borders():
     images = torch.ones(3, 2, 10, 10)
     uniform = torch.tensor([[0.55, 0.55], [0.0, 0.0], [0.99, 0.5]])
-    covered = data.cut_out(images, uniform, 4) == 0
+    covered = cut_out(images, uniform, 4) == 0
     assert covered.sum((1, 2, 3)).tolist() == [2 * 16, 2 * 4, 2 * 3 * 4]  # whole, in a corner, at the lower border
     assert covered[0, 0, 3:7, 3:7].all()
     assert covered[1, 0, :2, :2].all()
@@ -142,7 +143,7 @@ def test_cutout_makes_zeros_after_normalisation():
 def test_an_image_folder_tells_its_own_classes_and_size(tmp_path):
     folder_of_two(tmp_path)
     found = data.load("folder", str(tmp_path))
-    assert (found.images.shape, found.classes, found.labels.tolist()) == ((8, 12, 16, 3), 2, [0] * 4 + [1] * 4)
+    assert (found.images.shape, found.classes, found.labels.tolist()) == ((8, 12, 16, 3), ["blue", "red"], [0] * 4 + [1] * 4)
     assert found.mean == pytest.approx([0.5, 0, 64 / 255])
     assert found.deviation[0] == pytest.approx(0.5)
 
@@ -169,7 +170,7 @@ def test_other_sizes_and_grey_images_are_fitted(tmp_path):
     [
         (lambda root: None, "Couldn't find any class folder"),
         (lambda root: root.rmdir(), "No such file or directory"),
-        (lambda root: picture(root / "only" / "a.png", 0), "has one class, only; a search needs two or more"),
+        (lambda root: picture(root / "only" / "a.png", 0), "has one class, only; there must be two or more"),
         (lambda root: [folder_of_two(root), (root / "green").mkdir()], "green"),
         (
             lambda root: [folder_of_two(root), (root / "red" / "9.png").write_bytes(b"nothing")],
@@ -223,8 +224,8 @@ def test_fashion_mnist_is_padded_to_32_pixels_and_three_channels(tmp_path):
     assert found.images.shape == (20, 32, 32, 3)
     assert torch.equal(found.images[:, 2:30, 2:30, 1], pixels)
     assert found.images[:, :2].sum() == 0
-    assert found.fingerprint() == data.load("fashion-mnist", str(tmp_path)).fingerprint()
-    assert found.fingerprint() != found.part(torch.arange(19)).fingerprint()
+    assert found.about() == data.load("fashion-mnist", str(tmp_path)).about()
+    assert found.about()["fingerprint"] != found.part(torch.arange(19)).about()["fingerprint"]
     assert (found.labels.tolist(), found.padding) == ([i % 10 for i in range(20)], 4)
 
     (raw / "train-images-idx3-ubyte").write_bytes((raw / "train-images-idx3-ubyte").read_bytes()[:-1000])

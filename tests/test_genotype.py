@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli import DartsError, files
-from darts_cli.genotype import SPACES, Cell, Edge, Genotype, derive_cell, load, names, problems, save
+from darts_cli.genotype import Cell, Edge, Genotype, derive_cell, load, names, save
+from darts_cli.space import SPACES, problems
 
 BAD = sorted(Path(__file__).with_name("data").joinpath("genotypes", "bad").glob("*.yaml"))
 

@@ -43,10 +43,10 @@ def test_the_architect_knows_torch_only():
     assert of_this_package("architect") == set()
 
 
-@pytest.mark.parametrize("module", ["genotype", "config", "files"])
+@pytest.mark.parametrize("module", ["genotype", "space", "config", "files"])
 def test_plain_modules_need_yaml_at_most(module):
     assert from_outside(module) <= {"yaml"}
-    assert of_this_package(module) <= {"files"}
+    assert of_this_package(module) <= {"files", "space"}
 
 
 def test_the_domains_do_not_know_each_other():
@@ -57,7 +57,7 @@ def test_the_domains_do_not_know_each_other():
 
 
 def test_a_domain_builds_on_the_leaves():
-    leaves = {"", "architect", "config", "device", "files", "genotype", "progress", "run", "legacy"}
+    leaves = {"", "architect", "config", "device", "files", "genotype", "progress", "run", "legacy", "space"}
     for name in MODULES:
         domain, _, rest = name.partition(".")
         if rest:

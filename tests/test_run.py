@@ -15,6 +15,7 @@ from darts_cli.genotype import load
 from darts_cli.run import Run
 
 ENVIRONMENT = {"darts": "0", "torch": "0"}
+DATA = {"fingerprint": "0123456789abcdef", "classes": ["a", "b"]}
 
 
 def parts(value=1.0):
@@ -26,7 +27,7 @@ def parts(value=1.0):
 
 def started(folder, **settings):
     run = Run("search cnn", SearchCNN(**settings), folder)
-    run.start(ENVIRONMENT)
+    run.start(ENVIRONMENT, DATA)
     return run
 
 
@@ -38,11 +39,11 @@ def test_the_default_folder_has_the_hash_of_the_configuration():
 def test_nothing_is_written_before_the_start(tmp_path):
     run = Run("search cnn", SearchCNN(), tmp_path / "run")
     assert not run.folder.exists()
-    run.start(ENVIRONMENT)
+    run.start(ENVIRONMENT, DATA)
     assert [path.name for path in run.folder.iterdir()] == ["config.yaml"]
     data = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert data["command"] == "search cnn"
-    assert data["environment"] == ENVIRONMENT
+    assert data["environment"] == ENVIRONMENT | {"data": DATA["fingerprint"]}
     assert SearchCNN(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("command", "environment")}
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from darts_cli import DartsError, device, files, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
+from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
 from darts_cli.genotype import Genotype
 
@@ -45,7 +46,7 @@ def evaluate(
     if dataset == "imagenet":
         batches = imagenet.Batches(part, batch_size, 0, "test", where, workers=workers)
     else:
-        batches = data.Batches(part, batch_size, 0, "test", where)
+        batches = Batches(part, batch_size, 0, "test", where)
     network = trained.network.to(where)
     *_, sums = running_sums(network, batches, precision)
     found = metrics("test", sums)

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from darts_cli import DartsError, device
 from darts_cli.cnn import data
+from darts_cli.cnn.batches import batch_slice, count_batches, cut_out, normalised
 
 SIDE = 224  # pixels of the images that the network sees
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -84,7 +85,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one is perhaps smaller, or larger by one."""
-        return data.batches(len(self.dataset.labels), self.batch_size)
+        return count_batches(len(self.dataset.labels), self.batch_size)
 
     def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented batches of that epoch, beginning with the one of index `first`: images (B, 3, 224, 224) float32,
@@ -94,8 +95,8 @@ class Batches:
         uniform = torch.rand(count, 2, generator=g)
         for index, (images, labels) in enumerate(self._read(order, _augmentation(self.color_jitter), first, epoch), first):
             if self.cutout:
-                place = uniform[data.batch_slice(index, count, self.batch_size)].to(self.where)
-                images = data.cut_out(images, place, self.cutout)
+                place = uniform[batch_slice(index, count, self.batch_size)].to(self.where)
+                images = cut_out(images, place, self.cutout)
             yield images, labels
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -103,7 +104,7 @@ class Batches:
         return self._read(torch.arange(len(self.dataset.labels)), _plain(), 0, -1)
 
     def _read(self, order: Tensor, transform: v2.Compose, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        slices = [data.batch_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
+        slices = [batch_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
         addresses = list(enumerate(order.tolist()))  # position, image
         loader = DataLoader(
             _Files(self.dataset, transform, (self.seed, self.name, epoch)),
@@ -117,7 +118,7 @@ class Batches:
             if isinstance(batch, DartsError):
                 raise batch
             images, labels = (each.to(self.where, non_blocking=True) for each in batch)
-            yield data.normalised(images, MEAN, DEVIATION), labels
+            yield normalised(images, MEAN, DEVIATION), labels
 
 
 class _Files(NamedTuple):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
-from darts_cli.genotype import SPACES, Genotype, derive_cell
 from darts_cli.genotype import Cell as CellGenotype
+from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.space import SPACES
 
 NODES = 4  # intermediate nodes of a search cell, all of them joined in its output
 SEARCHED = SPACES["cnn"].searched

@@ -10,6 +10,7 @@ from torch import Tensor
 from darts_cli import DartsError, device, progress
 from darts_cli.architect import Architect
 from darts_cli.cnn import data
+from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype, softmax
@@ -29,7 +30,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     whole = data.load(config.dataset, config.data)
     halves = data.split(whole, config.train_portion, config.split_seed)
     train, valid = (
-        data.Batches(half, config.batch_size, config.seed, name, where, config.cutout)
+        Batches(half, config.batch_size, config.seed, name, where, config.cutout)
         for half, name in zip(halves, ("train", "valid"), strict=True)
     )
     run.start(device.environment(where), whole.about())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from darts_cli import DartsError, device, legacy, progress
 from darts_cli.cnn import data, imagenet
+from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, metrics, running_sums, scores
 from darts_cli.cnn.model import AUXILIARY_SIZES, Network, multiply_adds, parameters
 from darts_cli.cnn.search import cosine
@@ -120,14 +121,14 @@ def learning_rate(config: TrainCNN, epoch: int) -> float:
     return cosine(config.lr, config.lr_min, epoch - config.warmup, config.epochs - config.warmup)
 
 
-def _batches(config: TrainCNN, where: torch.device) -> tuple[dict[str, data.Batches | imagenet.Batches], dict]:
+def _batches(config: TrainCNN, where: torch.device) -> tuple[dict[str, Batches | imagenet.Batches], dict]:
     """The batches of every part of the data set, and what the whole training set is."""
     whole = data.load(config.dataset, config.data)
     about = whole.about()
     parts = {"train": whole, "test": data.load(config.dataset, config.data, train=False, like=about)}
     if config.train_portion < 1:
         parts["train"], parts["valid"] = data.split(whole, config.train_portion, config.split_seed)
-    batches = data.Batches
+    batches = Batches
     if config.dataset == "imagenet":
         batches = partial(imagenet.Batches, color_jitter=config.color_jitter, workers=config.workers)
     found = {name: batches(part, config.batch_size, config.seed, name, where, config.cutout) for name, part in parts.items()}

@@ -1,0 +1,113 @@
+"""Batches of images in memory: drawn by position, augmented on the device."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_cli.cnn.data import Dataset
+from darts_cli.device import generator
+
+
+class Batches:
+    """Batches of a data set, addressed by (epoch, index); the same address always gives the same bits.
+
+    In every epoch each image comes once, in an order, with a crop, a flip and a cutout that depend on nothing but
+    (seed, name, epoch, position in that order).
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
+        self.images = dataset.images.to(device)
+        self.labels = dataset.labels.to(device)
+        self.dataset, self.batch_size, self.seed, self.name, self.cutout = dataset, batch_size, seed, name, cutout
+        self._drawn = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last one is perhaps smaller, or larger by one, since BatchNorm needs two images."""
+        return count_batches(len(self.labels), self.batch_size)
+
+    def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The augmented batches of that epoch, beginning with the one of index `first`."""
+        return (self.augmented(epoch, index) for index in range(first, len(self)))
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The plain batches, one pass."""
+        return (self.plain(index) for index in range(len(self)))
+
+    def augmented(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Batch `index` of that epoch: images (B, 3, H, W) float32, channels-last, and labels (B,).
+
+        Padded with zeros, cropped, flipped, normalised, then cut out.
+        """
+        order, uniform = (drawn[self._slice(index)] for drawn in self._draw(epoch))
+        images = crop_and_flip(self.images[order], uniform[:, :3], self.dataset.padding, self.dataset.flip)
+        images = normalised(images, self.dataset.mean, self.dataset.deviation)
+        if self.cutout:
+            images = cut_out(images, uniform[:, 3:], self.cutout)
+        return images, self.labels[order]
+
+    def plain(self, index: int) -> tuple[Tensor, Tensor]:
+        """Batch `index` in the order of the data set, normalised only: for evaluation."""
+        images = normalised(self.images[self._slice(index)], self.dataset.mean, self.dataset.deviation)
+        return images, self.labels[self._slice(index)]
+
+    def _slice(self, index: int) -> slice:
+        return batch_slice(index, len(self.labels), self.batch_size)
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """The order of the images in that epoch, and five uniform numbers for each place in it."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            g, count = generator(self.seed, self.name, epoch), len(self.labels)
+            order, uniform = torch.randperm(count, generator=g), torch.rand(count, 5, generator=g)
+            self._drawn = epoch, order.to(self.labels.device), uniform.to(self.labels.device)
+        return self._drawn[1:]
+
+
+def count_batches(count: int, batch_size: int) -> int:
+    """Batches in a pass over so many images: a last one alone joins the batch before."""
+    return max(1, count // batch_size + (count % batch_size > 1))
+
+
+def batch_slice(index: int, count: int, batch_size: int) -> slice:
+    """The places of a batch in the pass."""
+    last = index + 1 == count_batches(count, batch_size)
+    return slice(index * batch_size, count if last else (index + 1) * batch_size)
+
+
+def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Bytes (B, H, W, 3) -> float32 (B, 3, H, W), channels-last, with mean and deviation of pixels in [0, 1] taken away."""
+    mean, deviation = (255 * torch.tensor(each, device=images.device) for each in (mean, deviation))
+    return ((images - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:
+    """Each image (B, H, W, C) padded with zeros, cropped to its own size at its own place and, where allowed, mirrored or not.
+
+    `uniform` (B, 3) in [0, 1): row, column, and whether to mirror.
+    """
+    B, H, W, _ = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    offsets = (uniform[:, :2] * (2 * padding + 1)).long()
+    rows = torch.arange(H, device=images.device).expand(B, H)
+    columns = torch.arange(W, device=images.device).expand(B, W)
+    if flip:
+        columns = torch.where(uniform[:, 2:] < 0.5, W - 1 - columns, columns)
+    rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
+    batch = torch.arange(B, device=images.device)[:, None, None]
+    return padded[batch, rows[:, :, None], columns[:, None, :]]
+
+
+def cut_out(images: Tensor, uniform: Tensor, side: int) -> Tensor:
+    """Each image (B, C, H, W) with a square of zeros; its centre is uniform over the image, the square clipped at the border.
+
+    `uniform` (B, 2) in [0, 1): row and column of the centre. DeVries and Taylor, arXiv 1708.04552.
+    """
+    H, W = images.shape[2:]
+    top, left = (uniform * torch.tensor([H, W], device=images.device)).long().unbind(1)
+    covered = [
+        (torch.arange(size, device=images.device) >= start[:, None] - side // 2)
+        & (torch.arange(size, device=images.device) < start[:, None] + side // 2)
+        for size, start in ((H, top), (W, left))
+    ]
+    return images.masked_fill((covered[0][:, :, None] & covered[1][:, None, :])[:, None], 0)
