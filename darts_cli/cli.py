@@ -15,27 +15,31 @@ class Darts(click.Group):
     """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
 
     def main(self, *args, **kwargs):
+        message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
+        with contextlib.suppress(BrokenPipeError):
+            if message:
+                click.echo(message, err=True)
+        sys.exit(exit_code)
+
+    def _outcome(self, *args, **kwargs) -> tuple[str, int]:
         try:
             result = super().main(*args, **kwargs | {"standalone_mode": False})
-            sys.exit(result if isinstance(result, int) else 0)
         except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            sys.exit(error.exit_code)
+            return error.format_message(), error.exit_code
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "darts"
-            _fail(f"{error.format_message().rstrip('.')}; see {path} --help", error.exit_code)
+            return _error(f"{error.format_message().rstrip('.')}; see {path} --help"), error.exit_code
         except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
+            return _error(error.format_message()), error.exit_code
         except DartsError as error:
-            _fail(str(error), error.exit_code)
+            return _error(str(error)), error.exit_code
         except click.Abort:
-            _fail("stopped", 130)
+            return _error("stopped"), 130
+        return "", result if isinstance(result, int) else 0
 
 
-def _fail(message: str, exit_code: int):
-    with contextlib.suppress(BrokenPipeError):
-        click.echo(f"error: {_printable(message)}", err=True)
-    sys.exit(exit_code)
+def _error(message: str) -> str:
+    return f"error: {_printable(message)}"
 
 
 def _printable(message: str) -> str:

@@ -196,6 +196,9 @@ def _published(spelling: str, domain: str | None) -> Path | None:
 def _unknown_name(spelling: str, domain: str | None):
     prefix, _, name = spelling.rpartition("/")
     domain = prefix.lower() if prefix.lower() in SPACES else domain
+    others = [each for each in SPACES if name.lower() in map(str.lower, _stems(each))]
+    if domain and others and not prefix:
+        raise DartsError(f"{spelling}: its domain is {others[0]}, but cells of the domain {domain} are needed here")
     known = sorted({each for one in ([domain] if domain else SPACES) for each in _stems(one)})
     there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
     raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")

@@ -129,7 +129,7 @@ class Run:
             theirs = {key: state.pop(key) for key in self._about()}
             if not self._same_cells(theirs["genotype"]):
                 raise DartsError(f"{path}: comes from a run of another genotype; {afresh}")
-            if any(theirs[key] != self._about()[key] for key in ("command", "config", "data")):
+            if any(theirs[key] != self._about()[key] for key in ("command", "config")):
                 raise DartsError(f"{path}: comes from a run with other settings; {afresh}")
             for name, part in parts.items():
                 part.load_state_dict(state.pop(name))

@@ -1,8 +1,10 @@
 """What the tests share: a small image folder, and the command run for real."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -33,6 +35,33 @@ def tiny(images):
     return ["search", "cnn", *TINY, "--data", str(images)]
 
 
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """48 noisy images of 8x8 pixels in two classes to train on, 10 to test on."""
+    root = tmp_path_factory.mktemp("parts")
+    g = torch.Generator().manual_seed(1)
+    for i in range(58):
+        pixels = torch.randint(0, 128, (8, 8, 3), generator=g, dtype=torch.uint8) + 127 * (i % 2)
+        path = root / ("train" if i < 48 else "test") / ("dark", "light")[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(pixels.numpy()).save(path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """ImageNet in small: photographs of two classes, of many sizes, below train and val."""
+    root = tmp_path_factory.mktemp("photos")
+    g = torch.Generator().manual_seed(2)
+    for i in range(18):
+        height, width = 40 + 5 * i, 90 - 3 * i
+        pixels = torch.randint(0, 128, (height, width, 3), generator=g, dtype=torch.uint8) + 127 * (i % 2)
+        path = root / ("train" if i < 12 else "val") / ("dark", "light")[i % 2] / f"{i:02}.jpg"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(pixels.numpy()).convert("L" if i == 3 else "RGB").save(path)
+    return root
+
+
 def darts(*args):
     """The command in this process: a click.testing.Result with exit_code, stdout and stderr."""
     result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="darts")
@@ -54,3 +83,45 @@ def finish(process):
     """Wait for a process of `start`; returns its exit code, stdout and stderr."""
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def leaves(state, name=""):
+    """Every tensor and number of a checkpoint, by name."""
+    if isinstance(state, dict):
+        return {key: leaf for k, value in state.items() for key, leaf in leaves(value, f"{name}/{k}").items()}
+    if isinstance(state, list | tuple):
+        return leaves(dict(enumerate(state)), name)
+    return {name: state}
+
+
+def assert_same_run(one, other):
+    """Equal bits in every file that a result is read from."""
+    names = {path.name for path in one.iterdir()} & {"checkpoint.pt", "best.pt", "metrics.jsonl", "genotype.yaml"}
+    for name in sorted(names):
+        if not name.endswith(".pt"):
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+            continue
+        a, b = (leaves(torch.load(folder / name, weights_only=True)) for folder in (one, other))
+        assert list(a) == list(b)
+        for key, leaf in a.items():
+            assert torch.equal(leaf, b[key]) if isinstance(leaf, torch.Tensor) else leaf == b[key], key
+
+
+def kill_after(process, folder, count, delay=0.0):
+    """SIGKILL once the process has replaced checkpoint.pt `count` times, and a delay more; returns the (epoch, step) saved."""
+    path = folder / "checkpoint.pt"
+
+    def version():
+        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+    last, written = version(), 0
+    while written < count and process.poll() is None:
+        if version() != last:
+            last, written = version(), written + 1
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    code, _, err = finish(process)
+    assert code == -signal.SIGKILL, err
+    state = torch.load(path, weights_only=True)
+    return state["epoch"], state["step"]

@@ -7,34 +7,15 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
-from conftest import darts, finish, start
+from conftest import assert_same_run, darts, finish, kill_after, start
 from PIL import Image
 
 from darts_cli.cnn.model import SEARCHED
 from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
-
-
-def leaves(state, name=""):
-    """Every tensor and number of a checkpoint, by name."""
-    if isinstance(state, dict):
-        return {key: leaf for k, value in state.items() for key, leaf in leaves(value, f"{name}/{k}").items()}
-    if isinstance(state, list | tuple):
-        return leaves(dict(enumerate(state)), name)
-    return {name: state}
-
-
-def assert_same_run(one, other):
-    a, b = (leaves(torch.load(folder / "checkpoint.pt", weights_only=True)) for folder in (one, other))
-    assert list(a) == list(b)
-    for name, leaf in a.items():
-        assert torch.equal(leaf, b[name]) if isinstance(leaf, torch.Tensor) else leaf == b[name], name
-    for file in ("metrics.jsonl", "genotype.yaml"):
-        assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
 @pytest.fixture(scope="module", params=["--no-unrolled", "--unrolled"])
@@ -69,7 +50,7 @@ def test_a_finished_search(undisturbed):
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert records[-1]["alphas"]["normal"] == state["network"]["alphas.normal"].tolist()
     assert (state["epoch"], state["step"]) == (2, 0)
-    for said in ("cpu, fp32", "weights, 224 alphas", "2 epochs of 3 steps", "next: darts genotype show"):
+    for said in ("cpu, fp32", "weights, 224 alphas", "2 epochs of 3 steps", "next: darts train cnn --genotype"):
         assert said in result.stderr
     report = (folder / "report.md").read_text()
     assert "search cnn --dataset folder" in report
@@ -93,26 +74,6 @@ def test_a_finished_run_is_not_repeated(undisturbed):
     assert again.stdout == result.stdout
     assert "complete already" in again.stderr
     assert (folder / "checkpoint.pt").stat().st_mtime_ns == written
-
-
-def kill_after(process, folder, count, delay=0.0):
-    """SIGKILL once the process has replaced checkpoint.pt `count` times, and a delay more; returns the (epoch, step) saved."""
-    path = folder / "checkpoint.pt"
-
-    def version():
-        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
-
-    last, written = version(), 0
-    while written < count and process.poll() is None:
-        if version() != last:
-            last, written = version(), written + 1
-        time.sleep(0.001)
-    time.sleep(delay)
-    process.kill()
-    code, _, err = finish(process)
-    assert code == -signal.SIGKILL, err
-    state = torch.load(path, weights_only=True)
-    return state["epoch"], state["step"]
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ def evaluate(
     """
     where = device.resolve(where)
     trained = restore(path, genotype)
-    dataset, folder = dataset or trained.dataset, folder or trained.folder
+    if dataset in (None, trained.dataset):
+        dataset, folder = trained.dataset, folder or trained.folder
     part = data.load(dataset, folder, train=False, like=trained.data)
     classes = trained.sizes["num_classes"]
     if len(part.classes) != classes:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from darts_cli.cnn import data
 from darts_cli.cnn.batches import batch_slice, count_batches, cut_out, normalised
 
 SIDE = 224  # pixels of the images that the network sees
+STAY = 10  # seconds for which a reading process outlives SIGTERM
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -106,15 +108,19 @@ class Batches:
     def _read(self, order: Tensor, transform: v2.Compose, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         slices = [batch_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
         addresses = list(enumerate(order.tolist()))  # position, image
-        loader = DataLoader(
-            _Files(self.dataset, transform, (self.seed, self.name, epoch)),
-            batch_sampler=[addresses[each] for each in slices],
-            num_workers=self.workers,
-            collate_fn=_stacked,
-            worker_init_fn=_leave_signals_to_the_run,
-            pin_memory=self.where.type == "cuda",
-        )
-        for batch in loader:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create .* worker processes")  # as was asked for
+            read = iter(
+                DataLoader(
+                    _Files(self.dataset, transform, (self.seed, self.name, epoch)),
+                    batch_sampler=[addresses[each] for each in slices],
+                    num_workers=self.workers,
+                    collate_fn=_stacked,
+                    worker_init_fn=_outlast_signals,
+                    pin_memory=self.where.type == "cuda",
+                )
+            )
+        for batch in read:
             if isinstance(batch, DartsError):
                 raise batch
             images, labels = (each.to(self.where, non_blocking=True) for each in batch)
@@ -150,10 +156,12 @@ def _stacked(items: list) -> tuple[Tensor, Tensor] | DartsError:
     return torch.stack(images), torch.tensor(labels)
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the run finishes its step, for which it needs those that read."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+def _outlast_signals(_worker: int) -> None:
+    """Ctrl-C, or a scheduler, may signal all processes at once; the run finishes its step, so those that read stay a while."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(STAY))
 
 
 def _augmentation(color_jitter: Sequence[float]) -> v2.Compose:

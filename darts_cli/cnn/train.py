@@ -59,7 +59,6 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     where = device.resolve(config.device)
     device.deterministic()
     batches, about = _batches(config, where)
-    run.start(device.environment(where), about)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, about)
     network = Network(genotype, **sizes).to(where)
@@ -70,6 +69,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
         state = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
         if config.init_from is not None:
             load_weights(network, sizes, genotype, config.init_from)
+    run.start(device.environment(where), about)
 
     steps = len(batches["train"])
     with run.interruptible(), progress.Display(config.epochs, steps, state["epoch"], state["step"], quiet) as display:

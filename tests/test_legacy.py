@@ -1,0 +1,110 @@
+"""Checkpoints of the original code: read without running anything, and what their tensors tell."""
+
+import collections
+import os
+
+import old_format
+import pytest
+import torch
+from test_cnn_network import REFERENCES, draw_again, network_of
+
+from darts_cli import DartsError, legacy
+
+
+def old_state(name):
+    """A state dict as PyTorch before 0.4.1 had it: ordered, without counts of batches."""
+    state, x = draw_again(REFERENCES[name])
+    kept = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    return collections.OrderedDict(kept), x
+
+
+def test_the_old_format_on_disk(tmp_path):
+    state, _ = old_state("cifar_darts_v2")
+    old_format.write(tmp_path / "cifar10_model.pt", state)
+    found = legacy.read_checkpoint(tmp_path / "cifar10_model.pt")
+    assert list(found) == list(state)
+    assert all(torch.equal(tensor, state[key]) and tensor.device.type == "cpu" for key, tensor in found.items())
+
+    whole = {"epoch": 250, "state_dict": state, "best_acc_top1": 73.3, "optimizer": {"state": {}, "param_groups": []}}
+    old_format.write(tmp_path / "imagenet_model.pt", whole)
+    found = legacy.read_checkpoint(tmp_path / "imagenet_model.pt")
+    assert found["best_acc_top1"] == 73.3
+    assert list(legacy.weights(found)) == list(state)
+
+
+@pytest.mark.parametrize("legacy_zip", [False, True])
+def test_formats_of_later_versions(tmp_path, legacy_zip):
+    state, _ = old_state("cifar_darts_v1")
+    torch.save({"state_dict": state}, tmp_path / "model.pt", _use_new_zipfile_serialization=legacy_zip)
+    found = legacy.weights(legacy.read_checkpoint(tmp_path / "model.pt"))
+    assert all(torch.equal(tensor, state[key]) for key, tensor in found.items())
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_tensors_tell_the_sizes(name):
+    reference, (state, _) = REFERENCES[name], old_state(name)
+    assert legacy.sizes(state) == {
+        "channels": 4,
+        "num_classes": reference["num_classes"],
+        "layers": 5,
+        "auxiliary": reference["auxiliary"],
+        "stem": reference["kind"],
+    }
+
+
+def test_several_gpus_have_put_a_prefix():
+    state, _ = old_state("imagenet_darts_v2")
+    parallel = {f"module.{key}": tensor for key, tensor in state.items()}
+    assert list(legacy.weights({"state_dict": parallel})) == list(state)
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_any_other_class_or_function_is_refused_by_name(tmp_path, monkeypatch, new):
+    monkeypatch.chdir(tmp_path)
+    state, _ = old_state("cifar_darts_v1")
+    if new:
+        torch.save({"state_dict": state, "extra": Payload()}, "model.pt")
+    else:
+        old_format.write("model.pt", {"state_dict": state, "extra": Payload()})
+    with pytest.raises(DartsError, match=r"model\.pt: refers to (posix|nt)\.mkdir, which a checkpoint has no need of"):
+        legacy.read_checkpoint("model.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 20, 100, 3000, -4, -1000])
+def test_a_file_that_is_cut_short(tmp_path, new, length):
+    state, _ = old_state("cifar_darts_v1")
+    path = tmp_path / "model.pt"
+    torch.save(state, path) if new else old_format.write(path, state)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DartsError, match=r"model\.pt: (is no checkpoint, or is damaged|cannot be read as a checkpoint)"):
+        legacy.read_checkpoint(path)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    with pytest.raises(DartsError, match=r"absent\.pt: no such file"):
+        legacy.read_checkpoint(tmp_path / "absent.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    with pytest.raises(DartsError, match=r"text\.pt: "):
+        legacy.read_checkpoint(tmp_path / "text.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(DartsError, match=r"list\.pt: is no checkpoint but a list"):
+        legacy.read_checkpoint(tmp_path / "list.pt")
+    for state in ({}, {"state_dict": 3}, {"epoch": 3}):
+        with pytest.raises(DartsError, match="holds no state dict"):
+            legacy.weights(state)
+    with pytest.raises(DartsError, match="no stem, no cells or no classifier"):
+        legacy.sizes({"encoder.weight": torch.zeros(3, 3)})
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_every_key_has_its_original_name(name):
+    network = network_of(REFERENCES[name])
+    assert [legacy.original_key(network, key) for key in network.state_dict()] != list(network.state_dict())
+    assert {legacy.original_key(network, key) for key in network.state_dict()} == set(REFERENCES[name]["keys"])
