@@ -1,6 +1,7 @@
 """The command: its transcripts, and one line for every mistake."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from darts_cli.run import Run
 GENOTYPES = Path(__file__).parent.parent / "genotypes"
 BAD = Path(__file__).parent / "data" / "genotypes" / "bad"
 SEARCH = ["search", "cnn", "--dataset", "digits"]
+TRAIN = ["train", "cnn", "--dataset", "digits"]
 
 # What is typed; the exit code; what the one line on stderr says.
 MISTAKES = [
@@ -52,6 +54,34 @@ MISTAKES = [
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
     (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; there must be two or more"),
     (["search", "cnn", "--data", "one"], 1, "one: CIFAR-10 is missing here or incomplete; leave --data out to download it"),
+    (["train", "vit"], 2, "No such command 'vit'"),
+    ([*TRAIN, "--genotype", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file .*did you mean DARTS_V"),
+    ([*TRAIN, "--genotype", "enas"], 1, "enas: its domain is rnn, but cells of the domain cnn are needed here"),
+    ([*TRAIN, "--genotype", "rnn/darts_v2"], 1, "DARTS_V2.yaml: its domain is rnn, but cells of the domain cnn are needed"),
+    ([*TRAIN, "--genotype", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    ([*TRAIN, "--layers", "0"], 2, "--layers 0: must be at least 1"),
+    ([*TRAIN, "--channels", "7"], 2, "--channels 7: must be a multiple of 2"),
+    ([*TRAIN, "--train-portion", "1.1"], 2, "--train-portion 1.1: must be at most 1"),
+    ([*TRAIN, "--drop-path", "1"], 2, "--drop-path 1.0: must be less than 1"),
+    ([*TRAIN, "--cutout", "3"], 2, "--cutout 3: must be a multiple of 2"),
+    ([*TRAIN, "--warmup", "600"], 2, "--warmup 600: must be less than --epochs 600"),
+    ([*TRAIN, "--schedule", "step"], 2, "'step' is not one of 'cosine', 'exponential'"),
+    ([*TRAIN, "--color-jitter", "1", "0", "0", "0"], 2, "--color-jitter: only for --dataset imagenet, not digits"),
+    (["train", "cnn", "--dataset", "imagenet", "--color-jitter", "0", "0", "0", "0.6"], 2, "hue 0.6 must be at most 0.5"),
+    ([*TRAIN, "--auxiliary"], 2, "an auxiliary head is for images of 32x32 pixels, not 8x8; use --no-auxiliary"),
+    ([*TRAIN, "--init-from", "absent.pt"], 1, "absent.pt: no such file"),
+    ([*TRAIN, "--init-from", "file"], 1, "file: "),
+    ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: cannot be read as a checkpoint"),
+    ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
+    ([*TRAIN, "--config", "recipe.yaml"], 1, "normal: this cell is missing"),
+    (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
+    (["train", "cnn", "--dataset", "imagenet", "--data", "one"], 1, "one/train: is no folder of images"),
+    (["train", "cnn", "--dataset", "folder", "--data", "two"], 1, "two: has no part for testing"),
+    (["eval"], 2, "Missing option '--checkpoint'"),
+    (["eval", "--checkpoint", "absent"], 1, "absent: no such file"),
+    (["eval", "--checkpoint", "one"], 1, "one: holds no checkpoint, neither best.pt nor checkpoint.pt"),
+    (["eval", "--checkpoint", "file"], 1, "file: "),
+    (["eval", "--checkpoint", "file", "--batch-size", "0"], 2, "0 is not in the range x>=1"),
     (["genotype", "show"], 2, "Missing argument 'NAME|FILE|RUN'"),
     (["genotype", "show", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file"),
     (["genotype", "show", "darts_v1"], 1, "write cnn/darts_v1 or rnn/darts_v1"),
@@ -70,6 +100,10 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     (tmp_path / "one" / "a").mkdir(parents=True)
     (tmp_path / "one" / "a" / "a.png").write_bytes((Path(__file__).parent / "data" / "dot.png").read_bytes())
+    for name in ("a", "b"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "one" / "a" / "a.png", tmp_path / "two" / name)
+    (tmp_path / "recipe.yaml").write_text("epochs: 3\ngenotype: {domain: cnn}\n")
     (tmp_path / "unknown.yaml").write_text("epochss: 3")
     (tmp_path / "range.yaml").write_text("layers: 1")
     (tmp_path / "words.yaml").write_text("epochs: many")

@@ -77,6 +77,8 @@ def test_packages_re_export_nothing():
         ["--version"],
         ["search", "--help"],
         ["search", "cnn", "--help"],
+        ["train", "cnn", "--help"],
+        ["eval", "--help"],
         ["genotype", "list"],
         ["genotype", "show", "enas"],
         ["genotype", "validate", str(PACKAGE.parent / "genotypes" / "cnn" / "NASNet.yaml")],

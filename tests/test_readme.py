@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from darts_cli.cli import main
+from darts_cli.genotype import load, save
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"<!-- help: (darts[a-z ]*) -->\n(?:```text\n[^`]*```\n)?")
@@ -41,6 +42,9 @@ def test_every_command_of_the_readme_parses(command, tmp_path, monkeypatch):
     """Down to the last option; nothing is run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.yaml").write_text("epochs: 3")
+    run = tmp_path / "runs" / "search-cnn-cifar10-seed2-1a2b3c4d"
+    run.mkdir(parents=True)
+    save(load("nasnet"), run / "genotype.yaml")
     _, *words = shlex.split(command)
     group = main
     while isinstance(group, click.Group):
