@@ -90,18 +90,8 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
                 run.checkpoint({"epoch": epoch, "step": step + 1, "sums": sums}, parts)
 
             position = {"epoch": epoch, "step": steps, "sums": sums}
-            here = partial(run.checkpoint, position, parts)
             record = {"epoch": epoch + 1, "lr": lr, "drop_path": network.drop_path, **metrics("train", sums)}
-            if "valid" in batches:
-                record |= _evaluated("valid", network, batches["valid"], config, here)
-                if record["valid_accuracy"] > max((each["valid_accuracy"] for each in run.metrics), default=-1):
-                    run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, "best.pt")
-            if "valid" not in batches or epoch + 1 == config.epochs:
-                record |= _evaluated("test", network, batches["test"], config, here)
-            if "valid" in batches and epoch + 1 == config.epochs:
-                best = copy.deepcopy(network)
-                best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
-                record |= _evaluated("best_test", best, batches["test"], config, here)
+            record |= _evaluations(network, batches, config, run, epoch, partial(run.checkpoint, position, parts))
             run.record(record)
             run.log(**record)
             display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}")
@@ -171,6 +161,25 @@ def _step(network: Network, optimizer: torch.optim.Optimizer, config: TrainCNN, 
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
     return sums
+
+
+def _evaluations(
+    network: Network, batches: dict, config: TrainCNN, run: Run, epoch: int, after_each: Callable[[], None]
+) -> dict[str, float]:
+    """What the epoch is evaluated on: what was held out, by which the best network is kept; otherwise, and at the end, the test
+    part."""
+    last = epoch + 1 == config.epochs
+    if "valid" not in batches:
+        return _evaluated("test", network, batches["test"], config, after_each)
+    record = _evaluated("valid", network, batches["valid"], config, after_each)
+    if record["valid_accuracy"] > max((each["valid_accuracy"] for each in run.metrics), default=-1):
+        run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, "best.pt")
+    if last:
+        best = copy.deepcopy(network)
+        best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
+        record |= _evaluated("test", network, batches["test"], config, after_each)
+        record |= _evaluated("best_test", best, batches["test"], config, after_each)
+    return record
 
 
 def _evaluated(name: str, network: Network, batches, config: TrainCNN, after_each: Callable[[], None]) -> dict[str, float]:
