@@ -46,13 +46,15 @@ def original_key(model: nn.Module, key: str) -> str:
     """The original's name of a tensor of the model.
 
     It kept the edges of a cell as `_ops`, the operations of a mixed edge as `_ops` again, and the layers of some as `op`:
-    `cells.3.edges.5.sep_conv_3x3.1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. Its ImageNet stem was no module.
+    `cells.3.edges.5.sep_conv_3x3.1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. Its ImageNet stem was no module. Its
+    recurrent cell was `rnns.0`, the weights `_W0` and `_Ws`.
     """
     path = key.split(".")
     for end in range(len(path) - 1, 0, -1):
         if isinstance(model.get_submodule(".".join(path[:end])), ReLUConvBN | DilConv | SepConv):
             path.insert(end, "op")
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
+    key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
     key = re.sub(r"\.edges\.", "._ops.", key)
     return re.sub(rf"(\._ops\.\d+)\.({'|'.join(SEARCHED)})\.", lambda m: f"{m[1]}._ops.{SEARCHED.index(m[2])}.", key)
 

@@ -1,0 +1,272 @@
+"""The recurrent networks: language models around a cell that a search mixes, or that a genotype gives (sec. 2.1, 3.1.2)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from darts_cli import DartsError
+from darts_cli.genotype import Cell as CellGenotype
+from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.space import SPACES
+
+NODES = 8  # nodes of a search cell, whose mean is its output
+SEARCHED = SPACES["rnn"].searched
+EDGES = SPACES["rnn"].edges_searched(NODES)
+RANGE = 0.04  # weights start uniformly within
+CHUNK = 1 << 23  # logits that exist at once in the loss
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda h: h,
+}
+
+
+class Masks(NamedTuple):
+    """The five dropouts of one batch, drawn once: the same at every time step, and in every pass over the batch.
+
+    Each is 0, or 1 / keep with the probability keep (Gal and Ghahramani, arXiv 1512.05287).
+    """
+
+    words: Tensor  # (V, 1): whole words
+    embedding: Tensor  # (B, D): of the embedded words
+    x: Tensor  # (B, D): of the cell's input
+    h: Tensor  # (B, D): of the hidden state, and of every node
+    output: Tensor  # (B, D): of the cell's output
+
+
+# ---- cells
+
+
+class Cell(nn.Module):
+    """The cell of a genotype: each node moves one earlier state towards its activation, as far as its gate says.
+
+        [c | h] = s_j W_i,   s_i = s_j + sigmoid(c) (f_i(h) - s_j)
+
+    s_0 is made likewise of input and hidden state, with the activation `init_op`.
+    """
+
+    def __init__(self, cell: CellGenotype, dim: int, init_op: str = "tanh"):
+        super().__init__()
+        self.edges = [edge for (edge,) in cell.nodes]
+        self.concat = cell.concat
+        self.init_op = ACTIVATIONS[init_op]
+        self.W0, self.Ws = _weights(dim, len(self.edges))
+
+    def forward(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+        """x, s (B, D) -> (B, D), the mean of the nodes in `concat`."""
+        states = [_first_state(x, s, self.W0, self.init_op, masks)]
+        for (op, j), W in zip(self.edges, self.Ws, strict=True):
+            c, h = _gate(_masked(states[j], masks), W)
+            states.append(states[j] + c * (ACTIVATIONS[op](h) - states[j]))
+        return torch.stack([states[i] for i in self.concat]).mean(0)
+
+
+class SearchCell(nn.Module):
+    """The search's cell: every node sums, over all earlier states and all operations but `none`, what Cell computes, weighted.
+
+    BatchNorm without affine parameters, one for all, follows s_0 and every node.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.W0, self.Ws = _weights(dim, NODES)
+        self.bn = nn.BatchNorm1d(dim, affine=False)
+
+    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None) -> Tensor:
+        """x, s (B, D), weights (36, 5), one for each edge and operation -> (B, D), the mean of the nodes."""
+        states = self.bn(_first_state(x, s, self.W0, torch.tanh, masks)).unsqueeze(0)  # (1, B, D)
+        for W in self.Ws:
+            edges, weights = weights[: len(states), :, None, None], weights[len(states) :]
+            c, h = _gate(_masked(states, masks), W)
+            # sum_k p_k (s + c (f_k(h) - s)) = (sum_k p_k) (1 - c) s + c sum_k p_k f_k(h), k over all but `none`
+            mixed = sum(edges[:, k] * ACTIVATIONS[op](h) for k, op in enumerate(SEARCHED) if op != "none")
+            kept = edges[:, [k for k, op in enumerate(SEARCHED) if op != "none"]].sum(1)
+            node = self.bn((kept * (1 - c) * states + c * mixed).sum(0))
+            states = torch.cat([states, node.unsqueeze(0)])
+        return states[1:].mean(0)
+
+
+def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
+    """W_0 for input and hidden state side by side, and W_i for the nodes; the left halves make c, the right halves h."""
+    W0 = nn.Parameter(torch.empty(2 * dim, 2 * dim).uniform_(-RANGE, RANGE))
+    return W0, nn.ParameterList(torch.empty(dim, 2 * dim).uniform_(-RANGE, RANGE) for _ in range(nodes))
+
+
+def _gate(state: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """sigmoid(c) and h."""
+    c, h = (state @ W).chunk(2, dim=-1)
+    return torch.sigmoid(c), h
+
+
+def _first_state(x: Tensor, s: Tensor, W0: Tensor, f: Callable, masks: Masks | None) -> Tensor:
+    xs = torch.cat([x, s] if masks is None else [x * masks.x, s * masks.h], dim=-1)
+    c, h = _gate(xs, W0)
+    return s + c * (f(h) - s)
+
+
+def _masked(state: Tensor, masks: Masks | None) -> Tensor:
+    return state if masks is None else state * masks.h
+
+
+# ---- networks
+
+
+class LanguageModel(nn.Module):
+    """What both networks are around their cell: words embedded, the cell applied over time, and a decoder tied to the encoder.
+
+    The dropouts have the original's names: `dropout` of the output, `dropouth` of hidden state and nodes, `dropoutx` of the
+    cell's input, `dropouti` of the embedded words, `dropoute` of whole words.
+    """
+
+    def __init__(
+        self, vocab: int, dim: int, dropout: float, dropouth: float, dropoutx: float, dropouti: float, dropoute: float
+    ):
+        super().__init__()
+        self.vocab, self.dim = vocab, dim
+        self.dropouts = {"words": dropoute, "embedding": dropouti, "x": dropoutx, "h": dropouth, "output": dropout}
+        self.encoder = nn.Embedding(vocab, dim)
+        self.decoder = nn.Linear(dim, vocab)
+        self.decoder.weight = self.encoder.weight
+        nn.init.uniform_(self.encoder.weight, -RANGE, RANGE)
+        nn.init.zeros_(self.decoder.bias)
+
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
+        """x (T, B, D), s (B, D) -> T states (B, D)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, hidden: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
+        """x (T, B) word ids, hidden (1, B, D) -> log-probabilities of the next words (T, B, V), hidden (1, B, D)."""
+        _, states, hidden = self._states(x, hidden, masks)
+        return self.decoder(states).log_softmax(dim=-1), hidden
+
+    def loss(
+        self, x: Tensor, y: Tensor, hidden: Tensor, *, ar: float = 0.0, tar: float = 0.0, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x, y (T, B), hidden (1, B, D) -> loss, negative log-likelihood of a word in nats, hidden (1, B, D).
+
+        The loss is the likelihood's, plus `ar` times the mean square of the dropped output, plus `tar` times that of the change
+        of the output over time (Merity et al., arXiv 1708.01009). In training the masks are drawn where none are given.
+        """
+        raw, states, hidden = self._states(x, hidden, masks)
+        nll = self._nll(states.flatten(0, 1), y.flatten())
+        loss = nll
+        if ar:
+            loss = loss + ar * states.square().mean()
+        if tar and len(raw) > 1:
+            loss = loss + tar * (raw[1:] - raw[:-1]).square().mean()
+        return loss, nll, hidden
+
+    def masks(self, batch: int) -> Masks:
+        """New masks for a batch of so many streams."""
+        like = self.encoder.weight
+        shapes = {"words": (self.vocab, 1)}
+        drawn = {
+            name: (torch.rand(shapes.get(name, (batch, self.dim)), dtype=like.dtype, device=like.device) + 1 - p).floor()
+            / (1 - p)
+            for name, p in self.dropouts.items()
+        }
+        return Masks(**drawn)
+
+    def initial(self, batch: int) -> Tensor:
+        """The hidden state that a text begins with, zeros (1, B, D)."""
+        return torch.zeros(1, batch, self.dim, dtype=self.encoder.weight.dtype, device=self.encoder.weight.device)
+
+    def _states(self, x: Tensor, hidden: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The cell's outputs (T, B, D), the same after dropout, and the last one as hidden (1, B, D)."""
+        if not self.training:
+            masks = None
+        elif masks is None:
+            masks = self.masks(x.shape[1])
+        embedded = self.encoder(x)
+        if masks is not None:
+            embedded = embedded * masks.words[x] * masks.embedding
+        raw = torch.stack(self.cell_over_time(embedded, hidden[0], masks))
+        return raw, raw if masks is None else raw * masks.output, raw[-1:]
+
+    def _nll(self, states: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of states (N, D) and words (N,), without ever holding all N x V logits.
+
+        Each chunk of rows is computed in the forward pass and, for the gradient, once more in the backward pass (Chen et al.,
+        arXiv 1604.06174).
+        """
+        rows = max(1, CHUNK // self.vocab)
+        weight, bias = self.decoder.weight, self.decoder.bias
+        parts = zip(states.split(rows), y.split(rows), strict=True)
+        if len(y) <= rows or not torch.is_grad_enabled():
+            return sum(_chunk_nll(s, weight, bias, words) for s, words in parts) / len(y)
+        sums = [
+            checkpoint(_chunk_nll, s, weight, bias, words, use_reentrant=False, preserve_rng_state=False) for s, words in parts
+        ]
+        return torch.stack(sums).sum() / len(y)
+
+
+def _chunk_nll(states: Tensor, weight: Tensor, bias: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(states, weight, bias).to(bias.dtype), y, reduction="sum")
+
+
+class SearchNetwork(LanguageModel):
+    """The network the search trains; `alphas["recurrent"]` (36 edges, 5 operations) starts at `alpha_scale` N(0, 1)."""
+
+    def __init__(
+        self,
+        vocab: int,
+        dim: int = 300,
+        *,
+        dropout: float = 0.75,
+        dropouth: float = 0.25,
+        dropoutx: float = 0.75,
+        dropouti: float = 0.2,
+        dropoute: float = 0.0,
+        alpha_scale: float = 1e-3,
+    ):
+        super().__init__(vocab, dim, dropout, dropouth, dropoutx, dropouti, dropoute)
+        self.cell = SearchCell(dim)
+        self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED)))})
+
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
+        weights = self.alphas["recurrent"].softmax(dim=-1)
+        return [s := self.cell(x_t, s, weights, masks) for x_t in x]
+
+    def weights(self) -> list[nn.Parameter]:
+        """All parameters but the alphas: the w of the bilevel problem."""
+        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
+
+    def genotype(self) -> Genotype:
+        """The discrete cell that the alphas stand for (sec. 2.4)."""
+        return Genotype("rnn", {"recurrent": derive_cell(self.alphas["recurrent"].tolist(), "rnn")})
+
+
+class Network(LanguageModel):
+    """The network of a genotype. Raises DartsError when it is not recurrent."""
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        vocab: int,
+        dim: int = 850,
+        *,
+        dropout: float = 0.75,
+        dropouth: float = 0.25,
+        dropoutx: float = 0.75,
+        dropouti: float = 0.2,
+        dropoute: float = 0.1,
+        init_op: str = "tanh",
+    ):
+        super().__init__(vocab, dim, dropout, dropouth, dropoutx, dropouti, dropoute)
+        if genotype.domain != "rnn":
+            raise DartsError(f"a recurrent network needs a genotype of the domain rnn, not {genotype.domain}")
+        self.cell = Cell(genotype.cells["recurrent"], dim, init_op)
+
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
+        return [s := self.cell(x_t, s, masks) for x_t in x]
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of parameters, the tied weight counted once; alphas not counted."""
+    return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("alphas."))
