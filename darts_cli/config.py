@@ -131,7 +131,7 @@ class TrainCNN(Config):
         choices=(*IMAGES, "imagenet"),
     )
     epochs: int = setting(600, "Passes over the training set.", recipes={"imagenet": 250}, ge=1)
-    batch_size: int = setting(96, "Images in a step.", also=("--batch",), recipes={"imagenet": 128}, ge=1)
+    batch_size: int = setting(96, "Images in a step.", also=("--batch",), recipes={"imagenet": 128}, ge=2)
     accumulate: int = setting(
         1, "Parts a batch is computed in, one after another, to save memory; BatchNorm then sees a part at a time.", ge=1
     )
@@ -169,7 +169,7 @@ class TrainCNN(Config):
     auxiliary_weight: float = setting(0.4, "Weight of its loss.", ge=0, lt=float("inf"))
     drop_path: float = setting(
         0.2,
-        "Probability that an edge is dropped in the last epoch; it rises from 0.",
+        "Probability that an edge is dropped at the end; it rises from 0, epoch by epoch.",
         also=("--drop-path-prob",),
         recipes={"imagenet": 0.0},
         ge=0,

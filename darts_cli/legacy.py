@@ -1,13 +1,16 @@
 """Checkpoints of the original code (quark0/darts), and their tensors in the models of this one."""
 
-import pickle
+import contextlib
+import io
 import re
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError
+from darts_cli import DartsError, pickled
 from darts_cli.cnn.ops import DilConv, ReLUConvBN, SepConv
 from darts_cli.space import SPACES
 
@@ -62,25 +65,49 @@ def original_key(model: nn.Module, key: str) -> str:
 def read_checkpoint(path: str | Path) -> dict:
     """What a checkpoint holds, old (PyTorch 0.3) or new, on the CPU: plain containers, tensors and primitives.
 
-    The original's `cifar10_model.pt` is a flat state dict, its `imagenet_model.pt` holds one as "state_dict". Nothing in the
-    file is executed: a file that names any other class or function is refused with that name, in a DartsError; so is one that
-    is cut short or no checkpoint.
+    The original's `cifar10_model.pt` is a flat state dict, its `imagenet_model.pt` holds one as "state_dict". Its
+    `ptb_model.pt` is a whole RNNModel: {"state_dict": flat, "config": its plain attributes, and those of its cell}. Nothing in
+    the file is executed: a file that names any other class or function is refused with that name, in a DartsError; so is one
+    that is cut short or no checkpoint.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DartsError(f"{path}: no such file") from None
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named is None:
-            raise DartsError(f"{path}: is no checkpoint, or is damaged") from None
-        raise DartsError(f"{path}: refers to {named[1]}, which a checkpoint has no need of; nothing of it was read") from None
-    except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise DartsError(f"{path}: cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(state, dict):
+        data = Path(path).read_bytes()
+        state = _read_zip(data) if data[:2] == b"PK" else pickled.load(data)
+        if isinstance(state, pickled.Plain):
+            return _whole_model(state)
+    except OSError as error:
+        raise DartsError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}") from None
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}") from None
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise DartsError(f"{path}: is no checkpoint but a {type(state).__name__}")
     return state
+
+
+def _read_zip(data: bytes) -> object:
+    """The form of PyTorch since 1.6, which its own restricted reader reads."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
+        with (
+            contextlib.suppress(zipfile.BadZipFile, StopIteration, KeyError, NotImplementedError),
+            zipfile.ZipFile(io.BytesIO(data)) as parts,
+        ):
+            pickled.refused(parts.read(next(name for name in parts.namelist() if name.endswith("data.pkl"))))
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise DartsError(f"is no checkpoint, or is damaged ({reason})") from None
+
+
+def _whole_model(model: pickled.Plain) -> dict:
+    state = pickled.module_state(model)
+    cells = dict(vars(model).get("_modules", {})).get("rnns")
+    inner = dict(vars(cells).get("_modules", {})).values() if isinstance(cells, pickled.Plain) else ()
+    config = {}
+    for module in (*inner, model):
+        config |= pickled.plain_attributes(module)
+    return {"state_dict": state, "config": config}
 
 
 def weights(state: dict) -> dict[str, Tensor]:
@@ -89,8 +116,9 @@ def weights(state: dict) -> dict[str, Tensor]:
     Raises DartsError when there is none.
     """
     found = state.get("state_dict", state)
-    if not isinstance(found, dict) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise DartsError("holds no state dict")
+    tensors = isinstance(found, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in found.items())
+    if not found or not tensors:
+        raise DartsError("it holds no state dict")
     return {key.removeprefix("module."): tensor for key, tensor in found.items()}
 
 
@@ -99,8 +127,8 @@ def sizes(state_dict: dict[str, Tensor]) -> dict:
 
     Raises DartsError when it is not of such a network.
     """
-    small, large = state_dict.get("stem.0.weight"), state_dict.get("stem1.1.weight")
-    last = state_dict.get("classifier.weight")
+    shaped = {key: tensor for key, tensor in state_dict.items() if tensor.dim()}
+    small, large, last = (shaped.get(key) for key in ("stem.0.weight", "stem1.1.weight", "classifier.weight"))
     cells = {key.split(".")[1] for key in state_dict if key.startswith("cells.")}
     if last is None or not cells or (small is None) == (large is None):
         raise DartsError("it has no stem, no cells or no classifier of a convolutional network")

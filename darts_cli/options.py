@@ -25,7 +25,7 @@ class GenotypeType(click.ParamType):
     def convert(self, value, param, ctx) -> Genotype:
         if isinstance(value, dict):
             return Genotype.from_dict(value)
-        return value if isinstance(value, Genotype) else load(value, self.domain)
+        return value if isinstance(value, Genotype) else load(str(value), self.domain)
 
 
 def options(config: type[Config]) -> Callable:

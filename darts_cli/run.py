@@ -37,15 +37,22 @@ class Run:
     """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
 
     Without `folder` it is runs/COMMAND-DOMAIN-DATASET-seedN-HASH: the same configuration, of the same cells where a `genotype`
-    is trained, finds the same folder again. Raises DartsError when the folder belongs to another configuration, naming what
-    differs, or is no run folder.
+    is trained, finds the same folder again. One that is not `lasting` is interrupted like any other function. Raises DartsError
+    when the folder belongs to another configuration, naming what differs, or is no run folder.
     """
 
-    def __init__(self, command: str, config: Config, folder: str | Path | None = None, genotype: Genotype | None = None):
+    def __init__(
+        self,
+        command: str,
+        config: Config,
+        folder: str | Path | None = None,
+        genotype: Genotype | None = None,
+        lasting: bool = True,
+    ):
         name = f"{command.replace(' ', '-')}-{config.dataset}-seed{config.seed}-{config.hash(genotype)}"
         self.folder = Path(folder) if folder is not None else Path("runs") / name
         self.command, self.config, self.named = command, config, folder is not None
-        self.genotype = genotype
+        self.genotype, self.lasting = genotype, lasting
         self.data: dict = {}
         self.metrics: list[dict] = []  # the records of the finished epochs
         self._saved_at = self._logged_at = time.monotonic()
@@ -69,16 +76,19 @@ class Run:
             raise DartsError(
                 f"{self.folder}: cannot be used as run folder ({error.strerror}); name another with --run"
             ) from None
+        place = self.config.data and os.path.abspath(self.config.data)  # so that eval finds it from anywhere
         if not fresh:
-            before = (files.read_yaml(path).get("environment") or {}).get("data")
-            if before != data["fingerprint"]:
+            before = files.read_yaml(path)
+            if (before.get("environment") or {}).get("data") != data["fingerprint"]:
                 raise DartsError(f"{self.folder}: is a run on other data of the same settings; name another with --run")
+            if before.get("data") != place:
+                files.write(path, yaml.safe_dump(before | {"data": place}, sort_keys=False))
         else:
             cells = {}
             if self.genotype is not None:
                 genotype.save(self.genotype, self.folder / "genotype.yaml")
                 cells = {"genotype": self.genotype.to_dict()}
-            settings = {"command": self.command, **cells, **self.config.to_dict()}
+            settings = {"command": self.command, **cells, **self.config.to_dict(), "data": place}
             settings["environment"] = environment | {"data": data["fingerprint"]}
             files.write(path, yaml.safe_dump(settings, sort_keys=False))
 
@@ -192,7 +202,7 @@ class Run:
             for each in before:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 
-        if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
+        if not self.lasting or threading.current_thread() is not threading.main_thread():  # which alone may take signals
             yield
             return
         before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}

@@ -33,7 +33,7 @@ MISTAKES = [
     ([*SEARCH, "--seed", "-1"], 2, "--seed -1: must be at least 0"),
     ([*SEARCH, "--epochs", "0"], 2, "--epochs 0: must be at least 1"),
     ([*SEARCH, "--train-portion", "1.0"], 2, "--train-portion 1.0: must be less than 1"),
-    ([*SEARCH, "--train-portion", "1e-9"], 2, "--train-portion 1e-09: of 1438 images it leaves one part without any"),
+    ([*SEARCH, "--train-portion", "1e-9"], 2, "--train-portion 1e-09: of 1438 images it leaves too few in one part"),
     ([*SEARCH, "--lr", "nan"], 2, "--lr nan: must be more than 0"),
     ([*SEARCH, "--lr-min", "1"], 2, "--lr-min 1.0: must be at most the first learning rate, --lr 0.025"),
     ([*SEARCH, "--alpha-betas", "0.5", "1"], 2, "--alpha-betas 1.0: must be less than 1"),
@@ -59,6 +59,9 @@ MISTAKES = [
     ([*TRAIN, "--genotype", "enas"], 1, "enas: its domain is rnn, but cells of the domain cnn are needed here"),
     ([*TRAIN, "--genotype", "rnn/darts_v2"], 1, "DARTS_V2.yaml: its domain is rnn, but cells of the domain cnn are needed"),
     ([*TRAIN, "--genotype", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    ([*TRAIN, "--batch-size", "1"], 2, "--batch-size 1: must be at least 2"),
+    ([*TRAIN, "--config", "list.yaml"], 1, re.escape("['a']: no such file") + "|no genotype of this name"),
+    (["search", "cnn", "--dataset", "folder", "--data", "tests"], 1, "tests: has a part for testing, but none named train"),
     ([*TRAIN, "--layers", "0"], 2, "--layers 0: must be at least 1"),
     ([*TRAIN, "--channels", "7"], 2, "--channels 7: must be a multiple of 2"),
     ([*TRAIN, "--train-portion", "1.1"], 2, "--train-portion 1.1: must be at most 1"),
@@ -71,7 +74,7 @@ MISTAKES = [
     ([*TRAIN, "--auxiliary"], 2, "an auxiliary head is for images of 32x32 pixels, not 8x8; use --no-auxiliary"),
     ([*TRAIN, "--init-from", "absent.pt"], 1, "absent.pt: no such file"),
     ([*TRAIN, "--init-from", "file"], 1, "file: "),
-    ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: cannot be read as a checkpoint"),
+    ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: is no checkpoint, or is damaged"),
     ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
     ([*TRAIN, "--config", "recipe.yaml"], 1, "normal: this cell is missing"),
     (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
@@ -103,6 +106,8 @@ def desk(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / "two" / name).mkdir(parents=True)
         shutil.copy(tmp_path / "one" / "a" / "a.png", tmp_path / "two" / name)
+    shutil.copytree(tmp_path / "two", tmp_path / "tests" / "test")
+    (tmp_path / "list.yaml").write_text("genotype: [a]")
     (tmp_path / "recipe.yaml").write_text("epochs: 3\ngenotype: {domain: cnn}\n")
     (tmp_path / "unknown.yaml").write_text("epochss: 3")
     (tmp_path / "range.yaml").write_text("layers: 1")

@@ -98,6 +98,20 @@ def test_other_images_than_those_of_the_training(trained, tmp_path):
     assert evaluated("--checkpoint", trained, "--data", tmp_path)["images"] == 8
 
 
+def test_the_data_is_found_from_anywhere(parts, tmp_path, monkeypatch):
+    """Although its place was given from where the training ran, and after it has moved in the middle of a run."""
+    shutil.copytree(parts, tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    assert darts(*TRAIN, "--data", "images", "--run", "run").exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert evaluated("--checkpoint", "../run")["images"] == 10
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert "images: is no folder of images (No such file or directory); name it" in one_line("--checkpoint", "../run")
+    assert darts(*TRAIN, "--data", "../moved", "--run", "../run").exit_code == 0
+    assert evaluated("--checkpoint", "../run")["images"] == 10
+
+
 # ---- checkpoints of the original
 
 
@@ -191,7 +205,22 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
     torch.save(damaged, tmp_path / "damaged.pt")
     images_of(tmp_path / "three" / "test", ["dark", "light", "red"], 2, 8)
 
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbered.pt")
+    torch.save(state | {"classifier.weight": torch.tensor(1.0)}, tmp_path / "scalar.pt")
+    lacking = torch.load(trained / "checkpoint.pt", weights_only=True)
+    del lacking["data"]["mean"]
+    torch.save(lacking, tmp_path / "lacking.pt")
+    torch.save(lacking | {"genotype": None}, tmp_path / "cells.pt")
+
     for args, said in (
+        (["--checkpoint", tmp_path / "numbered.pt"], "numbered.pt: is no checkpoint but a dict"),
+        (["--checkpoint", tmp_path / "scalar.pt"], "scalar.pt: is no network of DARTS_V2"),
+        (["--checkpoint", tmp_path / "lacking.pt"], "lacking.pt: is damaged and cannot be read (KeyError: 'mean')"),
+        (["--checkpoint", tmp_path / "cells.pt"], "cells.pt: is damaged and cannot be read"),
+        (
+            ["--checkpoint", old, "--dataset", "digits"],
+            "digits: its images are 8x8 pixels, but the network was trained on 32x32",
+        ),
         (["--checkpoint", tmp_path / "absent"], "absent: no such file"),
         (["--checkpoint", tmp_path / "empty"], "empty: holds no checkpoint, neither best.pt nor checkpoint.pt"),
         (["--checkpoint", tmp_path / "search"], "comes from darts search cnn; a trained network is needed: darts train cnn"),
@@ -206,7 +235,10 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
             "its images are 224x224 pixels, but",
         ),
         (["--checkpoint", trained, "--data", tmp_path / "three"], "it has in addition red"),
-        (["--checkpoint", trained, "--data", tmp_path / "none"], "none: has no part for testing"),
+        (
+            ["--checkpoint", trained, "--data", tmp_path / "none"],
+            "none: is no folder of images (No such file or directory); name it with --data",
+        ),
     ):
         assert said in one_line(*args), said
     assert "Missing option '--checkpoint'" in one_line(code=2)

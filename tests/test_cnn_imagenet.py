@@ -69,9 +69,6 @@ def test_reading_leaves_the_random_numbers_alone(photos):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    stream = batches(photos, color_jitter=JITTER)._read(torch.arange(4), imagenet._augmentation(JITTER), 0, 0)
-    torch.manual_seed(0)
-    next(stream)
     files = imagenet._Files(data.load("imagenet", str(photos)), imagenet._augmentation(JITTER), (0, "train", 0))
     torch.manual_seed(0)
     files[(0, 0)]
@@ -103,6 +100,13 @@ def test_a_corrupt_image_is_named(photos, tmp_path, workers):
     result = darts("train", "cnn", *args, "--batch-size", 4, "--workers", workers, "--run", tmp_path / "run", "--quiet")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [f"error: {corrupt}: cannot be read as an image (OSError); mend or remove it"]
+
+
+def test_a_link_to_nothing_is_named(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "train" / "dark" / "lost.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(DartsError, match=r"lost\.jpg: cannot be read as an image \(No such file or directory\)"):
+        data.load("imagenet", str(tmp_path / "photos")).about()
 
 
 def test_what_is_wrong_with_a_folder(photos, tmp_path):

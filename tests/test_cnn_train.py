@@ -7,6 +7,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from darts_cli.cnn.model import Network, parameters
 from darts_cli.cnn.train import _step, learning_rate, train
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype, load
+from darts_cli.run import Run
 
 SMALL = ["train", "cnn", "--dataset", "folder", "--layers", "3", "--channels", "2", "--batch-size", "8", "--epochs", "3"]
 
@@ -366,6 +369,33 @@ def test_a_random_search_of_three_candidates():
     assert train(candidates[0], config, quiet=True).valid_accuracy == results[0].valid_accuracy
 
 
+def test_a_run_of_something_else_is_refused(tmp_path):
+    """Rather than recording what was not trained."""
+    cells, config = load("darts_v1", "cnn"), TrainCNN(dataset="digits", epochs=1, channels=2, layers=3)
+    for other in (
+        Run("train cnn", config, tmp_path / "run"),
+        Run("train cnn", config, tmp_path / "run", load("nasnet")),
+        Run("train cnn", TrainCNN(dataset="digits"), tmp_path / "run", cells),
+    ):
+        with pytest.raises(DartsError, match="must be of this genotype and configuration"):
+            train(cells, config, other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_a_training_without_a_run_like_any_function():
+    program = (
+        "from darts_cli.cnn.train import train; from darts_cli.config import TrainCNN; from darts_cli.genotype import load\n"
+        "try: train(load('darts_v1', 'cnn'), TrainCNN(dataset='digits', channels=2, layers=3, log_every=1))\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "step 2/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == "interrupted\n"
+
+
 def test_nothing_is_left_of_a_training_without_a_run(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     config = TrainCNN(dataset="digits", epochs=1, channels=2, layers=3, batch_size=720)
@@ -378,7 +408,7 @@ def test_nothing_is_left_of_a_training_without_a_run(tmp_path, monkeypatch, capf
 def test_a_loss_that_is_not_finite_ends_the_run(parts, tmp_path):
     result = darts(*SMALL, "--data", parts, "--run", tmp_path / "run", "--lr", "1e30")
     assert result.exit_code == 1
-    assert "no longer finite" in result.stderr.splitlines()[-1]
+    assert "the train loss is not finite; nothing was saved since" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import pickle
 
 import old_format
 import pytest
@@ -76,6 +77,18 @@ def test_any_other_class_or_function_is_refused_by_name(tmp_path, monkeypatch, n
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_any_protocol_of_pickles_is_refused_by_name(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    state, _ = old_state("cifar_darts_v1")
+    torch.save({"state_dict": state, "extra": Payload()}, "zip.pt", pickle_protocol=protocol)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload(), protocol=protocol))
+    for name in ("zip.pt", "plain.pt"):
+        with pytest.raises(DartsError, match=rf"{name}: refers to (posix|nt)\.mkdir, which a checkpoint has no need of"):
+            legacy.read_checkpoint(name)
+    assert not (tmp_path / "executed").exists()
+
+
 @pytest.mark.parametrize("new", [False, True])
 @pytest.mark.parametrize("length", [0, 1, 20, 100, 3000, -4, -1000])
 def test_a_file_that_is_cut_short(tmp_path, new, length):
@@ -96,8 +109,8 @@ def test_what_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(DartsError, match=r"list\.pt: is no checkpoint but a list"):
         legacy.read_checkpoint(tmp_path / "list.pt")
-    for state in ({}, {"state_dict": 3}, {"epoch": 3}):
-        with pytest.raises(DartsError, match="holds no state dict"):
+    for state in ({}, {"state_dict": 3}, {"epoch": 3}, {"state_dict": {0: torch.zeros(1)}}):
+        with pytest.raises(DartsError, match="it holds no state dict"):
             legacy.weights(state)
     with pytest.raises(DartsError, match="no stem, no cells or no classifier"):
         legacy.sizes({"encoder.weight": torch.zeros(3, 3)})

@@ -55,8 +55,8 @@ class Dataset(NamedTuple):
 def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset:
     """The training or test part of a data set, from `folder` or, where none is given, downloaded to ./data.
 
-    `like`: what `about` said of the training part, or mean and deviation at least: the test part is normalised as it was.
-    Raises DartsError that says what is missing and where it comes from, or that classes or size are not those of `like`.
+    `like`: what `about` said of the training part, its classes perhaps not: the test part is normalised as it was. Raises
+    DartsError that says what is missing and where it comes from, or that classes or size are not those of `like`.
     """
     if name == "imagenet":
         from darts_cli.cnn import imagenet
@@ -74,26 +74,21 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
         dataset = _torchvision(name, folder, train)
     if like is None:
         return dataset
-    if "classes" in like:
-        check_classes(folder or name, dataset.classes, like["classes"])
-        check_size(folder or name, dataset.images.shape[1:3], like["size"])
+    check_like(folder or name, dataset.classes, dataset.images.shape[1:3], like)
     return dataset._replace(mean=like["mean"], deviation=like["deviation"])
 
 
-def check_classes(place: str, classes: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raise DartsError when the classes of a test part are not those that were trained."""
+def check_like(place: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
+    """Raise DartsError when height and width of a test part, or its classes where they are known, are not those trained."""
+    if list(size) != list(like["size"]):
+        found, trained = (f"{width}x{height}" for height, width in (size, like["size"]))
+        raise DartsError(f"{place}: its images are {found} pixels, but the network was trained on {trained}")
+    wanted = like.get("classes", classes)
     lacking = [name for name in wanted if name not in classes]
     further = [name for name in classes if name not in wanted]
     if lacking or further:
         wrong = [f"{word} {_some(names)}" for word, names in (("lacks", lacking), ("has in addition", further)) if names]
         raise DartsError(f"{place}: its classes are not those of the training: it {' and '.join(wrong)}")
-
-
-def check_size(place: str, size: Sequence[int], wanted: Sequence[int]) -> None:
-    """Raise DartsError when the height and width of a test part are not those that were trained."""
-    if list(size) != list(wanted):
-        found, trained = (f"{width}x{height}" for height, width in (size, wanted))
-        raise DartsError(f"{place}: its images are {found} pixels, but the network was trained on {trained}")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -105,8 +100,8 @@ def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset
     count = len(dataset.labels)
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
-    if not 0 < first < count:
-        raise DartsError(f"--train-portion {portion}: of {count} images it leaves one part without any", exit_code=2)
+    if not 1 < first < count:
+        raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part", exit_code=2)
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
@@ -186,6 +181,10 @@ def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Data
     All are scaled to `size`, or to the size of the first.
     """
     parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
+    if not folder.is_dir():
+        raise DartsError(f"{folder}: is no folder of images (No such file or directory); name it with --data")
+    if train and not parts and any(each.is_dir() for part in ("test", "val") for each in folder.glob(f"{part}/*")):
+        raise DartsError(f"{folder}: has a part for testing, but none named train")
     if not train and not parts:
         raise DartsError(f"{folder}: has no part for testing; it needs a folder test or val beside train")
     found = class_folders(parts[0] if parts else folder)

@@ -16,6 +16,8 @@ from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
 from darts_cli.genotype import Genotype
 
+LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"
+
 
 def evaluate(
     path: str | Path,
@@ -50,7 +52,7 @@ def evaluate(
         batches = Batches(part, batch_size, 0, "test", where)
     network = trained.network.to(where)
     *_, sums = running_sums(network, batches, precision)
-    found = metrics("test", sums)
+    found = metrics("test", sums, "the network or its normalisation does not fit these images")
     return {
         "checkpoint": str(trained.path),
         "genotype": trained.genotype.name,
@@ -83,13 +85,11 @@ def scores(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss * len(labels), best[:, 0].sum(), best.sum(), torch.full_like(loss, len(labels))])
 
 
-def metrics(name: str, sums: Tensor) -> dict[str, float]:
+def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
     """Mean loss, top-1 and top-5 accuracy of summed scores. Raises DartsError when the loss is not finite."""
     loss, first, five, images = sums.tolist()
     if not math.isfinite(loss):
-        raise DartsError(
-            f"the {name} loss is no longer finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
-        )
+        raise DartsError(f"the {name} loss is not finite; {remedy}")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": first / images, f"{name}_top5": five / images}
 
 
@@ -105,7 +105,7 @@ class Trained(NamedTuple):
     sizes: dict  # the arguments of Network
     dataset: str
     folder: str | None  # that held the data set, where the run says so
-    data: dict  # what `about` said of the training set; of the original's, mean and deviation
+    data: dict  # what `about` said of the training set; of the original's without the names of the classes
 
 
 def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
@@ -122,10 +122,14 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
             f"{path}: comes from darts {state['command']}; a trained network is needed: darts train cnn --genotype RUN"
         )
     try:
-        return _ours(path, state, genotype)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        found = Genotype.from_dict(state["genotype"])
+        trained = _ours(path, state, found)
+    except (DartsError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:80]
         raise DartsError(f"{path}: is damaged and cannot be read ({type(error).__name__}: {reason})") from None
+    if genotype is not None and genotype != found:
+        raise DartsError(f"{path}: was trained with another genotype, {found.name or 'one without a name'}")
+    return trained
 
 
 def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -> None:
@@ -156,27 +160,32 @@ def _file(path: Path) -> Path:
     raise DartsError(f"{path}: holds no checkpoint, neither best.pt nor checkpoint.pt; a run writes one after its first epoch")
 
 
-def _ours(path: Path, state: dict, genotype: Genotype | None) -> Trained:
-    found, config = Genotype.from_dict(state["genotype"]), state["config"]
-    if genotype is not None and genotype != found:
-        raise DartsError(f"{path}: was trained with another genotype, {found.name or 'one without a name'}")
+def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
+    config = state["config"]
+    about = {key: state["data"][key] for key in ("classes", "size", "mean", "deviation")}
     sizes = {
         "channels": config["channels"],
-        "num_classes": len(state["data"]["classes"]),
+        "num_classes": len(about["classes"]),
         "layers": config["layers"],
         "auxiliary": any(name.startswith("auxiliary_head.") for name in state["network"]),
         "stem": "imagenet" if config["dataset"] == "imagenet" else "cifar",
     }
-    network = Network(found, **sizes)
+    network = Network(genotype, **sizes)
     network.load_state_dict(state["network"])
+    return Trained(path, network, genotype, sizes, config["dataset"], _data_folder(path), about)
+
+
+def _data_folder(path: Path) -> str | None:
+    """Where the run of that checkpoint last had its data set, if it is still in its run folder."""
     settings = path.with_name("config.yaml")
-    folder = files.read_yaml(settings).get("data") if settings.exists() else None
-    return Trained(path, network, found, sizes, config["dataset"], folder, state["data"])
+    found = files.read_yaml(settings) if settings.exists() else None
+    folder = found.get("data") if isinstance(found, dict) else None
+    return folder if isinstance(folder, str) else None
 
 
 def _original(path: Path, state: dict, genotype: Genotype) -> Trained:
-    weights = legacy.weights(state)
     try:
+        weights = legacy.weights(state)
         sizes = legacy.sizes(weights)
         network = Network(genotype, **sizes)
         legacy.load_state(network, weights)
@@ -184,7 +193,8 @@ def _original(path: Path, state: dict, genotype: Genotype) -> Trained:
         name = genotype.name or "the given genotype"
         raise DartsError(f"{path}: is no network of {name}; name its --genotype ({str(error)[:160]})") from None
     if sizes["stem"] == "imagenet":
-        dataset, (mean, deviation) = "imagenet", (imagenet.MEAN, imagenet.DEVIATION)
+        dataset, side, (mean, deviation) = "imagenet", 224, (imagenet.MEAN, imagenet.DEVIATION)
     else:
-        dataset, (mean, deviation) = "cifar100" if sizes["num_classes"] == 100 else "cifar10", data.CIFAR10
-    return Trained(path, network, genotype, sizes, dataset, None, {"mean": mean, "deviation": deviation})
+        dataset, side, (mean, deviation) = "cifar100" if sizes["num_classes"] == 100 else "cifar10", 32, data.CIFAR10
+    about = {"size": [side, side], "mean": mean, "deviation": deviation}
+    return Trained(path, network, genotype, sizes, dataset, None, about)

@@ -34,7 +34,7 @@ class Dataset(NamedTuple):
         """What a trained network needs to know of it, and a fingerprint: whether two runs saw files of equal name and size."""
         digest = hashlib.sha256()
         for path in self.paths:
-            digest.update(f"{os.path.relpath(path, self.root)} {os.path.getsize(path)}\n".encode(errors="surrogateescape"))
+            digest.update(f"{os.path.relpath(path, self.root)} {_size(path)}\n".encode(errors="surrogateescape"))
         return {
             "fingerprint": digest.hexdigest()[:16],
             "classes": list(self.classes),
@@ -56,10 +56,16 @@ def load(folder: str | None, train: bool = True, like: dict | None = None) -> Da
         raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with a folder a class", 2)
     root = Path(folder) / ("train" if train else "val")
     found = data.class_folders(root)
-    if like and "classes" in like:
-        data.check_classes(str(root), found.classes, like["classes"])
-        data.check_size(str(root), [SIDE, SIDE], like["size"])
+    if like is not None:
+        data.check_like(str(root), found.classes, [SIDE, SIDE], like)
     return Dataset([path for path, _ in found.samples], torch.tensor(found.targets), found.classes, str(root))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise DartsError(f"{path}: cannot be read as an image ({error.strerror}); mend or remove it") from None
 
 
 class Batches:

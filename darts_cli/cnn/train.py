@@ -55,7 +55,9 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     """
     if run is None:
         with tempfile.TemporaryDirectory() as folder:
-            return train(genotype, config, Run("train cnn", config, folder, genotype), quiet)
+            return train(genotype, config, Run("train cnn", config, folder, genotype, lasting=False), quiet)
+    if (run.genotype, run.config) != (genotype, config):
+        raise DartsError('the run must be of this genotype and configuration: Run("train cnn", config, folder, genotype)')
     where = device.resolve(config.device)
     device.deterministic()
     batches, about = _batches(config, where)

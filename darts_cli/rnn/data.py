@@ -72,7 +72,9 @@ def load(name: str, folder: str | None, vocab: Sequence[str] | None = None, part
         texts = _pydoc()
         return Corpus.of({part: texts[part] for part in parts}, vocab)
     if folder is None:
-        raise DartsError(f"--dataset {name} needs --data DIR: a folder with train.txt, valid.txt and test.txt, {SOURCES[name]}", 2)
+        raise DartsError(
+            f"--dataset {name} needs --data DIR: a folder with train.txt, valid.txt and test.txt, {SOURCES[name]}", 2
+        )
     return Corpus(folder, vocab, parts)
 
 
@@ -96,7 +98,7 @@ def _lines(folder: Path, part: str) -> Iterator[list[str]]:
 
 
 def _pydoc() -> dict[str, list[list[str]]]:
-    """The language reference that Python's own help shows, in lower case, split 8:1:1 by topics; it changes with the version."""
+    """The language reference that Python's own help shows, in lower case, split 8:1:1; it changes with Python's version."""
     from pydoc_data.topics import topics
 
     texts = {part: [] for part in PARTS}
