@@ -7,7 +7,7 @@ import sys
 import click
 
 from darts_cli import DartsError, __version__
-from darts_cli.config import IMAGES, SearchCNN, TrainCNN
+from darts_cli.config import IMAGES, SearchCNN, SearchRNN, TrainCNN
 from darts_cli.options import GenotypeType, options
 
 
@@ -86,6 +86,29 @@ def search_cnn(run, quiet, **settings):
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
         click.echo(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}", err=True)
+
+
+@search.command("rnn")
+@options(SearchRNN)
+@click.option("--run", metavar="DIR", help="Run folder. [default: runs/search-rnn-DATASET-seedN-HASH]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+def search_rnn(run, quiet, **settings):
+    """Search a recurrent cell on a text.
+
+    The same command goes on where a run was stopped. The cell found is printed, and kept in the run folder as genotype.yaml.
+
+    \b
+    Example: darts search rnn --dataset pydoc --epochs 5
+    """
+    config = SearchRNN(**settings)
+    from darts_cli.rnn.search import search
+    from darts_cli.run import Run
+
+    the_run = Run("search rnn", config, run)
+    found = search(config, the_run, quiet)
+    click.echo(found.to_yaml(), nl=False)
+    if not quiet:
+        click.echo(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}", err=True)
 
 
 @main.group()

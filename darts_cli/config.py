@@ -3,76 +3,13 @@
 The command line is made from these classes (options.py), the run folder keeps them (run.py).
 """
 
-import dataclasses
-import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from darts_cli import DartsError
+from darts_cli.settings import Config, setting
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # data sets that memory holds
-_BOUNDS = {
-    "ge": (operator.ge, "at least {}"),
-    "gt": (operator.gt, "more than {}"),
-    "le": (operator.le, "at most {}"),
-    "lt": (operator.lt, "less than {}"),
-    "multiple_of": (lambda value, factor: value % factor == 0, "a multiple of {}"),
-}
-
-
-def setting(default, help, *, also=(), alone=None, choices=None, changes_result=True, metavar=None, recipes=None, **bounds):
-    """A dataclass field, which is also an option.
-
-    `also`: further spellings of the option; `alone`: what it means without a value; `recipes`: the default where a data set has
-    another one, by its name; `bounds`: ge, gt, le, lt, multiple_of.
-    """
-    metadata = {"default": default, "help": help, "also": also, "alone": alone, "choices": choices}
-    metadata |= {"changes_result": changes_result, "metavar": metavar, "recipes": recipes or {}, "bounds": bounds}
-    return field(default=None if recipes else default, metadata=metadata)
-
-
-class Config:
-    """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
-
-    def __post_init__(self):
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if value is None and each.metadata["recipes"]:
-                value = each.metadata["recipes"].get(self.dataset, each.metadata["default"])
-                object.__setattr__(self, each.name, value)  # the one moment in which a frozen configuration is not
-            for number in value if isinstance(value, tuple) else (value,):
-                _check(each, number)
-
-    def to_dict(self) -> dict:
-        """The values as plain data, as config.yaml holds them."""
-        values = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-    def compared(self) -> dict:
-        """The values that change the result; two runs with the same ones are the same run."""
-        values = self.to_dict()
-        return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
-
-    def hash(self, genotype=None) -> str:
-        """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
-        import hashlib
-        import json
-
-        cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
-        return hashlib.sha256(json.dumps(self.compared() | cells, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def option_name(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _check(each: dataclasses.Field, value) -> None:
-    choices = each.metadata["choices"]
-    if choices and value not in choices:
-        raise DartsError(f"{option_name(each.name)} {value}: must be one of {', '.join(choices)}", exit_code=2)
-    for name, bound in each.metadata["bounds"].items():
-        holds, words = _BOUNDS[name]
-        if value is not None and not holds(value, bound):  # NaN holds nowhere
-            raise DartsError(f"{option_name(each.name)} {value}: must be {words.format(bound)}", exit_code=2)
+TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
 @dataclass(frozen=True)
@@ -224,3 +161,84 @@ class TrainCNN(Config):
             raise DartsError(f"--color-jitter: only for --dataset imagenet, not {self.dataset}", exit_code=2)
         if self.color_jitter[3] > 0.5:
             raise DartsError(f"--color-jitter: hue {self.color_jitter[3]} must be at most 0.5", exit_code=2)
+
+
+@dataclass(frozen=True)
+class SearchRNN(Config):
+    """The search of a recurrent cell; the defaults are the paper's for the Penn Treebank."""
+
+    dataset: str = setting("ptb", "Text to search on.", choices=TEXTS)
+    unrolled: bool = setting(False, "Second order: alpha's gradient sees one step of the weights ahead.")
+    epochs: int = setting(50, "Passes over the training text.", ge=1)
+    batch_size: int = setting(256, "Streams that the text is cut into.", also=("--batch",), recipes={"pydoc": 32}, ge=2)
+    eval_batch_size: int = setting(10, "Streams when evaluating.", also=("--eval-batch",), ge=1)
+    bptt: int = setting(35, "Words of a stream in a step; one step in twenty takes half.", ge=2)
+    dim: int = setting(300, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"pydoc": 64}, ge=1)
+    lr: float = setting(
+        20.0, "Learning rate of the weights, for a step of --bptt words.", recipes={"pydoc": 10.0}, gt=0, lt=1e9
+    )
+    weight_decay: float = setting(5e-7, "Weight decay of the weights.", also=("--wdecay",), ge=0, lt=float("inf"))
+    grad_clip: float = setting(0.25, "Largest norm of each gradient.", also=("--clip",), gt=0)
+    alpha_lr: float = setting(3e-3, "Learning rate of alpha (Adam).", also=("--arch-lr",), gt=0, lt=float("inf"))
+    alpha_betas: tuple[float, float] = setting((0.9, 0.999), "Betas of alpha's Adam.", ge=0, lt=1)
+    alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", also=("--arch-wdecay",), ge=0, lt=float("inf"))
+    alpha_scale: float = setting(1e-3, "Deviation of alpha at the start.", ge=0, lt=float("inf"))
+    dropout: float = setting(0.75, "Dropout of the output.", recipes={"pydoc": 0.2}, ge=0, lt=1)
+    dropouth: float = setting(0.25, "Dropout of hidden state and nodes.", recipes={"pydoc": 0.1}, ge=0, lt=1)
+    dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.2}, ge=0, lt=1)
+    dropouti: float = setting(0.2, "Dropout of the embedded words.", recipes={"pydoc": 0.1}, ge=0, lt=1)
+    dropoute: float = setting(0.0, "Dropout of whole words.", ge=0, lt=1)
+    ar: float = setting(0.0, "Weight of the mean square of the output in the weights' loss.", also=("--alpha",), ge=0, lt=1e9)
+    tar: float = setting(1e-3, "Weight of that of its change over time.", also=("--beta",), ge=0, lt=1e9)
+    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    seed: int = setting(3, "Seed of weights, alpha, lengths and masks.", ge=0, lt=2**63)
+    data: str | None = setting(None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
+    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
+
+
+@dataclass(frozen=True)
+class TrainRNN(Config):
+    """The training of a recurrent cell; the defaults are the paper's for the Penn Treebank and for WikiText-2."""
+
+    dataset: str = setting("ptb", "Text to train on.", choices=TEXTS)
+    epochs: int = setting(8000, "Passes over the training text at most.", recipes={"pydoc": 20}, ge=1)
+    patience: int | None = setting(None, "Stop after so many epochs without a better validation. [default: never]", ge=1)
+    batch_size: int = setting(64, "Streams that the text is cut into.", also=("--batch",), recipes={"pydoc": 32}, ge=1)
+    batch_chunks: int = setting(1, "Parts a batch is computed in, one after another, to save memory.", ge=1)
+    eval_batch_size: int = setting(10, "Streams when evaluating on the validation text; one on the test text.", ge=1)
+    bptt: int = setting(35, "Mean number of words of a stream in a step; one step in twenty takes half.", ge=2)
+    dim: int = setting(
+        850, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"wt2": 700, "pydoc": 64}, ge=1
+    )
+    init_op: str = setting("tanh", "Activation of the cell's first state.", choices=("tanh", "relu", "sigmoid", "identity"))
+    lr: float = setting(20.0, "Learning rate, for a step of --bptt words.", recipes={"pydoc": 10.0}, gt=0, lt=1e9)
+    weight_decay: float = setting(
+        8e-7, "Weight decay.", also=("--wdecay",), recipes={"wt2": 5e-7, "pydoc": 5e-7}, ge=0, lt=float("inf")
+    )
+    grad_clip: float = setting(0.25, "Largest norm of the gradient.", also=("--clip",), gt=0)
+    dropout: float = setting(0.75, "Dropout of the output.", recipes={"pydoc": 0.2}, ge=0, lt=1)
+    dropouth: float = setting(0.25, "Dropout of hidden state and nodes.", recipes={"wt2": 0.15, "pydoc": 0.1}, ge=0, lt=1)
+    dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.2}, ge=0, lt=1)
+    dropouti: float = setting(0.2, "Dropout of the embedded words.", recipes={"pydoc": 0.1}, ge=0, lt=1)
+    dropoute: float = setting(0.1, "Dropout of whole words.", recipes={"pydoc": 0.0}, ge=0, lt=1)
+    ar: float = setting(0.0, "Weight of the mean square of the output in the loss.", also=("--alpha",), ge=0, lt=1e9)
+    tar: float = setting(1e-3, "Weight of that of its change over time.", also=("--beta",), ge=0, lt=1e9)
+    asgd_after: int = setting(
+        5, "SGD becomes averaged SGD when the validation is not better than before so many epochs.", also=("--nonmono",), ge=1
+    )
+    asgd_below: float | None = setting(None, "... and only when its perplexity is below this.", recipes={"ptb": 78.0}, gt=1)
+    roll_backs: int = setting(3, "Times that a loss which is not finite sends the training back to its best epoch.", ge=0)
+    init_from: str | None = setting(None, "Checkpoint, also of the original, that the weights start from.", metavar="RUN|FILE")
+    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    seed: int = setting(1267, "Seed of weights, lengths and masks.", ge=0, lt=2**63)
+    data: str | None = setting(None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
+    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.batch_chunks > self.batch_size:
+            raise DartsError(f"--batch-chunks {self.batch_chunks}: must be at most --batch-size {self.batch_size}", exit_code=2)

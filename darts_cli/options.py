@@ -7,8 +7,8 @@ from collections.abc import Callable
 import click
 
 from darts_cli import DartsError
-from darts_cli.config import Config, option_name
 from darts_cli.genotype import Genotype, load
+from darts_cli.settings import Config, option_name
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _NOT_SETTINGS = ("command", "environment")  # what the config.yaml of a run says besides the settings
@@ -88,7 +88,7 @@ def _shown(each: dataclasses.Field, value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
-        return "where it fits"
+        return "where it fits" if isinstance(each.metadata["default"], bool) else "off"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

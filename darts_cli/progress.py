@@ -16,11 +16,15 @@ READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are
 
 
 class Display:
-    """Progress of `epochs` epochs of `steps` steps each, beginning after some; a context manager."""
+    """Progress of `epochs` epochs of `steps` steps each, beginning after some; a context manager.
+
+    Of texts, whose steps are of different lengths, the steps are the words of a stream, taken several at a time.
+    """
 
     def __init__(self, epochs: int, steps: int, epoch: int = 0, step: int = 0, quiet: bool = False):
         self.epochs, self.steps, self.total, self.quiet = epochs, steps, epochs * steps, quiet
         self.first = self.done = epoch * steps + step
+        self.calls = 0
         console = Console(stderr=True, highlight=False)
         self.text = Text()
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
@@ -47,7 +51,8 @@ class Display:
                 print(line, file=sys.stderr, flush=True)
 
     def step(self, epoch: int, step: int) -> None:
-        """A step, counted from 0, is done."""
+        """All steps of the epoch to this one, counted from 0, are done."""
+        self.calls += 1
         self.done = epoch * self.steps + step + 1
         if self.live:
             self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
@@ -56,20 +61,20 @@ class Display:
     def due(self, step: int, log_every: int) -> bool:
         """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
         waited = time.monotonic() - self.read_at >= READ_AFTER["terminal" if self.live else "plain"]
-        return (step + 1) % log_every == 0 or self.done - self.first == ESTIMATE_AFTER or waited
+        return (step + 1) % log_every == 0 or self.calls == ESTIMATE_AFTER or waited
 
     def read(self, epoch: int, step: int, line: str, details: str) -> None:
         """Show a reading of the metrics: one line and, on a terminal, details below it."""
         self.read_at = time.monotonic()
-        per_step = (self.read_at - self.started) / (self.done - self.first)
-        left = f"{duration(per_step * (self.total - self.done))} left"
+        seconds = self.read_at - self.started
+        left = f"{duration(seconds / (self.done - self.first) * (self.total - self.done))} left"
         if self.live:
             self.text.plain = f"\n{line}  {left}\n\n{details}"
         else:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
-        if self.done - self.first == ESTIMATE_AFTER:
-            whole = duration(per_step * self.total)
-            self.say(f"{per_step:.2f} s a step: about {whole} for all {self.total:,} steps, evaluation not counted")
+        if self.calls == ESTIMATE_AFTER:
+            whole = duration(seconds / (self.done - self.first) * self.total)
+            self.say(f"{seconds / self.calls:.2f} s a step: about {whole} for all {self.epochs} epochs, evaluation not counted")
 
 
 def duration(seconds: float) -> str:

@@ -28,8 +28,8 @@ import torch
 import yaml
 
 from darts_cli import DartsError, files, genotype
-from darts_cli.config import Config, option_name
 from darts_cli.genotype import Genotype
+from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
 
 

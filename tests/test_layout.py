@@ -43,10 +43,10 @@ def test_the_architect_knows_torch_only():
     assert of_this_package("architect") == set()
 
 
-@pytest.mark.parametrize("module", ["genotype", "space", "config", "files"])
+@pytest.mark.parametrize("module", ["genotype", "space", "config", "settings", "files"])
 def test_plain_modules_need_yaml_at_most(module):
     assert from_outside(module) <= {"yaml"}
-    assert of_this_package(module) <= {"files", "space"}
+    assert of_this_package(module) <= {"files", "space", "settings"}
 
 
 def test_the_domains_do_not_know_each_other():

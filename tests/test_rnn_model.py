@@ -147,7 +147,7 @@ def test_the_search_cell_is_the_sum_over_states_and_operations():
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
     masks = SearchNetwork(3, 4).double().masks(6)
     weights = torch.randn(36, 5).double().softmax(-1)
-    got = cell(x, s, weights, masks)
+    got = cell(x, s, model.by_node(weights), masks)
 
     def normalised(state):
         return (state - state.mean(0)) / (state.var(0, correction=0) + cell.bn.eps).sqrt()

@@ -13,7 +13,7 @@ from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
-from darts_cli.genotype import Genotype, softmax
+from darts_cli.genotype import Genotype, entropy
 from darts_cli.run import Run
 
 MANY_SKIPS = 3  # skip connections in a normal cell from which on a search has probably collapsed
@@ -125,10 +125,8 @@ def _shown(metrics: dict[str, float]) -> str:
     )
 
 
-def entropy(network: SearchNetwork) -> float:
-    """Mean entropy of the operation weights over all edges, in nats: ln 8 = 2.08 when nothing is decided, 0 when all is."""
-    edges = [softmax(row) for alpha in network.alphas.values() for row in alpha.tolist()]
-    return sum(-p * math.log(p) for edge in edges for p in edge if p > 0) / len(edges)
+def _entropy(network: SearchNetwork) -> float:
+    return entropy([alpha.tolist() for alpha in network.alphas.values()])
 
 
 def _skips(cells: Genotype) -> str:
@@ -152,7 +150,7 @@ def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Ten
     """Read the metrics so far off the device, show and log them."""
     metrics, cells = _metrics(sums), network.genotype()
     run.log(epoch=epoch + 1, step=step + 1, **metrics)
-    about = f"entropy of alpha {entropy(network):.3f}   skip connections: {_skips(cells)}"
+    about = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
     display.read(epoch, step, _shown(metrics), f"{progress.cells(cells)}\n\n{about}")
 
 
@@ -164,7 +162,7 @@ def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: T
         "epoch": epoch + 1,
         "lr": lr,
         **metrics,
-        "entropy": entropy(network),
+        "entropy": _entropy(network),
         "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
         "genotype": cells.to_dict(),
         "alphas": {kind: alpha.tolist() for kind, alpha in network.alphas.items()},

@@ -78,18 +78,28 @@ class SearchCell(nn.Module):
         self.W0, self.Ws = _weights(dim, NODES)
         self.bn = nn.BatchNorm1d(dim, affine=False)
 
-    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None) -> Tensor:
-        """x, s (B, D), weights (36, 5), one for each edge and operation -> (B, D), the mean of the nodes."""
+    def forward(self, x: Tensor, s: Tensor, weights: list[list[Tensor]], masks: Masks | None) -> Tensor:
+        """x, s (B, D), weights as `by_node` gives them -> (B, D), the mean of the nodes.
+
+        Over the operations k but `none`, sum_k p_k (s + c (f_k(h) - s)) = q s + c (sum_k p_k f_k(h) - q s) with q = sum_k p_k.
+        """
         states = self.bn(_first_state(x, s, self.W0, torch.tanh, masks)).unsqueeze(0)  # (1, B, D)
-        for W in self.Ws:
-            edges, weights = weights[: len(states), :, None, None], weights[len(states) :]
+        for W, (q, tanh, relu, sigmoid, identity) in zip(self.Ws, weights, strict=True):
             c, h = _gate(_masked(states, masks), W)
-            # sum_k p_k (s + c (f_k(h) - s)) = (sum_k p_k) (1 - c) s + c sum_k p_k f_k(h), k over all but `none`
-            mixed = sum(edges[:, k] * ACTIVATIONS[op](h) for k, op in enumerate(SEARCHED) if op != "none")
-            kept = edges[:, [k for k, op in enumerate(SEARCHED) if op != "none"]].sum(1)
-            node = self.bn((kept * (1 - c) * states + c * mixed).sum(0))
-            states = torch.cat([states, node.unsqueeze(0)])
+            mixed = torch.addcmul(identity * h, tanh, h.tanh())
+            mixed = torch.addcmul(mixed, relu, h.relu())
+            mixed = torch.addcmul(mixed, sigmoid, h.sigmoid())
+            kept = q * states
+            node = torch.addcmul(kept, c, mixed - kept).sum(0)
+            states = torch.cat([states, self.bn(node).unsqueeze(0)])
         return states[1:].mean(0)
+
+
+def by_node(weights: Tensor) -> list[list[Tensor]]:
+    """The operation weights (36, 5) of each node: their sum without `none`, and those of every operation but it, each (i, 1, 1)
+    for the i states before the node."""
+    nodes = weights[:, :, None, None].split([1 + i for i in range(NODES)])
+    return [[node[:, 1:].sum(1), *node[:, 1:].unbind(1)] for node in nodes]  # `none` is the first column
 
 
 def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
@@ -230,7 +240,7 @@ class SearchNetwork(LanguageModel):
         self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED)))})
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
-        weights = self.alphas["recurrent"].softmax(dim=-1)
+        weights = by_node(self.alphas["recurrent"].softmax(dim=-1))
         return [s := self.cell(x_t, s, weights, masks) for x_t in x]
 
     def weights(self) -> list[nn.Parameter]:

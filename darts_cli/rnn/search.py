@@ -1,0 +1,198 @@
+"""The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from darts_cli import DartsError, device, progress
+from darts_cli.architect import Architect
+from darts_cli.config import SearchRNN
+from darts_cli.genotype import Genotype, entropy
+from darts_cli.rnn import data
+from darts_cli.rnn.model import LanguageModel, SearchNetwork, parameters
+from darts_cli.run import Run
+
+
+def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
+    """Search, or go on searching, in that run folder; returns the cell found.
+
+    Every step moves alpha along the hypergradient, then the weights along the gradient of the training words. Each batch's
+    masks are drawn once and serve all passes of the step. Raises DartsError when a number is no longer finite and, with the
+    state saved, when interrupted.
+    """
+    where = device.resolve(config.device)
+    device.deterministic()
+    corpus = data.load(config.dataset, config.data)
+    train, valid = (
+        data.streams(part, config.batch_size, name).to(where)
+        for part, name in ((corpus.train, "training"), (corpus.valid, "validation"))
+    )
+    evaluation = data.streams(corpus.valid, config.eval_batch_size, "validation").to(where)
+    torch.manual_seed(config.seed)
+    dropouts = {name: getattr(config, name) for name in ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")}
+    network = SearchNetwork(len(corpus.vocab), config.dim, **dropouts, alpha_scale=config.alpha_scale).to(where)
+    weights, alphas = network.weights(), list(network.alphas.values())
+    w_optimizer = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay)
+    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
+
+    def loss(batch: tuple) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        x, y, hidden, masks = batch
+        with device.autocast(where, config.precision):
+            _, nll, hidden = network.loss(x, y, hidden, masks=masks)
+        return nll, (nll, hidden)
+
+    architect = Architect(
+        loss,
+        weights,
+        alphas,
+        w_optimizer,
+        alpha_optimizer,
+        unrolled=config.unrolled,
+        clip=config.grad_clip,
+        buffers=network.buffers(),
+    )
+    parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
+    fresh = {"step": 0, "sums": torch.zeros(2, 2), "hidden": network.initial(config.batch_size)}
+    fresh["valid_hidden"] = fresh["hidden"]
+    state = run.restore(parts) or {"epoch": 0, **fresh}
+    run.start(device.environment(where), corpus.about())
+
+    rows = len(train) - 1
+    pieces = data.search_pieces(len(train), config.bptt, config.seed, state["epoch"])
+    begun = sum(length for _, length in pieces[: state["step"]])
+    with run.interruptible(), progress.Display(config.epochs, rows, state["epoch"], begun, quiet) as display:
+        _say_opening(display, config, run, network, corpus, where, complete=state["epoch"] == config.epochs)
+        for epoch in range(state["epoch"], config.epochs):
+            network.train()
+            pieces = data.search_pieces(len(train), config.bptt, config.seed, epoch)
+            hidden, valid_hidden, sums = (state[name].to(where) for name in ("hidden", "valid_hidden", "sums"))
+            for step, (start, length) in list(enumerate(pieces))[state["step"] :]:
+                device.seed(config.seed, "masks", epoch, step)
+                x, y = data.piece(train, start, length)
+                valid_x, valid_y = data.piece(valid, start % (len(valid) - 1), config.bptt)
+                masks, valid_masks = network.masks(config.batch_size), network.masks(config.batch_size)
+                w_optimizer.param_groups[0]["lr"] = config.lr * length / config.bptt  # the architect's too
+                valid_nll, valid_hidden = architect.step((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
+
+                w_optimizer.zero_grad()
+                with device.autocast(where, config.precision):
+                    train_loss, nll, hidden = network.loss(x, y, hidden, ar=config.ar, tar=config.tar, masks=masks)
+                train_loss.backward(inputs=weights)
+                torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
+                w_optimizer.step()
+                hidden = hidden.detach()
+
+                sums += torch.stack([_sums(nll, y), _sums(valid_nll, valid_y)])
+                display.step(epoch, start + length - 1)
+                if display.due(step, config.log_every):
+                    _read(display, run, network, sums, epoch, start + length - 1)
+                position = {"epoch": epoch, "step": step + 1, "sums": sums, "hidden": hidden, "valid_hidden": valid_hidden}
+                run.checkpoint(position, parts)
+
+            position = {"epoch": epoch, "step": len(pieces), "sums": sums, "hidden": hidden, "valid_hidden": valid_hidden}
+            for valid_sums in running_sums(network, evaluation, config.bptt, config.precision):  # noqa: B007
+                run.checkpoint(position, parts)
+            _record(display, run, network, sums, valid_sums, epoch)
+            state = {"epoch": epoch + 1, **fresh}
+            run.save(state, parts)
+    run.report(_report(config, run, network, where))
+    return network.genotype()
+
+
+def running_sums(network: LanguageModel, source: Tensor, bptt: int, precision: str) -> Iterator[Tensor]:
+    """Negative log-likelihood and number of the words predicted, summed over the first pieces of the streams, to the end."""
+    network.eval()
+    hidden, sums = network.initial(source.shape[1]), 0
+    for start in range(0, len(source) - 1, bptt):
+        x, y = data.piece(source, start, bptt)
+        with torch.no_grad(), device.autocast(source.device, precision):
+            _, nll, hidden = network.loss(x, y, hidden)
+        sums = sums + _sums(nll, y)
+        yield sums
+
+
+def _sums(nll: Tensor, y: Tensor) -> Tensor:
+    nll = nll.detach().float()
+    return torch.stack([nll * y.numel(), torch.full_like(nll, y.numel())])
+
+
+def metrics(name: str, sums: Tensor) -> dict[str, float]:
+    """Mean negative log-likelihood of a word and its exponential. Raises DartsError when it is not finite."""
+    nll, words = sums.tolist()
+    if not math.isfinite(nll):
+        raise DartsError(
+            f"the {name} loss is not finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
+        )
+    return {f"{name}_loss": nll / words, f"{name}_perplexity": math.exp(min(nll / words, 700))}
+
+
+# ---- what is said
+
+
+def _shown(record: dict) -> str:
+    return "  ".join(f"{name} perplexity {record[f'{name}_perplexity']:.2f}" for name in ("train", "valid"))
+
+
+def _say_opening(
+    display: progress.Display, config: SearchRNN, run: Run, network: SearchNetwork, corpus: data.Corpus, where, complete: bool
+) -> None:
+    order = "second" if config.unrolled else "first"
+    display.say(f"{run.folder}: {order} order search on {config.dataset}, {len(corpus.vocab):,} different words")
+    display.say(
+        f"{where}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
+        f"{config.epochs} epochs of {display.steps:,} words in {config.batch_size} streams"
+    )
+    if display.done:
+        display.say("complete already" if complete else f"going on after word {display.done:,} of {display.total:,}")
+
+
+def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    record = metrics("train", sums[0]) | metrics("valid", sums[1])
+    run.log(epoch=epoch + 1, step=row + 1, **record)
+    about = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"
+    display.read(epoch, row, _shown(record), f"{progress.cells(network.genotype())}\n\n{about}")
+
+
+def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, valid_sums: Tensor, epoch: int) -> None:
+    """Record a finished epoch: metrics, alphas and cell."""
+    cells, alphas = network.genotype(), network.alphas["recurrent"].tolist()
+    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    record = {
+        "epoch": epoch + 1,
+        **metrics("train", sums[0]),
+        **metrics("valid", valid_sums),
+        "entropy": entropy([alphas]),
+        "genotype": cells.to_dict(),
+        "alphas": {"recurrent": alphas},
+    }
+    run.log(epoch=epoch + 1, **metrics("train", sums[0]), **metrics("valid", valid_sums))
+    run.record(record, cells)
+    display.say(f"epoch {epoch + 1}/{display.epochs}  {_shown(record)}  entropy {record['entropy']:.3f}")
+    if changed and not display.live:
+        display.say(progress.cells(cells))
+
+
+def _report(config: SearchRNN, run: Run, network: SearchNetwork, where: torch.device) -> str:
+    last = run.metrics[-1]
+    return f"""# Search of a recurrent cell on {config.dataset}
+
+{"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
+alpha; of the test text nothing but its words was read. The validation's perplexity is of the search network, without dropout.
+
+| | loss | perplexity |
+| --- | --- | --- |
+| training, last epoch, with dropout | {last["train_loss"]:.4f} | {last["train_perplexity"]:.2f} |
+| validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
+
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(5):.3f}).
+
+```yaml
+{network.genotype().to_yaml()}```
+
+Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""

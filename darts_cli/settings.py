@@ -1,0 +1,71 @@
+"""What a configuration is made of: settings, each with default, help and range in one place, and their checks."""
+
+import dataclasses
+import operator
+from dataclasses import field
+
+from darts_cli import DartsError
+
+_BOUNDS = {
+    "ge": (operator.ge, "at least {}"),
+    "gt": (operator.gt, "more than {}"),
+    "le": (operator.le, "at most {}"),
+    "lt": (operator.lt, "less than {}"),
+    "multiple_of": (lambda value, factor: value % factor == 0, "a multiple of {}"),
+}
+
+
+def setting(default, help, *, also=(), alone=None, choices=None, changes_result=True, metavar=None, recipes=None, **bounds):
+    """A dataclass field, which is also an option.
+
+    `also`: further spellings of the option; `alone`: what it means without a value; `recipes`: the default where a data set has
+    another one, by its name; `bounds`: ge, gt, le, lt, multiple_of.
+    """
+    metadata = {"default": default, "help": help, "also": also, "alone": alone, "choices": choices}
+    metadata |= {"changes_result": changes_result, "metavar": metavar, "recipes": recipes or {}, "bounds": bounds}
+    return field(default=None if recipes else default, metadata=metadata)
+
+
+class Config:
+    """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
+
+    def __post_init__(self):
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value is None and each.metadata["recipes"]:
+                value = each.metadata["recipes"].get(self.dataset, each.metadata["default"])
+                object.__setattr__(self, each.name, value)  # the one moment in which a frozen configuration is not
+            for number in value if isinstance(value, tuple) else (value,):
+                _check(each, number)
+
+    def to_dict(self) -> dict:
+        """The values as plain data, as config.yaml holds them."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def compared(self) -> dict:
+        """The values that change the result; two runs with the same ones are the same run."""
+        values = self.to_dict()
+        return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
+
+    def hash(self, genotype=None) -> str:
+        """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
+        import hashlib
+        import json
+
+        cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
+        return hashlib.sha256(json.dumps(self.compared() | cells, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def option_name(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check(each: dataclasses.Field, value) -> None:
+    choices = each.metadata["choices"]
+    if choices and value not in choices:
+        raise DartsError(f"{option_name(each.name)} {value}: must be one of {', '.join(choices)}", exit_code=2)
+    for name, bound in each.metadata["bounds"].items():
+        holds, words = _BOUNDS[name]
+        if value is not None and not holds(value, bound):  # NaN holds nowhere
+            raise DartsError(f"{option_name(each.name)} {value}: must be {words.format(bound)}", exit_code=2)
