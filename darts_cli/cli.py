@@ -7,7 +7,7 @@ import sys
 import click
 
 from darts_cli import DartsError, __version__
-from darts_cli.config import IMAGES, SearchCNN, SearchRNN, TrainCNN
+from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options
 
 
@@ -148,6 +148,37 @@ def train_cnn(genotype, run, quiet, **settings):
         click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
 
 
+@train.command("rnn")
+@click.option(
+    "--genotype",
+    "--arch",
+    type=GenotypeType("rnn"),
+    default="darts_v2",
+    show_default=True,
+    help="Cell to train: a published name, a genotype file, or the run folder of a search.",
+)
+@options(TrainRNN)
+@click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-rnn-DATASET-seedN-HASH]")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+def train_rnn(genotype, run, quiet, **settings):
+    """Train a language model of a recurrent cell on a text.
+
+    The same command goes on where a run was stopped. The perplexity is printed, and kept in the run folder.
+
+    \b
+    Example: darts train rnn --dataset pydoc --epochs 5
+    """
+    config = TrainRNN(**settings)
+    from darts_cli.rnn.train import train
+    from darts_cli.run import Run
+
+    the_run = Run("train rnn", config, run, genotype)
+    result = train(genotype, config, the_run, quiet)
+    click.echo(_lines(result.summary()))
+    if not quiet:
+        click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
+
+
 @main.command("eval")
 @click.option(
     "--checkpoint",
@@ -159,15 +190,14 @@ def train_cnn(genotype, run, quiet, **settings):
 @click.option(
     "--genotype",
     "--arch",
-    "genotype",
-    type=GenotypeType("cnn"),
-    help="Cells of the original's checkpoint, which does not tell. [default: darts_v2]",
+    metavar="NAME|FILE|RUN",
+    help="Cells of the original's checkpoint, where it does not tell. [default: darts_v2]",
 )
 @click.option(
-    "--dataset", type=click.Choice((*IMAGES, "imagenet")), help="Images to evaluate on. [default: those of the training]"
+    "--dataset", type=click.Choice((*IMAGES, "imagenet", *TEXTS)), help="Data to evaluate on. [default: that of the training]"
 )
 @click.option("--data", metavar="DIR", help="Folder that holds the data set. [default: that of the training]")
-@click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Images at a time.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images or streams at a time. [default: 100 images, 1 stream]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic.")
 @click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that read the images of ImageNet.")
@@ -180,11 +210,23 @@ def eval_(checkpoint, genotype, dataset, data, batch_size, precision, device, wo
     \b
     Example: darts eval --checkpoint runs/train-cnn-cifar10-seed0-1a2b3c4d
     """
-    from darts_cli.cnn.evaluate import evaluate
+    from darts_cli.genotype import load
+    from darts_cli.legacy import domain_of
+    from darts_cli.run import checkpoint_file
 
-    result = evaluate(
-        checkpoint, genotype, dataset, data, batch_size=batch_size, where=device, precision=precision, workers=workers
-    )
+    domain = domain_of(checkpoint_file(checkpoint))
+    if dataset is not None and (dataset in TEXTS) != (domain == "rnn"):
+        raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {domain}", exit_code=2)
+    cells = load(genotype, domain) if genotype else None
+    if domain == "cnn":
+        from darts_cli.cnn.evaluate import evaluate
+
+        further = {"batch_size": batch_size or 100, "workers": workers}
+    else:
+        from darts_cli.rnn.evaluate import evaluate
+
+        further = {"batch_size": batch_size or 1}
+    result = evaluate(checkpoint, cells, dataset, data, where=device, precision=precision, **further)
     click.echo(json.dumps(result) if as_json else _lines(result))
 
 
@@ -193,9 +235,12 @@ def _lines(result: dict) -> str:
     shown = {}
     for name, value in result.items():
         if isinstance(value, float):
-            shown[name] = f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"
+            form = ".4f" if name.endswith("loss") else ".2f" if name.endswith("perplexity") else ".2%"
+            shown[name] = f"{value:{form}}"
+        elif isinstance(value, list):
+            shown[name] = " ".join(map(str, value))
         else:
-            shown[name] = f"{value:,}" if isinstance(value, int) else str(value)
+            shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "without a name")
     width = max(map(len, shown))
     return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in shown.items())
 

@@ -139,3 +139,11 @@ def sizes(state_dict: dict[str, Tensor]) -> dict:
         "auxiliary": any(key.startswith("auxiliary_head.") for key in state_dict),
         "stem": "cifar" if large is None else "imagenet",
     }
+
+
+def domain_of(path: str | Path) -> str:
+    """The domain, cnn or rnn, of the network in a checkpoint, ours or the original's. Raises DartsError when it is none."""
+    state = read_checkpoint(path)
+    if "command" in state:
+        return "rnn" if str(state["command"]).endswith("rnn") else "cnn"
+    return "rnn" if "encoder.weight" in state.get("state_dict", state) else "cnn"

@@ -33,6 +33,10 @@ from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
 
 
+class NotFinite(DartsError):
+    """A number that is no longer finite, where it was noticed."""
+
+
 class Run:
     """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
 
@@ -280,7 +284,7 @@ def _check_finite(state: dict, place: str) -> None:
     finite = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()])
     if not finite.all():
         first = list(tensors)[int(finite.int().argmin())]
-        raise DartsError(f"{place}: {first} is no longer finite; nothing was saved since; try a lower --lr or --grad-clip")
+        raise NotFinite(f"{place}: {first} is no longer finite; nothing was saved since; try a lower --lr or --grad-clip")
 
 
 def _tensors(name: str, state: object) -> Iterator[tuple[str, torch.Tensor]]:
@@ -289,3 +293,25 @@ def _tensors(name: str, state: object) -> Iterator[tuple[str, torch.Tensor]]:
     elif isinstance(state, dict):
         for key, value in state.items():
             yield from _tensors(f"{name}.{key}" if name else str(key), value)
+
+
+# ---- from outside
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The checkpoint at that path: of a run folder its best network, or else its newest state. Raises DartsError if none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("best.pt", "checkpoint.pt"):
+        if (path / name).exists():
+            return path / name
+    raise DartsError(f"{path}: holds no checkpoint, neither best.pt nor checkpoint.pt; a run writes one after its first epoch")
+
+
+def data_folder(checkpoint: Path) -> str | None:
+    """Where the run of that checkpoint last had its data set, if the checkpoint is still in its run folder."""
+    settings = checkpoint.with_name("config.yaml")
+    found = files.read_yaml(settings) if settings.exists() else None
+    folder = found.get("data") if isinstance(found, dict) else None
+    return folder if isinstance(folder, str) else None

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import DartsError, device, files, legacy
+from darts_cli import DartsError, device, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
 from darts_cli.genotype import Genotype
+from darts_cli.run import checkpoint_file, data_folder
 
 LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"
 
@@ -113,7 +114,7 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
 
     Raises DartsError when there is none, or when it is of another genotype.
     """
-    path = _file(Path(path))
+    path = checkpoint_file(path)
     state = legacy.read_checkpoint(path)
     if "command" not in state:
         return _original(path, state, genotype or genotypes.load("darts_v2", "cnn"))
@@ -151,15 +152,6 @@ def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -
     network.load_state_dict(network.state_dict() | weights)
 
 
-def _file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    for name in ("best.pt", "checkpoint.pt"):
-        if (path / name).exists():
-            return path / name
-    raise DartsError(f"{path}: holds no checkpoint, neither best.pt nor checkpoint.pt; a run writes one after its first epoch")
-
-
 def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
     config = state["config"]
     about = {key: state["data"][key] for key in ("classes", "size", "mean", "deviation")}
@@ -172,15 +164,7 @@ def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
     }
     network = Network(genotype, **sizes)
     network.load_state_dict(state["network"])
-    return Trained(path, network, genotype, sizes, config["dataset"], _data_folder(path), about)
-
-
-def _data_folder(path: Path) -> str | None:
-    """Where the run of that checkpoint last had its data set, if it is still in its run folder."""
-    settings = path.with_name("config.yaml")
-    found = files.read_yaml(settings) if settings.exists() else None
-    folder = found.get("data") if isinstance(found, dict) else None
-    return folder if isinstance(folder, str) else None
+    return Trained(path, network, genotype, sizes, config["dataset"], data_folder(path), about)
 
 
 def _original(path: Path, state: dict, genotype: Genotype) -> Trained:

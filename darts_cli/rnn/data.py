@@ -98,15 +98,17 @@ def _lines(folder: Path, part: str) -> Iterator[list[str]]:
 
 
 def _pydoc() -> dict[str, list[list[str]]]:
-    """The language reference that Python's own help shows, in lower case, split 8:1:1; it changes with Python's version."""
+    """The language reference that Python's own help shows, in lower case; it changes with Python's version.
+
+    Of ten paragraphs the ninth is for validation, the tenth for testing.
+    """
     from pydoc_data.topics import topics
 
-    texts = {part: [] for part in PARTS}
-    for i, name in enumerate(sorted(topics)):
-        part = {8: "valid", 9: "test"}.get(i % 10, "train")
-        for line in topics[name].lower().splitlines():
-            if re.search(r"\w", line):  # no rules and underlines
-                texts[part].append(re.findall(r"\w+|[^\w\s]", line))
+    texts: dict[str, list[list[str]]] = {part: [] for part in PARTS}
+    paragraphs = "\n\n".join(topics[name] for name in sorted(topics)).lower().split("\n\n")
+    for i, paragraph in enumerate(paragraphs):
+        lines = [re.findall(r"\w+|[^\w\s]", line) for line in paragraph.splitlines() if re.search(r"\w", line)]
+        texts[{8: "valid", 9: "test"}.get(i % 10, "train")] += lines  # without rules and underlines
     return texts
 
 

@@ -1,17 +1,17 @@
 """The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from darts_cli import DartsError, device, progress
+from darts_cli import device, progress
 from darts_cli.architect import Architect
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.rnn import data
-from darts_cli.rnn.model import LanguageModel, SearchNetwork, parameters
+from darts_cli.rnn.evaluate import metrics, running_sums, summed
+from darts_cli.rnn.model import SearchNetwork, parameters
 from darts_cli.run import Run
 
 
@@ -54,7 +54,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         buffers=network.buffers(),
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
-    fresh = {"step": 0, "sums": torch.zeros(2, 2), "hidden": network.initial(config.batch_size)}
+    fresh = {"step": 0, "sums": torch.zeros(2, 2, dtype=torch.float64), "hidden": network.initial(config.batch_size)}
     fresh["valid_hidden"] = fresh["hidden"]
     state = run.restore(parts) or {"epoch": 0, **fresh}
     run.start(device.environment(where), corpus.about())
@@ -84,7 +84,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 w_optimizer.step()
                 hidden = hidden.detach()
 
-                sums += torch.stack([_sums(nll, y), _sums(valid_nll, valid_y)])
+                sums += torch.stack([summed(nll, y), summed(valid_nll, valid_y)])
                 display.step(epoch, start + length - 1)
                 if display.due(step, config.log_every):
                     _read(display, run, network, sums, epoch, start + length - 1)
@@ -99,33 +99,6 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             run.save(state, parts)
     run.report(_report(config, run, network, where))
     return network.genotype()
-
-
-def running_sums(network: LanguageModel, source: Tensor, bptt: int, precision: str) -> Iterator[Tensor]:
-    """Negative log-likelihood and number of the words predicted, summed over the first pieces of the streams, to the end."""
-    network.eval()
-    hidden, sums = network.initial(source.shape[1]), 0
-    for start in range(0, len(source) - 1, bptt):
-        x, y = data.piece(source, start, bptt)
-        with torch.no_grad(), device.autocast(source.device, precision):
-            _, nll, hidden = network.loss(x, y, hidden)
-        sums = sums + _sums(nll, y)
-        yield sums
-
-
-def _sums(nll: Tensor, y: Tensor) -> Tensor:
-    nll = nll.detach().float()
-    return torch.stack([nll * y.numel(), torch.full_like(nll, y.numel())])
-
-
-def metrics(name: str, sums: Tensor) -> dict[str, float]:
-    """Mean negative log-likelihood of a word and its exponential. Raises DartsError when it is not finite."""
-    nll, words = sums.tolist()
-    if not math.isfinite(nll):
-        raise DartsError(
-            f"the {name} loss is not finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
-        )
-    return {f"{name}_loss": nll / words, f"{name}_perplexity": math.exp(min(nll / words, 700))}
 
 
 # ---- what is said

@@ -1,0 +1,284 @@
+"""The training of a recurrent cell at full size: SGD, then averaged SGD, on pieces of text of random length (sec. 3.2)."""
+
+import copy
+import math
+import tempfile
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darts_cli import DartsError, device, legacy, progress
+from darts_cli.config import TrainRNN
+from darts_cli.genotype import Genotype
+from darts_cli.rnn import data
+from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed
+from darts_cli.rnn.model import Masks, Network, parameters
+from darts_cli.run import NotFinite, Run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training ends with; perplexities are of a word."""
+
+    valid_perplexity: list[float]  # of every epoch
+    best_epoch: int  # counted from 1
+    test_perplexity: float  # of the network of that epoch
+    parameters: int
+    seconds: float  # over all sittings
+
+    def summary(self) -> dict:
+        return {
+            "test_perplexity": self.test_perplexity,
+            "valid_perplexity": min(self.valid_perplexity),
+            "best_epoch": self.best_epoch,
+            "parameters": self.parameters,
+        }
+
+
+class Averaging:
+    """The optimiser: SGD until `average` makes it torch.optim.ASGD, whose averaged weights are those that are evaluated.
+
+    ASGD takes a changed learning rate one step late, as it always did.
+    """
+
+    def __init__(self, network: Network, config: TrainRNN):
+        self.network, self.weights, self.config = network, list(network.parameters()), config
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.weights, config.lr, weight_decay=config.weight_decay)
+
+    @property
+    def averages(self) -> bool:
+        return isinstance(self.optimizer, torch.optim.ASGD)
+
+    def average(self) -> None:
+        """Begin to average, over all steps from here on."""
+        lr, weight_decay = self.config.lr, self.config.weight_decay
+        self.optimizer = torch.optim.ASGD(self.weights, lr, lambd=0.0, t0=0, weight_decay=weight_decay)
+
+    def averaged(self) -> Network:
+        """The network to evaluate: a copy with the averaged weights, where there are such."""
+        if not self.averages:
+            return self.network
+        mean = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for weight, source in zip(mean.parameters(), self.weights, strict=True):
+                weight.copy_(self.optimizer.state[source]["ax"])
+        return mean
+
+    def restart(self) -> None:
+        """Forget what was averaged."""
+        self.optimizer.state.clear()
+
+    def state_dict(self) -> dict:
+        return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["averages"]:
+            self.average()
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: bool = False) -> Result:
+    """Train the network of the genotype, or go on training it, in that run folder, or in none that stays.
+
+    A loss that is not finite sends it back to its best epoch, `roll_backs` times. Raises DartsError after that and, with the
+    state saved, when interrupted.
+    """
+    if run is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return train(genotype, config, Run("train rnn", config, folder, genotype, lasting=False), quiet)
+    if (run.genotype, run.config) != (genotype, config):
+        raise DartsError('the run must be of this genotype and configuration: Run("train rnn", config, folder, genotype)')
+    where = device.resolve(config.device)
+    device.deterministic()
+    corpus = data.load(config.dataset, config.data)
+    texts = {
+        "train": data.streams(corpus.train, config.batch_size, "training").to(where),
+        "valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(where),
+        "test": data.streams(corpus.test, 1, "test").to(where),
+    }
+    source = texts["train"]
+    torch.manual_seed(config.seed)
+    sizes = sizes_of(config, len(corpus.vocab))
+    network = Network(genotype, **sizes).to(where)
+    optimizer = Averaging(network, config)
+    parts = {"network": network, "optimizer": optimizer}
+    state = run.restore(parts)
+    if state is None:
+        state = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
+        if config.init_from is not None:
+            load_weights(network, sizes, genotype, config.init_from)
+    run.start(device.environment(where), corpus.about())
+
+    begun = sum(length for _, length in _pieces(config, len(source), state)[: state["step"]])
+    with run.interruptible(), progress.Display(config.epochs, len(source) - 1, state["epoch"], begun, quiet) as display:
+        _say_opening(display, config, run, network, corpus, where)
+        while not _ended(config, run.metrics):
+            try:
+                state = _epoch(network, optimizer, texts, config, run, state, display)
+            except NotFinite as error:
+                state = _rolled_back(error, network, optimizer, config, run, state)
+                display.say(f"{error}: back to the best epoch, {state['epoch']}, time {state['roll_backs']}")
+            run.save(state, parts)
+    result = _result(run, network)
+    run.report(_report(config, run, result, where))
+    return result
+
+
+def _epoch(
+    network: Network, optimizer: Averaging, texts: dict[str, Tensor], config: TrainRNN, run: Run, state: dict, display
+) -> dict:
+    """The rest of an epoch from that state on, its evaluation and its record; returns the state after it."""
+    epoch, source, parts = state["epoch"], texts["train"], {"network": network, "optimizer": optimizer}
+    hidden, sums = state["hidden"].to(source.device), state["sums"].to(source.device)
+    network.train()
+    for step, (start, length) in list(enumerate(_pieces(config, len(source), state)))[state["step"] :]:
+        device.seed(config.seed, "masks", epoch, step, state["roll_backs"])
+        nll, hidden = _step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden)
+        sums += nll
+        display.step(epoch, start + length - 1)
+        state = state | {"step": step + 1, "sums": sums, "hidden": hidden}
+        if display.due(step, config.log_every):
+            _read(display, run, sums, epoch, start + length - 1)
+        run.checkpoint(state, parts)
+
+    record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
+    evaluated = optimizer.averaged()
+    for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
+        run.checkpoint(state, parts)
+    record |= metrics("valid", valid_sums)
+    if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
+        run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, "best.pt")
+    if _ended(config, [*run.metrics, record]):
+        best = copy.deepcopy(network)
+        best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
+        for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
+            run.checkpoint(state, parts)
+        record |= metrics("test", test_sums)
+    run.record(record)
+    run.log(**record)
+    display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}{'  averaged' if optimizer.averages else ''}")
+    if not optimizer.averages and stalled(config, run.metrics):
+        optimizer.average()
+        display.say("the validation is no longer better: the weights are averaged from here on")
+    return {"epoch": epoch + 1, "roll_backs": state["roll_backs"], **_fresh(network, config)}
+
+
+def _step(
+    network: Network, optimizer: torch.optim.Optimizer, config: TrainRNN, x: Tensor, y: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums and the hidden state.
+
+    Every mean in the loss is over the streams too, so that the parts' gradients add up to those of the whole.
+    """
+    masks = network.masks(x.shape[1])
+    parts = [tensor.tensor_split(config.batch_chunks, dim=1) for tensor in (x, y, hidden)]
+    rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # a row a stream; words are common to all
+    optimizer.param_groups[0]["lr"] = config.lr * len(x) / config.bptt
+    optimizer.zero_grad()
+    sums, after = torch.zeros(2, dtype=torch.float64, device=x.device), []
+    for (x_part, y_part, hidden_part), mask in zip(zip(*parts, strict=True), zip(*rows, strict=True), strict=True):
+        with device.autocast(x.device, config.precision):
+            loss, nll, last = network.loss(
+                x_part, y_part, hidden_part, ar=config.ar, tar=config.tar, masks=Masks(masks.words, *mask)
+            )
+        (loss * (x_part.shape[1] / x.shape[1])).backward()
+        sums += summed(nll, y_part)
+        after.append(last.detach())
+    torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+    optimizer.step()
+    return sums, torch.cat(after, dim=1)
+
+
+def _pieces(config: TrainRNN, rows: int, state: dict) -> list[tuple[int, int]]:
+    return data.train_pieces(rows, config.bptt, config.seed, state["epoch"])
+
+
+def _fresh(network: Network, config: TrainRNN) -> dict:
+    """The state at the beginning of an epoch."""
+    return {"step": 0, "sums": torch.zeros(2, dtype=torch.float64), "hidden": network.initial(config.batch_size)}
+
+
+def stalled(config: TrainRNN, records: list[dict]) -> bool:
+    """Whether to begin averaging: the validation of this epoch is not below the least of all before the last `asgd_after`."""
+    *before, last = [each["valid_loss"] for each in records]
+    low_enough = config.asgd_below is None or math.exp(min(last, 700)) < config.asgd_below
+    return low_enough and len(before) > config.asgd_after and last > min(before[: -config.asgd_after])
+
+
+def _ended(config: TrainRNN, records: list[dict]) -> bool:
+    losses = [each["valid_loss"] for each in records]
+    waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+    return len(losses) >= config.epochs or (config.patience is not None and waited >= config.patience)
+
+
+def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, config: TrainRNN, run: Run, state: dict) -> dict:
+    """The state of the best epoch, to go on from with other masks."""
+    path = run.folder / "best.pt"
+    if state["roll_backs"] >= config.roll_backs or not path.exists():
+        raise error
+    best = legacy.read_checkpoint(path)
+    network.load_state_dict(best["network"])
+    optimizer.restart()
+    run.metrics = run.metrics[: best["epoch"]]
+    return {"epoch": best["epoch"], "roll_backs": state["roll_backs"] + 1, **_fresh(network, config)}
+
+
+# ---- what is said
+
+
+def _shown(record: dict) -> str:
+    names = [name for name in ("train", "valid", "test") if f"{name}_perplexity" in record]
+    return "  ".join(f"{name} perplexity {record[f'{name}_perplexity']:.2f}" for name in names)
+
+
+def _say_opening(
+    display: progress.Display, config: TrainRNN, run: Run, network: Network, corpus: data.Corpus, where: torch.device
+) -> None:
+    name = run.genotype.name or "a cell"
+    display.say(f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words")
+    display.say(
+        f"{where}, {config.precision}, {parameters(network):,} parameters, at most {config.epochs} epochs of "
+        f"{display.steps:,} words in {config.batch_size} streams"
+    )
+    if display.done:
+        complete = _ended(config, run.metrics)
+        display.say("complete already" if complete else f"going on after word {display.done:,} of {display.total:,}")
+
+
+def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    record = metrics("train", sums)
+    run.log(epoch=epoch + 1, step=row + 1, **record)
+    display.read(epoch, row, _shown(record), "")
+
+
+def _result(run: Run, network: Network) -> Result:
+    valid = [each["valid_perplexity"] for each in run.metrics]
+    test = run.metrics[-1]["test_perplexity"]
+    return Result(valid, valid.index(min(valid)) + 1, test, parameters(network), run.seconds())
+
+
+def _report(config: TrainRNN, run: Run, result: Result, where: torch.device) -> str:
+    best = run.metrics[result.best_epoch - 1]
+    averaged = sum(each["averages"] for each in run.metrics)
+    return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
+
+{len(run.metrics)} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
+chose the epoch, {result.best_epoch}; the test text was evaluated once, at the end, word by word in one stream.
+
+| | loss | perplexity |
+| --- | --- | --- |
+| training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
+| validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
+| test | {run.metrics[-1]["test_loss"]:.4f} | {result.test_perplexity:.2f} |
+
+{result.parameters:,} parameters, the tied weight counted once.
+
+```yaml
+{run.genotype.to_yaml()}```
+
+Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""
