@@ -205,7 +205,9 @@ class TrainRNN(Config):
     patience: int | None = setting(None, "Stop after so many epochs without a better validation. [default: never]", ge=1)
     batch_size: int = setting(64, "Streams that the text is cut into.", also=("--batch",), recipes={"pydoc": 32}, ge=1)
     batch_chunks: int = setting(1, "Parts a batch is computed in, one after another, to save memory.", ge=1)
-    eval_batch_size: int = setting(10, "Streams when evaluating on the validation text; one on the test text.", ge=1)
+    eval_batch_size: int = setting(
+        10, "Streams when evaluating on the validation text; one on the test text.", also=("--eval-batch",), ge=1
+    )
     bptt: int = setting(35, "Mean number of words of a stream in a step; one step in twenty takes half.", ge=2)
     dim: int = setting(
         850, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"wt2": 700, "pydoc": 64}, ge=1

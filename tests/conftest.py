@@ -1,5 +1,6 @@
 """What the tests share: a small image folder, and the command run for real."""
 
+import math
 import os
 import signal
 import subprocess
@@ -60,6 +61,17 @@ def photos(tmp_path_factory):
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(pixels.numpy()).convert("L" if i == 3 else "RGB").save(path)
     return root
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A small text of three words that follow each other, mostly."""
+    folder = tmp_path_factory.mktemp("text")
+    g = torch.Generator().manual_seed(0)
+    for part, lines in (("train", 60), ("valid", 20), ("test", 20)):
+        rows = [" ".join("abc"[(i + int(torch.rand((), generator=g) < 0.1)) % 3] for i in range(5)) for _ in range(lines)]
+        (folder / f"{part}.txt").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 def darts(*args):
@@ -125,3 +137,9 @@ def kill_after(process, folder, count, delay=0.0):
     assert code == -signal.SIGKILL, err
     state = torch.load(path, weights_only=True)
     return state["epoch"], state["step"]
+
+
+def unigram(corpus, ids):
+    """Perplexity of a text for the counts of the training text, each plus one."""
+    counts = torch.bincount(corpus.train, minlength=len(corpus.vocab)).double() + 1
+    return math.exp(-(counts / counts.sum())[ids].log().mean())

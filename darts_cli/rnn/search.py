@@ -54,9 +54,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         buffers=network.buffers(),
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
-    fresh = {"step": 0, "sums": torch.zeros(2, 2, dtype=torch.float64), "hidden": network.initial(config.batch_size)}
-    fresh["valid_hidden"] = fresh["hidden"]
-    state = run.restore(parts) or {"epoch": 0, **fresh}
+    state = run.restore(parts) or {"epoch": 0, **_fresh(network, config)}
     run.start(device.environment(where), corpus.about())
 
     rows = len(train) - 1
@@ -95,10 +93,16 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             for valid_sums in running_sums(network, evaluation, config.bptt, config.precision):  # noqa: B007
                 run.checkpoint(position, parts)
             _record(display, run, network, sums, valid_sums, epoch)
-            state = {"epoch": epoch + 1, **fresh}
+            state = {"epoch": epoch + 1, **_fresh(network, config)}
             run.save(state, parts)
     run.report(_report(config, run, network, where))
     return network.genotype()
+
+
+def _fresh(network: SearchNetwork, config: SearchRNN) -> dict:
+    """The state at the beginning of an epoch."""
+    hidden = network.initial(config.batch_size)
+    return {"step": 0, "sums": torch.zeros(2, 2, dtype=torch.float64), "hidden": hidden, "valid_hidden": hidden}
 
 
 # ---- what is said

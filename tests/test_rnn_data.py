@@ -1,0 +1,163 @@
+"""Texts: the corpus, its vocabulary, streams and pieces, and one line for what is wrong with them."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_cli import DartsError
+from darts_cli.rnn import data
+from darts_cli.rnn.data import Corpus, piece, search_pieces, streams, train_pieces
+
+TEXTS = {"train": "the cat sat\n\n  on the mat  \n", "valid": "a cat\n", "test": "the end\nof a\n"}
+REAL = os.environ.get("DARTS_TEST_TEXTS")  # a folder with ptb and wikitext-2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for part, text in TEXTS.items():
+        (tmp_path / f"{part}.txt").write_text(text)
+    return tmp_path
+
+
+def words(corpus, ids):
+    return [corpus.vocab[i] for i in ids.tolist()]
+
+
+def test_every_line_ends_with_eos_and_words_are_numbered_as_they_appear(folder):
+    corpus = Corpus(folder)
+    assert words(corpus, corpus.train) == ["the", "cat", "sat", "<eos>", "<eos>", "on", "the", "mat", "<eos>"]
+    assert words(corpus, corpus.valid) == ["a", "cat", "<eos>"]
+    assert words(corpus, corpus.test) == ["the", "end", "<eos>", "of", "a", "<eos>"]
+    assert corpus.vocab == ["the", "cat", "sat", "<eos>", "on", "mat", "a", "end", "of"]
+    assert corpus.train.dtype == torch.int64
+    assert not corpus.unknown
+
+
+@pytest.mark.parametrize("name", ["ptb.{}.txt", "wiki.{}.tokens"])
+def test_the_names_under_which_the_data_sets_go_round(folder, name):
+    for part in TEXTS:
+        (folder / f"{part}.txt").rename(folder / name.format(part))
+    assert len(Corpus(folder).vocab) == 9
+
+
+def test_a_given_vocabulary_counts_and_names_what_it_lacks(folder):
+    corpus = Corpus(folder, ["the", "<unk>", "a", "<eos>"], ["test"])
+    assert words(corpus, corpus.test) == ["the", "<unk>", "<eos>", "<unk>", "a", "<eos>"]
+    assert corpus.unknown == {"end": 1, "of": 1}
+    assert len(corpus.train) == 0
+    without = Corpus(folder, ["the", "a", "<eos>"], ["test"])
+    assert words(without, without.test) == ["the", "<eos>", "a", "<eos>"]
+    assert corpus.unknown == without.unknown
+
+
+def test_pydoc_is_split_8_1_1_and_always_the_same():
+    one, two = data.load("pydoc", None), data.load("pydoc", None)
+    sizes = [len(part) for part in (one.train, one.valid, one.test)]
+    assert [round(10 * size / sum(sizes)) for size in sizes] == [8, 1, 1]
+    assert sum(sizes) > 50_000
+    assert 2_000 < len(one.vocab) < 10_000
+    assert one.about() == two.about()
+    assert {"statement", "expression", "<eos>"} <= set(one.vocab)
+    assert set(one.train.tolist()) | set(one.valid.tolist()) | set(one.test.tolist()) == set(range(len(one.vocab)))
+    only = data.load("pydoc", None, one.vocab, ["test"])
+    assert torch.equal(only.test, one.test)
+    assert not only.unknown
+
+
+def test_the_fingerprint_is_of_words_and_order(folder):
+    first = Corpus(folder).about()
+    (folder / "test.txt").write_text("the end\na of\n")
+    assert Corpus(folder).about()["fingerprint"] != first["fingerprint"]
+    (folder / "test.txt").write_text(TEXTS["test"])
+    assert Corpus(folder).about() == first
+
+
+@pytest.mark.skipif(REAL is None, reason="DARTS_TEST_TEXTS names no folder with ptb and wikitext-2")
+@pytest.mark.parametrize(
+    ("name", "tokens", "vocab"),
+    [("ptb", (929_589, 73_760, 82_430), 10_000), ("wikitext-2", (2_088_628, 217_646, 245_569), 33_278)],
+)
+def test_the_published_corpora(name, tokens, vocab):
+    corpus = Corpus(Path(REAL) / name)
+    assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == tokens
+    assert len(corpus.vocab) == vocab
+
+
+# ---- streams and pieces
+
+
+def test_streams_run_side_by_side():
+    ids = torch.arange(11)
+    assert streams(ids, 3, "training").tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    x, y = piece(streams(ids, 3, "training"), 0, 35)
+    assert x.tolist() == [[0, 3, 6], [1, 4, 7]]
+    assert y.tolist() == [[1, 4, 7], [2, 5, 8]]
+    x, y = piece(torch.arange(20).view(10, 2), 3, 4)
+    assert torch.equal(y, x + 2)
+    assert len(x) == 4
+
+
+def test_the_pieces_of_a_search():
+    """35 words, one time in twenty 17, one after the other to the end."""
+    pieces = [p for epoch in range(40) for p in search_pieces(2_000, 35, 3, epoch)[:-1]]
+    lengths = [length for _, length in pieces]
+    assert set(lengths) == {17, 35}
+    assert lengths.count(17) / len(lengths) == pytest.approx(0.05, abs=0.02)
+    whole = search_pieces(2_000, 35, 3, 0)
+    assert whole == search_pieces(2_000, 35, 3, 0) != search_pieces(2_000, 35, 3, 1)
+    assert all(start + length == following for (start, length), (following, _) in itertools.pairwise(whole))
+    start, length = whole[-1]
+    assert 1_998 <= start + length <= 1_999
+
+
+def test_the_pieces_of_a_training():
+    """N(35, 5) cut to whole words, one time in twenty N(17.5, 5), within 5 and 55."""
+    lengths = torch.tensor([float(n) for epoch in range(300) for _, n in train_pieces(2_000, 35, 3, epoch)[:-1]])
+    assert lengths.min() >= 5
+    assert lengths.max() <= 55
+    short = (lengths < 22).double().mean().item()
+    assert short == pytest.approx(0.05 * 0.75 + 0.95 * 0.004, abs=0.01)
+    usual = lengths[(lengths > 22)]
+    assert usual.mean().item() == pytest.approx(34.5, abs=0.3)  # the whole part
+    assert usual.std().item() == pytest.approx(5, abs=0.4)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 36, 37, 38])
+def test_short_texts_have_a_piece(rows):
+    for pieces in (search_pieces(rows, 35, 0, 0), train_pieces(rows, 35, 0, 0)):
+        assert pieces[0][0] == 0
+        assert all(length >= 1 for _, length in pieces)
+        assert rows - 2 <= sum(length for _, length in pieces) <= rows - 1
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "said"),
+    [
+        ("valid", None, r"valid\.txt: no such file; there must be train\.txt, valid\.txt and test\.txt"),
+        ("train", b"", r"train\.txt: holds no words"),
+        ("test", b"\n \n", r"test\.txt: holds no words"),
+        ("train", b"caf\xe9 au lait\n", r"train\.txt: not UTF-8 text"),
+    ],
+)
+def test_what_is_wrong_with_a_file(folder, part, content, said):
+    path = folder / f"{part}.txt"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DartsError, match=said):
+        Corpus(folder)
+
+
+def test_a_text_shorter_than_its_streams():
+    with pytest.raises(DartsError, match="the training text has 9 words, too few for 5 streams; lower the batch size"):
+        streams(torch.arange(9), 5, "training")
+
+
+@pytest.mark.parametrize("name", ["ptb", "wt2", "text"])
+def test_the_error_says_where_people_get_the_text(name):
+    with pytest.raises(DartsError, match=rf"--dataset {name} needs --data DIR.*(Treebank|WikiText-2|your own)"):
+        data.load(name, None)

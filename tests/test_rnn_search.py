@@ -1,0 +1,104 @@
+"""The search of a recurrent cell from the command line: it learns, repeats to the bit, and goes on where it was stopped."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import assert_same_run, darts, finish, kill_after, start, unigram
+
+from darts_cli.genotype import load
+from darts_cli.rnn import data
+
+SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--epochs", "2", "--lr", "2"]
+
+
+@pytest.fixture(scope="module", params=["--no-unrolled", "--unrolled"])
+def undisturbed(request, text, tmp_path_factory):
+    """A finished search of either order: its arguments, without --run, and its folder."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    args = ["search", "rnn", "--dataset", "text", "--data", str(text), *SMALL, request.param]
+    result = darts(*args, "--run", folder)
+    assert result.exit_code == 0, result.stderr
+    return args, folder, result
+
+
+def test_a_finished_search(undisturbed):
+    args, folder, result = undisturbed
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.pt",
+        "config.yaml",
+        "genotype.yaml",
+        "log.jsonl",
+        "metrics.jsonl",
+        "report.md",
+    }
+    genotype = load(folder)
+    assert genotype.domain == "rnn"
+    assert result.stdout == genotype.to_yaml()
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert records[-1]["genotype"] == genotype.to_dict()
+    assert records[-1]["valid_perplexity"] == pytest.approx(math.exp(records[-1]["valid_loss"]))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert records[-1]["alphas"]["recurrent"] == state["network"]["alphas.recurrent"].tolist()
+    for said in ("cpu, fp32, ", "180 alphas", "2 epochs of 89 words in 4 streams", "next: darts train rnn --genotype"):
+        assert said in result.stderr
+    report = (folder / "report.md").read_text()
+    assert ("Second order" if "--unrolled" in args else "First order") in report
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(undisturbed, tmp_path):
+    args, folder, _ = undisturbed
+    darts(*args, "--run", tmp_path / "again", "--log-every", 1, "--checkpoint-minutes", 0)
+    assert_same_run(folder, tmp_path / "again")
+    darts(*args, "--run", tmp_path / "other", "--seed", 4)
+    assert (folder / "metrics.jsonl").read_text() != (tmp_path / "other" / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_is_not_repeated(undisturbed):
+    args, folder, result = undisturbed
+    again = darts(*args, "--run", folder)
+    assert again.stdout == result.stdout
+    assert "complete already" in again.stderr
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(undisturbed, tmp_path):
+    """SIGKILL inside epochs, with hidden states to carry on, and in the evaluation."""
+    args, folder, _ = undisturbed
+    run = tmp_path / "killed"
+    places = []
+    for count, delay in ((1, 0.0), (3, 0.0), (5, 0.02), (4, 0.0)):
+        places.append(kill_after(start(*args, "--run", run, "--checkpoint-minutes", 0), run, count, delay))
+    assert places == sorted(places)
+    assert len(set(places)) >= 3
+    code, _, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
+    assert code == 0, err
+    assert_same_run(folder, run)
+
+
+@pytest.mark.slow
+def test_pydoc_is_learnt(tmp_path):
+    """Offline, below the perplexity of a unigram model of the same text."""
+    result = darts("search", "rnn", "--dataset", "pydoc", "--dim", 48, "--epochs", 2, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    corpus = data.load("pydoc", None)
+    assert last["valid_perplexity"] < unigram(corpus, corpus.valid)
+
+
+def test_mistakes(text, tmp_path):
+    for args, code, said in (
+        (["--dataset", "ptb"], 2, "--dataset ptb needs --data DIR"),
+        (["--dataset", "text", "--data", tmp_path / "none"], 1, "train.txt: no such file"),
+        (["--dataset", "text", "--data", text, "--batch-size", 100], 1, "the validation text has 120 words, too few for 100"),
+        (["--dataset", "text", "--data", text, "--dropout", "1.0"], 2, "--dropout 1.0: must be less than 1"),
+        (["--dataset", "text", "--data", text, "--dropouth", "-0.1"], 2, "--dropouth -0.1: must be at least 0"),
+        (["--dataset", "wikitext"], 2, "'wikitext' is not one of 'ptb', 'wt2', 'text', 'pydoc'"),
+    ):
+        result = darts("search", "rnn", *args, "--run", tmp_path / "run")
+        assert result.exit_code == code
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert said in result.stderr
+        assert not (tmp_path / "run").exists()
