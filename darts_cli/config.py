@@ -169,9 +169,9 @@ class SearchRNN(Config):
 
     dataset: str = setting("ptb", "Text to search on.", choices=TEXTS)
     unrolled: bool = setting(False, "Second order: alpha's gradient sees one step of the weights ahead.")
-    epochs: int = setting(50, "Passes over the training text.", recipes={"pydoc": 3}, ge=1)
+    epochs: int = setting(50, "Passes over the training text.", recipes={"pydoc": 2}, ge=1)
     batch_size: int = setting(256, "Streams that the text is cut into.", also=("--batch",), recipes={"pydoc": 32}, ge=2)
-    eval_batch_size: int = setting(10, "Streams when evaluating.", also=("--eval-batch",), ge=1)
+    eval_batch_size: int = setting(10, "Streams when evaluating.", also=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words of a stream in a step; one step in twenty takes half.", recipes={"pydoc": 10}, ge=2)
     dim: int = setting(300, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"pydoc": 64}, ge=1)
     lr: float = setting(20.0, "Learning rate of the weights, for a step of --bptt words.", gt=0, lt=1e9)

@@ -186,6 +186,21 @@ def test_the_first_activation(name):
     torch.testing.assert_close(network.cell(x, s, None), (first / 2 + first / 4) / 2)
 
 
+def test_perplexity_is_measured_with_the_statistics_of_the_batch():
+    """On a copy: no dropout, no change of the network, not even of its running statistics."""
+    torch.manual_seed(0)
+    network = SearchNetwork(9, 8)
+    x, hidden = torch.randint(0, 9, (5, 6)), network.initial(6)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    measured = network.measured()
+    assert not measured.training
+    plain = SearchNetwork(9, 8, **NONE).train()
+    plain.load_state_dict(network.state_dict())
+    torch.testing.assert_close(measured.loss(x, x, hidden), plain.loss(x, x, hidden))
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
 # ---- dropout
 
 

@@ -49,7 +49,7 @@ def evaluate(
             f"{trained.path}: knows {trained.sizes['vocab']:,} words, but {folder or dataset} has {len(corpus.vocab):,}"
         )
     source = data.streams(corpus.test, batch_size, "test").to(where)
-    network = trained.network.to(where)
+    network = trained.network.to(where).eval()
     *_, sums = running_sums(network, source, BPTT, precision)
     found = metrics("test", sums, "the network does not fit this text")
     unknown = {"unknown": sum(corpus.unknown.values()), "unknown_words": [word for word, _ in corpus.unknown.most_common(10)]}
@@ -69,8 +69,10 @@ def evaluate(
 
 
 def running_sums(network: LanguageModel, source: Tensor, bptt: int, precision: str) -> Iterator[Tensor]:
-    """Negative log-likelihood and number of the words predicted, summed over the first pieces of the streams, to the end."""
-    network.eval()
+    """Negative log-likelihood and number of the words predicted, summed over the first pieces of the streams, to the end.
+
+    The network is not to be training, so that there is no dropout.
+    """
     hidden, sums = network.initial(source.shape[1]), 0
     for start in range(0, len(source) - 1, bptt):
         x, y = data.piece(source, start, bptt)

@@ -1,5 +1,6 @@
 """The recurrent networks: language models around a cell that a search mixes, or that a genotype gives (sec. 2.1, 3.1.2)."""
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -242,6 +243,15 @@ class SearchNetwork(LanguageModel):
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
         weights = by_node(self.alphas["recurrent"].softmax(dim=-1))
         return [s := self.cell(x_t, s, weights, masks) for x_t in x]
+
+    def measured(self) -> "SearchNetwork":
+        """A copy to measure perplexity with: without dropout, but normalised by each batch's own statistics.
+
+        One BatchNorm serves s_0 and all nodes; its running statistics are a mixture that fits none of them.
+        """
+        network = copy.deepcopy(self).eval()
+        network.cell.bn.train()
+        return network
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the alphas: the w of the bilevel problem."""

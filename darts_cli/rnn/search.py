@@ -90,7 +90,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 run.checkpoint(position, parts)
 
             position = {"epoch": epoch, "step": len(pieces), "sums": sums, "hidden": hidden, "valid_hidden": valid_hidden}
-            for valid_sums in running_sums(network, evaluation, config.bptt, config.precision):  # noqa: B007
+            for valid_sums in running_sums(network.measured(), evaluation, config.bptt, config.precision):  # noqa: B007
                 run.checkpoint(position, parts)
             _record(display, run, network, sums, valid_sums, epoch)
             state = {"epoch": epoch + 1, **_fresh(network, config)}
@@ -157,7 +157,8 @@ def _report(config: SearchRNN, run: Run, network: SearchNetwork, where: torch.de
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
-alpha; of the test text nothing but its words was read. The validation's perplexity is of the search network, without dropout.
+alpha; of the test text nothing but its words was read. The validation's perplexity is of the search network, without dropout,
+normalised by each batch's own statistics.
 
 | | loss | perplexity |
 | --- | --- | --- |

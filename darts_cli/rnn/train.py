@@ -143,14 +143,14 @@ def _epoch(
         run.checkpoint(state, parts)
 
     record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
-    evaluated = optimizer.averaged()
+    evaluated = optimizer.averaged().eval()
     for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
         run.checkpoint(state, parts)
     record |= metrics("valid", valid_sums)
     if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, "best.pt")
     if _ended(config, [*run.metrics, record]):
-        best = copy.deepcopy(network)
+        best = copy.deepcopy(network).eval()
         best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
         for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
             run.checkpoint(state, parts)
