@@ -78,6 +78,8 @@ def test_packages_re_export_nothing():
         ["search", "--help"],
         ["search", "cnn", "--help"],
         ["train", "cnn", "--help"],
+        ["search", "rnn", "--help"],
+        ["train", "rnn", "--help"],
         ["eval", "--help"],
         ["genotype", "list"],
         ["genotype", "show", "enas"],

@@ -45,6 +45,9 @@ def test_every_command_of_the_readme_parses(command, tmp_path, monkeypatch):
     run = tmp_path / "runs" / "search-cnn-cifar10-seed2-1a2b3c4d"
     run.mkdir(parents=True)
     save(load("nasnet"), run / "genotype.yaml")
+    run = tmp_path / "runs" / "search-rnn-pydoc-seed3-1a2b3c4d"
+    run.mkdir(parents=True)
+    save(load("enas"), run / "genotype.yaml")
     _, *words = shlex.split(command)
     group = main
     while isinstance(group, click.Group):

@@ -140,13 +140,15 @@ def test_a_convolutional_genotype_is_refused():
 # ---- the search cell, plainly
 
 
-def test_the_search_cell_is_the_sum_over_states_and_operations():
-    """Every edge and operation by itself, as the reference page writes them."""
+@pytest.mark.parametrize("large", [1, 1 << 16], ids=["recomputed", "kept"])
+def test_the_search_cell_is_the_sum_over_states_and_operations(monkeypatch, large):
+    """Every edge and operation by itself, as the reference page writes them; values and gradients."""
+    monkeypatch.setattr(model, "LARGE", large)
     torch.manual_seed(0)
     cell = model.SearchCell(4).double()
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
     masks = SearchNetwork(3, 4).double().masks(6)
-    weights = torch.randn(36, 5).double().softmax(-1)
+    weights = torch.randn(36, 5).double().softmax(-1).requires_grad_()
     got = cell(x, s, model.by_node(weights), masks)
 
     def normalised(state):
@@ -164,7 +166,11 @@ def test_the_search_cell_is_the_sum_over_states_and_operations():
                 node = node + weight * (state + c.sigmoid() * (f(h) - state))
             row += 1
         states.append(normalised(node))
-    torch.testing.assert_close(got, torch.stack(states[1:]).mean(0), rtol=1e-9, atol=1e-12)
+    expected = torch.stack(states[1:]).mean(0)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+    tensors, direction = [weights, *cell.parameters()], torch.randn_like(got)
+    ours, theirs = (torch.autograd.grad((out * direction).sum(), tensors) for out in (got, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-11)
 
 
 FIRST = {"tanh": torch.tanh, "relu": F.relu, "sigmoid": torch.sigmoid, "identity": lambda h: h}

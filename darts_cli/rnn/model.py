@@ -18,6 +18,7 @@ NODES = 8  # nodes of a search cell, whose mean is its output
 SEARCHED = SPACES["rnn"].searched
 EDGES = SPACES["rnn"].edges_searched(NODES)
 RANGE = 0.04  # weights start uniformly within
+LARGE = 1 << 16  # numbers of a state from which on the search cell computes its mixtures once more, to save memory
 CHUNK = 1 << 23  # logits that exist at once in the loss
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -85,15 +86,25 @@ class SearchCell(nn.Module):
         Over the operations k but `none`, sum_k p_k (s + c (f_k(h) - s)) = q s + c (sum_k p_k f_k(h) - q s) with q = sum_k p_k.
         """
         states = self.bn(_first_state(x, s, self.W0, torch.tanh, masks)).unsqueeze(0)  # (1, B, D)
-        for W, (q, tanh, relu, sigmoid, identity) in zip(self.Ws, weights, strict=True):
-            c, h = _gate(_masked(states, masks), W)
-            mixed = torch.addcmul(identity * h, tanh, h.tanh())
-            mixed = torch.addcmul(mixed, relu, h.relu())
-            mixed = torch.addcmul(mixed, sigmoid, h.sigmoid())
-            kept = q * states
-            node = torch.addcmul(kept, c, mixed - kept).sum(0)
+        recompute = x.numel() >= LARGE and torch.is_grad_enabled()
+        for W, mixture in zip(self.Ws, weights, strict=True):
+            gates = _masked(states, masks) @ W
+            if recompute:
+                node = checkpoint(_mix, states, gates, *mixture, use_reentrant=False, preserve_rng_state=False)
+            else:
+                node = _mix(states, gates, *mixture)
             states = torch.cat([states, self.bn(node).unsqueeze(0)])
         return states[1:].mean(0)
+
+
+def _mix(states: Tensor, gates: Tensor, q: Tensor, tanh: Tensor, relu: Tensor, sigmoid: Tensor, identity: Tensor) -> Tensor:
+    """A node (B, D) from the states before it (i, B, D), their gates (i, B, 2D) and the operation weights (i, 1, 1)."""
+    c, h = gates.chunk(2, dim=-1)
+    mixed = torch.addcmul(identity * h, tanh, h.tanh())
+    mixed = torch.addcmul(mixed, relu, h.relu())
+    mixed = torch.addcmul(mixed, sigmoid, h.sigmoid())
+    kept = q * states
+    return torch.addcmul(kept, c.sigmoid(), mixed - kept).sum(0)
 
 
 def by_node(weights: Tensor) -> list[list[Tensor]]:
