@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from darts_cli import DartsError
 from darts_cli.cli import main
-from darts_cli.config import SearchCNN, option_name
+from darts_cli.config import SearchCNN
 from darts_cli.options import options
+from darts_cli.settings import option_name
 
 
 @click.command()
