@@ -101,12 +101,15 @@ def _read_zip(data: bytes) -> object:
 
 
 def _whole_model(model: pickled.Plain) -> dict:
-    state = pickled.module_state(model)
-    cells = dict(vars(model).get("_modules", {})).get("rnns")
-    inner = dict(vars(cells).get("_modules", {})).values() if isinstance(cells, pickled.Plain) else ()
-    config = {}
-    for module in (*inner, model):
-        config |= pickled.plain_attributes(module)
+    try:
+        state = pickled.module_state(model)
+        cells = dict(vars(model).get("_modules", {})).get("rnns")
+        inner = dict(vars(cells).get("_modules", {})).values() if isinstance(cells, pickled.Plain) else ()
+        config = {}
+        for module in (*inner, model):
+            config |= pickled.plain_attributes(module)
+    except (TypeError, ValueError) as error:
+        raise DartsError(f"is no checkpoint, or is damaged ({type(error).__name__})") from None
     return {"state_dict": state, "config": config}
 
 
@@ -146,4 +149,5 @@ def domain_of(path: str | Path) -> str:
     state = read_checkpoint(path)
     if "command" in state:
         return "rnn" if str(state["command"]).endswith("rnn") else "cnn"
-    return "rnn" if "encoder.weight" in state.get("state_dict", state) else "cnn"
+    found = state.get("state_dict", state)
+    return "rnn" if isinstance(found, dict) and "encoder.weight" in found else "cnn"

@@ -19,6 +19,7 @@ from torch import Tensor
 from darts_cli import DartsError
 
 MAGIC = 0x1950A86A20F9469CFC6C
+LONGEST = 1000  # numbers of a range; a cell's output joins a few nodes
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -127,6 +128,8 @@ class _Reader(pickle._Unpickler):
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack[-1]
+        if not isinstance(arguments, tuple):
+            raise ValueError("arguments that are no tuple")
         if function not in _FUNCTIONS.values() and not (isinstance(function, type) and issubclass(function, Plain)):
             raise ValueError("a call of what is no function")
         self.stack[-1] = function(*arguments)
@@ -168,12 +171,23 @@ def _nothing(*_) -> None:
     return None
 
 
+def _range(*numbers: int) -> list[int]:
+    found = range(*numbers)
+    if len(found) > LONGEST:
+        raise ValueError("a range longer than any cell")
+    return list(found)
+
+
+def _set(items: list = ()) -> set:
+    return set(items) if isinstance(items, list | tuple) else set()
+
+
 _FUNCTIONS: dict[tuple[str, str], Callable] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("__builtin__", "set"): set,
-    ("builtins", "set"): set,
-    ("__builtin__", "xrange"): range,
-    ("builtins", "range"): range,
+    ("__builtin__", "set"): _set,
+    ("builtins", "set"): _set,
+    ("__builtin__", "xrange"): _range,
+    ("builtins", "range"): _range,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,

@@ -67,13 +67,14 @@ class Display:
         """Show a reading of the metrics: one line and, on a terminal, details below it."""
         self.read_at = time.monotonic()
         seconds = self.read_at - self.started
-        left = f"{duration(seconds / (self.done - self.first) * (self.total - self.done))} left"
+        done = max(1, self.done - self.first)  # a training that went back may be where it began
+        left = f"{duration(seconds / done * (self.total - self.done))} left"
         if self.live:
             self.text.plain = f"\n{line}  {left}\n\n{details}"
         else:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
         if self.calls == ESTIMATE_AFTER:
-            whole = duration(seconds / (self.done - self.first) * self.total)
+            whole = duration(seconds / done * self.total)
             self.say(f"{seconds / self.calls:.2f} s a step: about {whole} for all {self.epochs} epochs, evaluation not counted")
 
 

@@ -124,6 +124,19 @@ def test_the_switch_happens_and_the_averages_are_evaluated_and_saved(undisturbed
     assert evaluated["perplexity"] == pytest.approx(found[-1]["test_perplexity"], rel=1e-6)
 
 
+def test_the_newest_checkpoint_is_evaluated_with_its_averages_too(undisturbed):
+    _, folder, _ = undisturbed
+    last = records(folder)[-1]
+    evaluated = json.loads(darts("eval", "--checkpoint", folder / "checkpoint.pt", "--json").stdout)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    mean = restore(folder / "checkpoint.pt").network.state_dict()["cell.W0"]
+    assert last["averages"]
+    assert not torch.equal(mean, state["network"]["cell.W0"])
+    averages = [about["ax"] for about in state["optimizer"]["optimizer"]["state"].values()]
+    assert any(torch.equal(mean, average) for average in averages)
+    assert evaluated["perplexity"] > 1
+
+
 def test_a_finished_training(undisturbed):
     _, folder, result = undisturbed
     files = {"best.pt", "checkpoint.pt", "config.yaml", "genotype.yaml", "log.jsonl", "metrics.jsonl", "report.md"}
@@ -296,7 +309,16 @@ def test_a_model_that_calls_anything_is_refused_without_running_it(tmp_path):
 
 def test_mistakes(undisturbed, text, tmp_path):
     args, folder, _ = undisturbed
+    torch.save({"state_dict": 5}, tmp_path / "five.pt")
+    made, kinds = old_format.rnn_model(
+        {key: tensor.float() for key, tensor in NETWORKS["enas"]["state_dict"].items()}, [("tanh", 0)]
+    )
+    made._parameters = 5
+    old_format.write_model(tmp_path / "odd.pt", made, kinds)
     for command, code, said in (
+        (["eval", "--checkpoint", tmp_path / "five.pt"], 1, "it holds no state dict"),
+        (["eval", "--checkpoint", tmp_path / "odd.pt"], 1, "odd.pt: is no checkpoint, or is damaged (TypeError)"),
+        (["train", "rnn", "--dataset", "pydoc", "--data", text], 2, "pydoc is built in and has no folder; use --dataset text"),
         (["eval", "--checkpoint", folder, "--dataset", "digits"], 2, "holds a network of the domain rnn"),
         (["eval", "--checkpoint", folder, "--genotype", "enas"], 1, "was trained with another genotype, DARTS_V2"),
         (["eval", "--checkpoint", folder, "--genotype", "nasnet"], 1, "nasnet: its domain is cnn"),

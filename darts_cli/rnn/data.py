@@ -68,6 +68,8 @@ class Corpus:
 
 def load(name: str, folder: str | None, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS) -> Corpus:
     """The corpus of that name: in `folder`, or built in. Raises DartsError that says what is missing."""
+    if name == "pydoc" and folder is not None:
+        raise DartsError(f"--data {folder}: pydoc is built in and has no folder; use --dataset text", 2)
     if name == "pydoc":
         texts = _pydoc()
         return Corpus.of({part: texts[part] for part in parts}, vocab)

@@ -84,8 +84,13 @@ def running_sums(network: LanguageModel, source: Tensor, bptt: int, precision: s
 
 def summed(nll: Tensor, y: Tensor) -> Tensor:
     """A mean negative log-likelihood as its sum over the words y (T, B), and their number."""
-    nll = nll.detach().double() if nll.device.type != "mps" else nll.detach()
+    nll = nll.detach().to(sums_dtype(nll.device))
     return torch.stack([nll * y.numel(), torch.full_like(nll, y.numel())])
+
+
+def sums_dtype(where: torch.device) -> torch.dtype:
+    """Float64, where the device has it."""
+    return torch.float32 if where.type == "mps" else torch.float64
 
 
 def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
@@ -152,6 +157,11 @@ def _ours(path: Path, state: dict) -> Trained:
     sizes = {"vocab": len(vocab), "dim": state["config"]["dim"], "init_op": state["config"]["init_op"]}
     network = Network(genotype, **sizes)
     network.load_state_dict(state["network"])
+    optimizer = state.get("optimizer", {"averages": False})  # best.pt has none: its weights are what was evaluated
+    if optimizer["averages"]:
+        with torch.no_grad():
+            for weight, about in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
+                weight.copy_(about["ax"])
     return Trained(path, network, genotype, sizes, state["config"]["dataset"], data_folder(path), vocab)
 
 

@@ -187,12 +187,11 @@ class LanguageModel(nn.Module):
     def masks(self, batch: int) -> Masks:
         """New masks for a batch of so many streams."""
         like = self.encoder.weight
-        shapes = {"words": (self.vocab, 1)}
-        drawn = {
-            name: (torch.rand(shapes.get(name, (batch, self.dim)), dtype=like.dtype, device=like.device) + 1 - p).floor()
-            / (1 - p)
-            for name, p in self.dropouts.items()
-        }
+        drawn = {}
+        for name, p in self.dropouts.items():
+            shape = (self.vocab, 1) if name == "words" else (batch, self.dim)
+            kept = torch.rand(shape, dtype=like.dtype, device=like.device) >= p
+            drawn[name] = kept.to(like.dtype) / (1 - p)
         return Masks(**drawn)
 
     def initial(self, batch: int) -> Tensor:

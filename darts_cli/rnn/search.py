@@ -10,7 +10,7 @@ from darts_cli.architect import Architect
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.rnn import data
-from darts_cli.rnn.evaluate import metrics, running_sums, summed
+from darts_cli.rnn.evaluate import metrics, running_sums, summed, sums_dtype
 from darts_cli.rnn.model import SearchNetwork, parameters
 from darts_cli.run import Run
 
@@ -102,7 +102,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
 def _fresh(network: SearchNetwork, config: SearchRNN) -> dict:
     """The state at the beginning of an epoch."""
     hidden = network.initial(config.batch_size)
-    return {"step": 0, "sums": torch.zeros(2, 2, dtype=torch.float64), "hidden": hidden, "valid_hidden": hidden}
+    return {"step": 0, "sums": torch.zeros(2, 2, dtype=sums_dtype(hidden.device)), "hidden": hidden, "valid_hidden": hidden}
 
 
 # ---- what is said

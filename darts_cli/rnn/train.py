@@ -12,7 +12,7 @@ from darts_cli import DartsError, device, legacy, progress
 from darts_cli.config import TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
-from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed
+from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed, sums_dtype
 from darts_cli.rnn.model import Masks, Network, parameters
 from darts_cli.run import NotFinite, Run
 
@@ -44,7 +44,8 @@ class Averaging:
 
     def __init__(self, network: Network, config: TrainRNN):
         self.network, self.weights, self.config = network, list(network.parameters()), config
-        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.weights, config.lr, weight_decay=config.weight_decay)
+        self.optimizer: torch.optim.Optimizer
+        self.restart(averages=False)
 
     @property
     def averages(self) -> bool:
@@ -65,9 +66,13 @@ class Averaging:
                 weight.copy_(self.optimizer.state[source]["ax"])
         return mean
 
-    def restart(self) -> None:
-        """Forget what was averaged."""
-        self.optimizer.state.clear()
+    def restart(self, averages: bool) -> None:
+        """Forget what was averaged; average from here on, or not yet."""
+        if averages:
+            self.average()
+        else:
+            lr, weight_decay = self.config.lr, self.config.weight_decay
+            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay)
 
     def state_dict(self) -> dict:
         return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}
@@ -176,7 +181,7 @@ def _step(
     rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # a row a stream; words are common to all
     optimizer.param_groups[0]["lr"] = config.lr * len(x) / config.bptt
     optimizer.zero_grad()
-    sums, after = torch.zeros(2, dtype=torch.float64, device=x.device), []
+    sums, after = torch.zeros(2, dtype=sums_dtype(x.device), device=x.device), []
     for (x_part, y_part, hidden_part), mask in zip(zip(*parts, strict=True), zip(*rows, strict=True), strict=True):
         with device.autocast(x.device, config.precision):
             loss, nll, last = network.loss(
@@ -196,7 +201,8 @@ def _pieces(config: TrainRNN, rows: int, state: dict) -> list[tuple[int, int]]:
 
 def _fresh(network: Network, config: TrainRNN) -> dict:
     """The state at the beginning of an epoch."""
-    return {"step": 0, "sums": torch.zeros(2, dtype=torch.float64), "hidden": network.initial(config.batch_size)}
+    hidden = network.initial(config.batch_size)
+    return {"step": 0, "sums": torch.zeros(2, dtype=sums_dtype(hidden.device)), "hidden": hidden}
 
 
 def stalled(config: TrainRNN, records: list[dict]) -> bool:
@@ -219,8 +225,8 @@ def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, confi
         raise error
     best = legacy.read_checkpoint(path)
     network.load_state_dict(best["network"])
-    optimizer.restart()
     run.metrics = run.metrics[: best["epoch"]]
+    optimizer.restart(averages=run.metrics[-1]["averages"])
     return {"epoch": best["epoch"], "roll_backs": state["roll_backs"] + 1, **_fresh(network, config)}
 
 
