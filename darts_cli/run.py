@@ -32,6 +32,8 @@ from darts_cli.genotype import Genotype
 from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
 
+LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"  # what to do about it
+
 
 class NotFinite(DartsError):
     """A number that is no longer finite, where it was noticed."""
@@ -284,7 +286,7 @@ def _check_finite(state: dict, place: str) -> None:
     finite = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()])
     if not finite.all():
         first = list(tensors)[int(finite.int().argmin())]
-        raise NotFinite(f"{place}: {first} is no longer finite; nothing was saved since; try a lower --lr or --grad-clip")
+        raise NotFinite(f"{place}: {first} is no longer finite; {LOWER}")
 
 
 def _tensors(name: str, state: object) -> Iterator[tuple[str, torch.Tensor]]:

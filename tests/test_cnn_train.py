@@ -170,6 +170,15 @@ def test_the_best_epoch_is_chosen_by_what_was_held_out(undisturbed):
     assert json.loads(darts("eval", "--checkpoint", folder, "--json").stdout) == evaluated
 
 
+def test_the_first_of_equally_good_epochs_is_the_best(parts, tmp_path):
+    """At a learning rate of nearly nothing the epochs differ in their running statistics only."""
+    still = ["--lr", "1e-30", "--momentum", 0, "--train-portion", "0.75", "--data", parts, "--run", tmp_path / "run"]
+    assert darts(*SMALL, *still).exit_code == 0
+    valid = [record["valid_accuracy"] for record in records(tmp_path / "run")]
+    assert valid.count(max(valid)) > 1
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["epoch"] == valid.index(max(valid)) + 1
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(undisturbed, tmp_path):
     args, folder, _ = undisturbed
     darts(*args, "--run", tmp_path / "again", "--log-every", 1, "--checkpoint-minutes", 0)

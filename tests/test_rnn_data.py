@@ -117,7 +117,8 @@ def test_the_pieces_of_a_training():
     """N(35, 5) cut to whole words, one time in twenty N(17.5, 5), within 5 and 55."""
     lengths = torch.tensor([float(n) for epoch in range(300) for _, n in train_pieces(2_000, 35, 3, epoch)[:-1]])
     assert lengths.min() >= 5
-    assert lengths.max() <= 55
+    assert 50 < lengths.max() <= 55
+    assert max(n for epoch in range(300) for _, n in train_pieces(2_000, 5, 3, epoch)) <= 25
     short = (lengths < 22).double().mean().item()
     assert short == pytest.approx(0.05 * 0.75 + 0.95 * 0.004, abs=0.01)
     usual = lengths[(lengths > 22)]

@@ -270,6 +270,17 @@ def test_given_masks_decide_and_evaluation_has_none():
     assert torch.equal(same, after)
 
 
+def test_ar_is_of_the_dropped_output_and_tar_of_the_raw_one():
+    torch.manual_seed(0)
+    network = Network(load("rnn/darts_v2"), 9, 8).double()
+    x, hidden, masks = torch.randint(0, 9, (5, 3)), network.initial(3), network.masks(3)
+    raw, dropped, _ = network._states(x, hidden, masks)
+    assert not torch.equal(raw, dropped)
+    loss, nll, _ = network.loss(x, x, hidden, ar=2.0, tar=3.0, masks=masks)
+    change = (raw[1:] - raw[:-1]).square().mean()
+    torch.testing.assert_close(loss, nll + 2 * dropped.square().mean() + 3 * change, rtol=1e-9, atol=0)
+
+
 # ---- the loss in chunks
 
 

@@ -15,9 +15,7 @@ from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
 from darts_cli.genotype import Genotype
-from darts_cli.run import checkpoint_file, data_folder
-
-LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"
+from darts_cli.run import LOWER, checkpoint_file, data_folder
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype, entropy
-from darts_cli.run import Run
+from darts_cli.run import LOWER, Run
 
 MANY_SKIPS = 3  # skip connections in a normal cell from which on a search has probably collapsed
 
@@ -108,9 +108,7 @@ def _metrics(sums: Tensor) -> dict[str, float]:
     """Mean loss and accuracy of both halves. Raises DartsError when a loss is not finite."""
     (train_loss, train_correct, trained), (valid_loss, valid_correct, validated) = sums.tolist()
     if not math.isfinite(train_loss + valid_loss):
-        raise DartsError(
-            "the loss is no longer finite; nothing was saved since; try a lower --lr or --grad-clip, in another --run"
-        )
+        raise DartsError(f"the loss is no longer finite; {LOWER}")
     return {
         "train_loss": train_loss / trained,
         "train_accuracy": train_correct / trained,

@@ -14,9 +14,8 @@ from darts_cli.config import TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network, parameters
-from darts_cli.run import NotFinite, checkpoint_file, data_folder
+from darts_cli.run import LOWER, NotFinite, checkpoint_file, data_folder
 
-LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"
 BPTT = 35  # words of a stream at a time; the hidden state is carried, so that it changes nothing
 
 
