@@ -7,8 +7,11 @@ import pytest
 import torch
 from conftest import assert_same_run, darts, finish, kill_after, start, unigram
 
+from darts_cli import device
+from darts_cli.architect import Architect
 from darts_cli.genotype import load
 from darts_cli.rnn import data
+from darts_cli.rnn.model import SearchNetwork
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--epochs", "2", "--lr", "2"]
 
@@ -46,6 +49,53 @@ def test_a_finished_search(undisturbed):
         assert said in result.stderr
     report = (folder / "report.md").read_text()
     assert ("Second order" if "--unrolled" in args else "First order") in report
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_an_epoch_is_the_algorithm_written_out(text, tmp_path, unrolled):
+    """One draw of masks a batch for all passes, rates that follow the length, both hidden states carried, the validation's
+    place taken from the training's."""
+    args = ["--dim", 6, "--batch-size", 4, "--eval-batch", 2, "--bptt", 5, "--epochs", 1, "--lr", 2, "--seed", 5]
+    order = "--unrolled" if unrolled else "--no-unrolled"
+    result = darts("search", "rnn", "--dataset", "text", "--data", text, *args, order, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    found = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["network"]
+
+    corpus = data.Corpus(text)
+    train, valid = (data.streams(part, 4, "") for part in (corpus.train, corpus.valid))
+    torch.manual_seed(5)
+    network = SearchNetwork(len(corpus.vocab), 6).train()
+    weights, alpha = network.weights(), network.alphas["recurrent"]
+    optimizer = torch.optim.SGD(weights, 2, weight_decay=5e-7)
+    adam = torch.optim.Adam([alpha], 3e-3, (0.9, 0.999), weight_decay=1e-3)
+
+    def nll(batch):
+        _, loss, hidden = network.loss(*batch[:3], masks=batch[3])
+        return loss, hidden
+
+    architect = Architect(
+        nll, weights, network.alphas, optimizer, adam, unrolled=unrolled, clip=0.25, buffers=network.buffers()
+    )
+    hidden = valid_hidden = torch.zeros(1, 4, 6)
+    pieces = data.search_pieces(len(train), 5, 5, 0)
+    assert {length for _, length in pieces} > {5}
+    for step, (begin, length) in enumerate(pieces):
+        device.seed(5, "masks", 0, step)
+        masks, valid_masks = network.masks(4), network.masks(4)
+        x, y = train[begin : begin + length], train[begin + 1 : begin + 1 + length]
+        at = begin % (len(valid) - 1)
+        valid_length = min(5, len(valid) - 1 - at)
+        valid_x, valid_y = valid[at : at + valid_length], valid[at + 1 : at + 1 + valid_length]
+        optimizer.param_groups[0]["lr"] = 2 * length / 5
+        valid_hidden = architect.step((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
+        optimizer.zero_grad()
+        loss, _, hidden = network.loss(x, y, hidden, tar=1e-3, masks=masks)
+        loss.backward(inputs=weights)
+        hidden = hidden.detach()
+        torch.nn.utils.clip_grad_norm_(weights, 0.25)
+        optimizer.step()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, found[name]), name
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(undisturbed, tmp_path):

@@ -16,8 +16,8 @@ from darts_cli.genotype import load
 from darts_cli.rnn import data
 from darts_cli.rnn.evaluate import restore
 from darts_cli.rnn.model import Network
-from darts_cli.rnn.train import Averaging, _step, stalled, train
-from darts_cli.run import Run
+from darts_cli.rnn.train import Averaging, _rolled_back, _step, stalled, train
+from darts_cli.run import NotFinite, Run
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--dropout", "0.2", "--dropoutx", "0.2"]
 AVERAGING = ["--epochs", "6", "--lr", "20", "--asgd-after", "1"]
@@ -206,6 +206,26 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_epoch(text, tmp_path):
     result = darts(*args, "--run", run)
     assert result.exit_code == 1
     assert "not finite" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, averages):
+    """Which is SGD when averaging began only after it."""
+    cells, config = load("rnn/enas"), TrainRNN(dataset="pydoc", dim=4)
+    run = Run("train rnn", config, tmp_path / "run", cells)
+    run.start({}, {"fingerprint": "", "vocab": ["a"] * 9})
+    network = Network(cells, 9, 4)
+    optimizer = Averaging(network, config)
+    run.metrics = [{"averages": averages}, {"averages": True}]
+    run.save({"epoch": 1, "step": 0}, {"network": network}, "best.pt")
+    optimizer.average()
+    _step(network, optimizer.optimizer, config, *torch.zeros(2, 3, 2, dtype=torch.long), network.initial(2))
+    state = _rolled_back(NotFinite("lost"), network, optimizer, config, run, {"roll_backs": 1})
+    assert (state["epoch"], state["roll_backs"], state["step"]) == (1, 2, 0)
+    assert run.metrics == [{"averages": averages}]
+    assert optimizer.averages is averages
+    assert not optimizer.optimizer.state
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), restore(run.folder).network.parameters(), strict=True))
 
 
 # ---- evaluation
