@@ -9,6 +9,8 @@ import click
 from darts_cli import DartsError, __version__
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options
+from darts_cli.output import lines, printable
+from darts_cli.toolbox import genotype
 
 
 class Darts(click.Group):
@@ -39,12 +41,7 @@ class Darts(click.Group):
 
 
 def _error(message: str) -> str:
-    return f"error: {_printable(message)}"
-
-
-def _printable(message: str) -> str:
-    """On one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    return f"error: {printable(message)}"
 
 
 @click.group(
@@ -143,7 +140,7 @@ def train_cnn(genotype, run, quiet, **settings):
 
     the_run = Run("train cnn", config, run, genotype)
     result = train(genotype, config, the_run, quiet)
-    click.echo(_lines(result.summary()))
+    click.echo(lines(result.summary()))
     if not quiet:
         click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
 
@@ -174,7 +171,7 @@ def train_rnn(genotype, run, quiet, **settings):
 
     the_run = Run("train rnn", config, run, genotype)
     result = train(genotype, config, the_run, quiet)
-    click.echo(_lines(result.summary()))
+    click.echo(lines(result.summary()))
     if not quiet:
         click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
 
@@ -227,83 +224,7 @@ def eval_(checkpoint, genotype, dataset, data, batch_size, precision, device, wo
 
         further = {"batch_size": batch_size or 1}
     result = evaluate(checkpoint, cells, dataset, data, where=device, precision=precision, **further)
-    click.echo(json.dumps(result) if as_json else _lines(result))
+    click.echo(json.dumps(result) if as_json else lines(result))
 
 
-def _lines(result: dict) -> str:
-    """A line for every entry: shares as percentages, large numbers with separators."""
-    shown = {}
-    for name, value in result.items():
-        if isinstance(value, float):
-            form = ".4f" if name.endswith("loss") else ".2f" if name.endswith("perplexity") else ".2%"
-            shown[name] = f"{value:{form}}"
-        elif isinstance(value, list):
-            shown[name] = " ".join(map(str, value))
-        else:
-            shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "without a name")
-    width = max(map(len, shown))
-    return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in shown.items())
-
-
-@main.group()
-def genotype():
-    """List, show and check genotypes."""
-
-
-@genotype.command("list")
-@click.argument("domain", type=click.Choice(["cnn", "rnn"]), required=False)
-def genotype_list(domain):
-    """List the published genotypes: name, domain and source.
-
-    \b
-    Example: darts genotype list cnn
-    """
-    from darts_cli.genotype import load, names
-
-    rows = [("name", "domain", "source")]
-    for each in [domain] if domain else ["cnn", "rnn"]:
-        rows += [(name, each, load(name, each).source) for name in names(each)]
-    widths = [max(len(row[k]) for row in rows) for k in range(2)]
-    for name, each, source in rows:
-        click.echo(f"{name:{widths[0]}}  {each:{widths[1]}}  {source}")
-
-
-@genotype.command("show")
-@click.argument("genotype", metavar="NAME|FILE|RUN")
-def genotype_show(genotype):
-    """Print a genotype as YAML.
-
-    \b
-    Example: darts genotype show cnn/darts_v2
-    """
-    from darts_cli.genotype import load
-
-    click.echo(load(genotype).to_yaml(), nl=False)
-
-
-@genotype.command("validate")
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True)
-def genotype_validate(paths):
-    """Check genotype files and tell everything that is wrong with them.
-
-    \b
-    Example: darts genotype validate runs/*/genotype.yaml
-    """
-    from darts_cli import files
-    from darts_cli.space import problems
-
-    failed = False
-    for path in paths:
-        try:
-            found = problems(files.read_yaml(path))
-        except DartsError as error:
-            click.echo(_printable(str(error)), err=True)
-            failed = True
-            continue
-        for problem in found:
-            click.echo(_printable(f"{path}: {problem}"), err=True)
-        failed |= bool(found)
-        if not found:
-            click.echo(_printable(f"{path}: valid"))
-    if failed:
-        sys.exit(1)
+main.add_command(genotype)

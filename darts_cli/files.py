@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Hashable
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 
@@ -47,9 +48,24 @@ def read_text(path: str | Path) -> str:
         raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
+def read_stream(stream: BinaryIO, name: str) -> str:
+    """The text of a stream, such as stdin, under the same rules as that of a file."""
+    content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise DartsError(f"{name}: more than {LARGEST:,} bytes, which is all that is read")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DartsError(f"{name}: not UTF-8 text (byte {error.start})") from None
+
+
 def read_yaml(path: str | Path) -> object:
     """The plain data of a YAML file. Raises DartsError with file, line and column when it is not YAML."""
-    text = read_text(path)
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: str | Path) -> object:
+    """The plain data of a YAML text that comes from there. Raises DartsError with place, line and column when it is none."""
     try:
         if len(text) > HARMLESS:
             _check_depth(text)

@@ -4,8 +4,10 @@ A cell is a small directed graph. Its states are the cell's inputs followed by i
 operations make of earlier states; the output joins the states in `concat` (sec. 2.1 of the paper).
 """
 
+import json
 import math
 import os
+import random
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,6 +117,13 @@ class Genotype:
         cells = [self.cells[name] for name in SPACES["cnn"].cells]
         return [[(edge.input, searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
 
+    def hash(self) -> str:
+        """Eight hexadecimal digits, equal for cells that are the same up to the order of the edges within a node."""
+        import hashlib
+
+        cells = {name: [[sorted(node) for node in cell.nodes], cell.concat] for name, cell in self.cells.items()}
+        return hashlib.sha256(json.dumps([self.domain, cells], sort_keys=True).encode()).hexdigest()[:8]
+
     def to_yaml(self) -> str:
         """The text of the genotype file, one node a line."""
         data = self.to_dict()
@@ -168,6 +177,12 @@ def names(domain: str | None = None) -> list[str]:
 
 
 @cache
+def published_sizes() -> dict[str, int]:
+    """Parameters of published genotypes, as `cnn/NAME` or `rnn/NAME`, in the paper's networks for CIFAR-10 and PTB."""
+    return files.read_yaml(_folder() / "parameters.yaml")
+
+
+@cache
 def _stems(domain: str) -> tuple[str, ...]:
     return tuple(sorted(entry[: -len(".yaml")] for entry in os.listdir(_folder() / domain) if entry.endswith(".yaml")))
 
@@ -204,7 +219,20 @@ def _unknown_name(spelling: str, domain: str | None):
     raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
 
 
-# ---- derivation
+# ---- derivation and chance
+
+
+def random_genotype(domain: str, rng: random.Random) -> Genotype:
+    """A genotype drawn uniformly from the search space of the domain: every node draws its inputs, all different, and for each
+    an operation but `none`."""
+    space = SPACES[domain]
+    ops = [op for op in space.searched if op != "none"]
+    cells = {}
+    for name in space.cells:
+        inputs = [sorted(rng.sample(range(space.inputs + i), space.edges)) for i in range(space.nodes)]
+        nodes = tuple(tuple(Edge(rng.choice(ops), state) for state in node) for node in inputs)
+        cells[name] = Cell(nodes, tuple(range(space.inputs, space.inputs + space.nodes)))
+    return Genotype(domain, cells)
 
 
 def derive_cell(alphas: Sequence[Sequence[float]], domain: str) -> Cell:

@@ -13,6 +13,7 @@ class Space(NamedTuple):
     allowed: tuple[str, ...]  # the operations a genotype may hold
     inputs: int  # states before the first node
     edges: int  # incoming edges of a node
+    nodes: int  # nodes of a cell of the search, all of them joined in its output
 
     def edges_searched(self, nodes: int) -> int:
         """Number of edges of the search cell, which joins every node with all states before it."""
@@ -22,8 +23,8 @@ class Space(NamedTuple):
 _CNN = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 _RNN = ("tanh", "relu", "sigmoid", "identity")
 SPACES = {
-    "cnn": Space(("normal", "reduce"), ("none", *_CNN), ("none", *_CNN, "sep_conv_7x7", "conv_7x1_1x7"), 2, 2),
-    "rnn": Space(("recurrent",), ("none", *_RNN), _RNN, 1, 1),
+    "cnn": Space(("normal", "reduce"), ("none", *_CNN), ("none", *_CNN, "sep_conv_7x7", "conv_7x1_1x7"), 2, 2, 4),
+    "rnn": Space(("recurrent",), ("none", *_RNN), _RNN, 1, 1, 8),
 }
 NOTES = ("name", "source", "notes")  # optional keys of a genotype file; they say, they do not count
 

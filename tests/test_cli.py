@@ -146,8 +146,8 @@ def test_version():
 def test_list_is_a_table_of_the_published_cells():
     lines = darts("genotype", "list").stdout.splitlines()
     assert len(lines) == 13
-    assert lines[0].split() == ["name", "domain", "source"]
-    assert any(line.split()[:2] == ["DARTS_V2", "cnn"] and "1806.09055" in line for line in lines)
+    assert lines[0].split() == ["name", "domain", "hash", "parameters", "source"]
+    assert any(line.split()[:2] == ["DARTS_V2", "cnn"] and "3,349,342  DARTS, second order" in line for line in lines)
     assert len(darts("genotype", "list", "rnn").stdout.splitlines()) == 4
 
 

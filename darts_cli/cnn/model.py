@@ -12,7 +12,7 @@ from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.space import SPACES
 
-NODES = 4  # intermediate nodes of a search cell, all of them joined in its output
+NODES = SPACES["cnn"].nodes
 SEARCHED = SPACES["cnn"].searched
 EDGES = SPACES["cnn"].edges_searched(NODES)
 

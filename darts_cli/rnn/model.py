@@ -14,7 +14,7 @@ from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.space import SPACES
 
-NODES = 8  # nodes of a search cell, whose mean is its output
+NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
 SEARCHED = SPACES["rnn"].searched
 EDGES = SPACES["rnn"].edges_searched(NODES)
 RANGE = 0.04  # weights start uniformly within

@@ -1,0 +1,27 @@
+"""How results and messages are printed: on one line, aligned, without what a terminal would obey."""
+
+
+def printable(message: str) -> str:
+    """On one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+
+
+def lines(result: dict) -> str:
+    """A line for every entry: shares as percentages, large numbers with separators."""
+    shown = {}
+    for name, value in result.items():
+        if isinstance(value, float):
+            form = ".4f" if name.endswith("loss") else ".2f" if name.endswith("perplexity") else ".2%"
+            shown[name] = f"{value:{form}}"
+        elif isinstance(value, list):
+            shown[name] = " ".join(map(str, value))
+        else:
+            shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "without a name")
+    width = max(map(len, shown))
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in shown.items())
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns aligned, two blanks between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,0 +1,14 @@
+"""How large the network of a recurrent genotype is; nothing is computed."""
+
+import torch
+
+from darts_cli.genotype import Genotype
+from darts_cli.rnn.model import Network, parameters
+
+
+def sizes(genotype: Genotype, dim: int, vocab: int) -> list[dict]:
+    """Parameters of the language model, the tied weight counted once."""
+    with torch.device("meta"):
+        network = Network(genotype, vocab, dim)
+    size = f"dimension {dim}, {vocab:,} words"
+    return [{"network": "language model", "size": size, "dim": dim, "vocab": vocab, "parameters": parameters(network)}]
