@@ -9,7 +9,7 @@ import click
 from darts_cli import DartsError, __version__
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options
-from darts_cli.output import lines, printable
+from darts_cli.output import encodable, lines, printable
 from darts_cli.toolbox import genotype
 
 
@@ -225,6 +225,57 @@ def eval_(checkpoint, genotype, dataset, data, batch_size, precision, device, wo
         further = {"batch_size": batch_size or 1}
     result = evaluate(checkpoint, cells, dataset, data, where=device, precision=precision, **further)
     click.echo(json.dumps(result) if as_json else lines(result))
+
+
+@main.command()
+@click.argument("subjects", metavar="GENOTYPE|RUN...", nargs=-1, required=True)
+@click.option(
+    "--what", type=click.Choice(["cells", "animation", "alphas", "curves"]), help="What to show. [default: all there is]"
+)
+@click.option(
+    "--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), help="Format of the pictures. [default: pdf]"
+)
+@click.option("--output", metavar="DIR|FILE", help="Where they go. [default: this folder; text: the terminal]")
+@click.option("--html", metavar="FILE", help="Show a search as one page instead, with a slider over its epochs.")
+@click.option("--view", is_flag=True, help="Open what was drawn.")
+def visualize(subjects, what, form, output, html, view):
+    """Draw cells, replay a search, plot learning curves.
+
+    Of a genotype, by name, file or run: a picture of each cell. Of a search also an animation over its epochs (GIF), and how
+    alpha moved; of a training the learning curves; of several runs their curves in one picture. Cells and animations need
+    Graphviz, alphas and curves the extra plot.
+
+    \b
+    Example: darts visualize cnn/darts_v2 --format svg
+    """
+    from darts_cli import visualize as drawing
+    from darts_cli.draw import NoGraphviz, text
+
+    found = [drawing.subject(each) for each in subjects]
+    missing = []
+    if html is not None:
+        if (what, form, output) != (None, None, None):
+            raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
+        paths = [drawing.write_page(found, html)]
+    else:
+        folder, stem, form = drawing.target(output, form, what)
+        drawn, missing = drawing.draw(found, what, form)
+        if form == "text" and output is None:
+            click.echo(encodable("\n".join(picture.content.decode() for picture in drawn)), nl=False)
+            paths = []
+        else:
+            paths = drawing.write(folder, drawn, stem)
+    for path in paths:
+        click.echo(printable(str(path)))
+    if any(isinstance(each, NoGraphviz) for each in missing):
+        for each in found:
+            click.echo(encodable(text(each.genotype())), nl=False)
+    for remark in (remark for each in found for remark in drawing.remarks(each)):
+        click.echo(printable(remark), err=True)
+    if view and any(click.launch(str(path)) for path in paths):
+        raise DartsError("--view: there is no program here that opens pictures")
+    if missing:
+        raise DartsError("; ".join(map(str, missing)))
 
 
 main.add_command(genotype)

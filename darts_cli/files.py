@@ -48,6 +48,14 @@ def read_text(path: str | Path) -> str:
         raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 file of any size. Raises DartsError, naming the file, when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from None
+
+
 def read_stream(stream: BinaryIO, name: str) -> str:
     """The text of a stream, such as stdin, under the same rules as that of a file."""
     content = stream.read(LARGEST + 1)

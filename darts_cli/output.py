@@ -1,5 +1,7 @@
 """How results and messages are printed: on one line, aligned, without what a terminal would obey."""
 
+import sys
+
 
 def printable(message: str) -> str:
     """On one line, without what a terminal would obey."""
@@ -25,3 +27,12 @@ def table(rows: list[tuple[str, ...]]) -> str:
     """Columns aligned, two blanks between them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def encodable(drawing: str) -> str:
+    """A drawing, in plain characters where stdout has no others."""
+    try:
+        drawing.encode(sys.stdout.encoding or "ascii")
+        return drawing
+    except UnicodeEncodeError:
+        return drawing.translate(str.maketrans("─┬┤┘▶", "-+++>"))

@@ -55,8 +55,7 @@ class Run:
         genotype: Genotype | None = None,
         lasting: bool = True,
     ):
-        name = f"{command.replace(' ', '-')}-{config.dataset}-seed{config.seed}-{config.hash(genotype)}"
-        self.folder = Path(folder) if folder is not None else Path("runs") / name
+        self.folder = Path(folder) if folder is not None else Path("runs") / config.folder_name(command, genotype)
         self.command, self.config, self.named = command, config, folder is not None
         self.genotype, self.lasting = genotype, lasting
         self.data: dict = {}
@@ -103,15 +102,7 @@ class Run:
         given = [f"darts {self.command}"]
         if self.genotype is not None:
             given.append(f"--genotype {shlex.quote(self._genotype_name())}")
-        default = type(self.config)(dataset=self.config.dataset).to_dict() | {"dataset": type(self.config)().dataset}
-        for key, value in self.config.to_dict().items():
-            if value == default[key]:
-                continue
-            if isinstance(value, bool):
-                given.append(option_name(key if value else f"no_{key}"))
-            else:
-                values = value if isinstance(value, list) else [value]
-                given.append(" ".join([option_name(key), *(shlex.quote(str(v)) for v in values)]))
+        given += self.config.arguments()
         if self.named:
             given.append(f"--run {shlex.quote(str(self.folder))}")
         return " ".join(given)

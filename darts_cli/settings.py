@@ -48,6 +48,26 @@ class Config:
         values = self.to_dict()
         return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
 
+    def arguments(self) -> list[str]:
+        """The options that a command line needs to say: those that differ from the data set's defaults."""
+        import shlex
+
+        default = type(self)(dataset=self.dataset).to_dict() | {"dataset": type(self)().dataset}
+        given = []
+        for key, value in self.to_dict().items():
+            if value == default[key]:
+                continue
+            if isinstance(value, bool):
+                given.append(option_name(key if value else f"no_{key}"))
+            else:
+                values = value if isinstance(value, list) else [value]
+                given.append(" ".join([option_name(key), *(shlex.quote(str(v)) for v in values)]))
+        return given
+
+    def folder_name(self, command: str, genotype=None) -> str:
+        """The name of a run folder, unless it is given another: of "search cnn" such as search-cnn-DATASET-seedN-HASH."""
+        return f"{command.replace(' ', '-')}-{self.dataset}-seed{self.seed}-{self.hash(genotype)}"
+
     def hash(self, genotype=None) -> str:
         """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
         import hashlib

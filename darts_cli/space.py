@@ -26,6 +26,7 @@ SPACES = {
     "cnn": Space(("normal", "reduce"), ("none", *_CNN), ("none", *_CNN, "sep_conv_7x7", "conv_7x1_1x7"), 2, 2, 4),
     "rnn": Space(("recurrent",), ("none", *_RNN), _RNN, 1, 1, 8),
 }
+MANY_SKIPS = 3  # skip connections in a normal cell from which on a search has probably collapsed
 NOTES = ("name", "source", "notes")  # optional keys of a genotype file; they say, they do not count
 
 

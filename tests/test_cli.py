@@ -93,6 +93,40 @@ MISTAKES = [
     (["genotype", "show", str(BAD / "input_too_high.yaml")], 1, re.escape("normal.nodes[0][1]: input 2 does not exist yet")),
     (["genotype", "list", "vit"], 2, "'vit' is not one of 'cnn', 'rnn'"),
     (["genotype", "validate"], 2, "Missing argument 'FILE...'"),
+    (["genotype", "info", "nasnet", "--channels", "5"], 2, "--channels 5: must be a multiple of 2"),
+    (["genotype", "info", "nasnet", "--resolution", "30"], 2, "--resolution 30: must be a multiple of 4"),
+    (["genotype", "info", "nasnet", "--resolution", "130"], 2, "--resolution 130: must be a multiple of 32 for the network of"),
+    (["genotype", "info", "enas", "--layers", "3"], 2, "are for convolutional cells; use --dim and --vocab"),
+    (["genotype", "diff", "nasnet", "enas"], 1, "nasnet and enas: they are of different domains, cnn and rnn"),
+    (["genotype", "diff", "nasnet"], 2, "Missing argument 'B'"),
+    (["genotype", "random", "vit"], 2, "'vit' is not one of 'cnn', 'rnn'"),
+    (["genotype", "convert", "file"], 1, "file: line 1, column 1: 'x' is not read"),
+    (["genotype", "convert", "absent"], 1, "absent: no genotype of this name and no such file"),
+    (["genotype", "convert", "enas", "--to", "tuples"], 1, "tuples express convolutional cells"),
+    (["genotype", "convert", "nasnet", "--to", "json"], 2, "'json' is not one of 'yaml', 'python'"),
+    (["visualize"], 2, "Missing argument 'GENOTYPE|RUN...'"),
+    (["visualize", "absent"], 1, "absent: no genotype of this name and no such file"),
+    (["visualize", "file"], 1, "file: a genotype is a mapping"),
+    (["visualize", "odd.yaml"], 1, "odd.yaml: line 2, column 1: not valid YAML"),
+    (
+        ["visualize", "other"],
+        1,
+        "other: this run has no finished epoch yet; darts search cnn writes its metrics after the first",
+    ),
+    (["visualize", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    (["visualize", "nasnet", "--what", "curves"], 2, "nasnet: --what curves is for run folders, but this is a genotype"),
+    (["visualize", "nasnet", "--html", "page.html"], 2, "nasnet: --html is for searches, but this is a genotype"),
+    (["visualize", "nasnet", "enas", "--html", "page.html"], 2, "--html: shows one search, not 2"),
+    (["visualize", "nasnet", "--html", "p.html", "--format", "svg"], 2, "leave --what, --format and --output out"),
+    (
+        ["visualize", "nasnet", "--what", "alphas", "--format", "dot"],
+        2,
+        "--format dot: only cells are drawn so; of alphas there is",
+    ),
+    (["visualize", "nasnet", "--output", "x.svg", "--format", "png"], 2, "the ending .svg contradicts --format png"),
+    (["visualize", "nasnet", "--output", "x.gif"], 2, "the ending .gif contradicts no --what animation"),
+    (["visualize", "nasnet", "--format", "dot", "--output", "file/out"], 1, "file/out: cannot be used as a folder .*--output"),
+    (["visualize", "nasnet", "cnn/nasnet", "--format", "dot"], 1, "NASNet-normal.dot: would be written twice"),
 ]
 
 
@@ -107,6 +141,7 @@ def desk(tmp_path, monkeypatch):
         (tmp_path / "two" / name).mkdir(parents=True)
         shutil.copy(tmp_path / "one" / "a" / "a.png", tmp_path / "two" / name)
     shutil.copytree(tmp_path / "two", tmp_path / "tests" / "test")
+    (tmp_path / "odd.yaml").write_text("[")
     (tmp_path / "list.yaml").write_text("genotype: [a]")
     (tmp_path / "recipe.yaml").write_text("epochs: 3\ngenotype: {domain: cnn}\n")
     (tmp_path / "unknown.yaml").write_text("epochss: 3")

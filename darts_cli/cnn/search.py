@@ -15,8 +15,7 @@ from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.run import LOWER, Run
-
-MANY_SKIPS = 3  # skip connections in a normal cell from which on a search has probably collapsed
+from darts_cli.space import MANY_SKIPS
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:

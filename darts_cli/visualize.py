@@ -1,0 +1,203 @@
+"""From genotypes and runs to pictures: which there are, what they are called, where they go."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from darts_cli import DartsError, files, plots
+from darts_cli.draw import Film, NoGraphviz, graph, render, text
+from darts_cli.genotype import Genotype, load
+from darts_cli.history import History, is_run, read
+from darts_cli.space import SPACES
+from darts_cli.structure import state_names, unused
+
+FORMATS = ("pdf", "svg", "png", "dot", "text")
+FRAME, LAST_FRAME = 400, 2500  # milliseconds that a frame of an animation, and its last one, is seen
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a name on the command line stands for: cells, a run, or a run's cells."""
+
+    spelled: str
+    stem: str  # what the names of its pictures begin with
+    history: History | None  # of a run
+
+    def genotype(self) -> Genotype:
+        return load(self.spelled)
+
+
+def subject(spelled: str) -> Subject:
+    """A run folder, or else a genotype by name or file. Raises DartsError when it is neither, or a run without an epoch."""
+    if is_run(spelled):
+        history = read(spelled)
+        return Subject(spelled, history.name, history)
+    genotype = load(spelled)
+    path = Path(spelled)
+    return Subject(spelled, path.stem if path.exists() else genotype.name or path.stem, None)
+
+
+def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
+    """What is shown when nothing is asked for: everything there is in that format; of several runs together their curves."""
+    stages = [each.history and each.history.stage for each in subjects]
+    if form in ("dot", "text") or not all(stages):
+        return ["cells"]
+    if len(stages) > 1:
+        return ["curves"]
+    return ["cells", "animation", "alphas"] if stages == ["search"] else ["cells", "curves"]
+
+
+class Picture(NamedTuple):
+    """A file to be: STEM-PART.SUFFIX, or STEM.SUFFIX when it has no part."""
+
+    stem: str
+    part: str
+    suffix: str
+    content: bytes
+
+
+def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]:
+    """The pictures of a kind; animations are GIFs in any format.
+
+    Raises NoGraphviz or NoMatplotlib where that is needed and missing, DartsError where the subjects have no such pictures.
+    """
+    if kind == "cells":
+        return [picture for each in subjects for picture in _cells(each, form)]
+    histories = [_history(each, kind) for each in subjects]
+    if kind == "curves":
+        stem = subjects[0].stem if len(subjects) == 1 else f"{len(subjects)}-runs"
+        return [Picture(stem, "curves", form, plots.curves(histories, form))]
+    found = []
+    for each, history in zip(subjects, histories, strict=True):
+        for name in SPACES[history.domain].cells:
+            if kind == "animation":
+                found.append(Picture(each.stem, name, "gif", _animation(history, name)))
+            else:
+                found.append(Picture(each.stem, f"{name}-alphas", form, plots.alphas(history, name, form)))
+    return found
+
+
+def draw(subjects: Sequence[Subject], what: str | None, form: str) -> tuple[list[Picture], list[DartsError]]:
+    """The pictures asked for, and what could not be drawn because a program or a library is missing.
+
+    Of cells there are the sources then, to be drawn elsewhere.
+    """
+    found, missing = [], []
+    for kind in [what] if what else kinds(subjects, form):
+        try:
+            found += pictures(subjects, kind, form)
+        except (NoGraphviz, plots.NoMatplotlib) as error:
+            if not any(type(each) is type(error) for each in missing):
+                missing.append(error)
+            if kind == "cells":
+                found += pictures(subjects, kind, "dot")
+    return found, missing
+
+
+def _cells(one: Subject, form: str) -> Iterator[Picture]:
+    genotype = one.genotype()
+    if form == "text":
+        yield Picture(one.stem, "", "txt", text(genotype).encode())
+        return
+    for name, cell in genotype.cells.items():
+        source = graph(cell, genotype.domain)
+        yield Picture(one.stem, name, form, source.source.encode() if form == "dot" else render(source, form))
+
+
+def _history(one: Subject, kind: str) -> History:
+    """The history of a run. Raises DartsError when it is none, or not of a stage that has such pictures."""
+    if one.history is None:
+        raise DartsError(f"{one.spelled}: --what {kind} is for run folders, but this is a genotype", exit_code=2)
+    if kind in ("animation", "alphas") and one.history.stage != "search":
+        raise DartsError(
+            f"{one.spelled}: --what {kind} is for searches, but this is a run of darts {one.history.command}", exit_code=2
+        )
+    return one.history
+
+
+def _animation(history: History, name: str) -> bytes:
+    """The GIF of a cell, a frame an epoch; nothing in it moves but what the search changed."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from PIL import Image
+
+    genotypes = history.genotypes()
+    cells = [genotype.cells[name] for genotype in genotypes]
+    film = Film(cells, history.domain)
+    titles = [f"{name} cell, epoch {i} of {history.config.epochs}" for i in range(1, len(cells) + 1)]
+    with ThreadPoolExecutor(2) as threads:  # each waits for a process
+        frames = list(threads.map(lambda cell, title: film.picture("png", cell, title), cells, titles))
+    images = [Image.open(io.BytesIO(frame)).convert("RGB").quantize(64) for frame in frames]
+    buffer = io.BytesIO()
+    durations = [FRAME] * (len(images) - 1) + [LAST_FRAME]
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def remarks(one: Subject) -> list[str]:
+    """What a picture of the cells does not say by itself."""
+    found = []
+    genotype = one.genotype()
+    for name, cell in genotype.cells.items():
+        states = state_names(genotype.domain, len(cell.nodes))
+        for i in unused(cell, genotype.domain):
+            found.append(f"{one.spelled}: node {states[i]} of the {name} cell is used by nothing that reaches the output")
+    return found
+
+
+# ---- writing
+
+
+def write_page(subjects: Sequence[Subject], file: str) -> Path:
+    """The page of one search. Raises DartsError when it is not one, or the page cannot be drawn or written."""
+    from darts_cli.page import page
+
+    if len(subjects) != 1:
+        raise DartsError(f"--html: shows one search, not {len(subjects)}", exit_code=2)
+    history = subjects[0].history
+    if history is None or history.stage != "search":
+        what = "a genotype" if history is None else f"a run of darts {history.command}"
+        raise DartsError(f"{subjects[0].spelled}: --html is for searches, but this is {what}", exit_code=2)
+    files.write(file, page(history))
+    return Path(file)
+
+
+def target(output: str | None, form: str | None, what: str | None) -> tuple[Path, str | None, str]:
+    """What --output, --format and --what stand for together: the folder, the stem when a file is named, and the format.
+
+    Raises DartsError when they contradict each other.
+    """
+    path = Path(output or ".")
+    ending = path.suffix[1:].lower().replace("txt", "text")
+    file = not path.is_dir() and ending in (*FORMATS, "gif")
+    if form in ("dot", "text") and what not in (None, "cells"):
+        raise DartsError(f"--format {form}: only cells are drawn so; of {what} there is pdf, svg and png", exit_code=2)
+    if not file:
+        return path, None, form or "pdf"
+    if (ending == "gif") != (what == "animation") or form not in (None, ending):
+        asked = f"--format {form}" if form else f"--what {what}" if what else "no --what animation"
+        raise DartsError(f"--output {output}: the ending .{path.suffix[1:]} contradicts {asked}", exit_code=2)
+    return path.parent, path.stem, ending
+
+
+def write(folder: Path, found: list[Picture], stem: str | None = None) -> list[Path]:
+    """Write the pictures, under another stem if that is given, the only one then without its part; returns their paths.
+
+    Raises DartsError when two would have one name, or the folder cannot be made or written.
+    """
+    paths = []
+    for picture in found:
+        part = "" if stem is not None and len(found) == 1 else picture.part
+        name = "-".join(filter(None, (stem or picture.stem, part)))
+        paths.append(folder / f"{name}.{picture.suffix}")
+        if paths.count(paths[-1]) > 1:
+            raise DartsError(f"{paths[-1]}: would be written twice; draw one after another, each with its own --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DartsError(f"{folder}: cannot be used as a folder ({error.strerror}); name another with --output") from None
+    for path, picture in zip(paths, found, strict=True):
+        files.write(path, picture.content)
+    return paths

@@ -1,0 +1,49 @@
+"""Run folders made without a network: every epoch is invented, but written by the same Run as a real one."""
+
+import random
+
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
+from darts_cli.genotype import Genotype, derive_cell, load
+from darts_cli.run import Run
+from darts_cli.space import SPACES
+
+EPOCHS = 5
+
+
+def record_search(domain, folder, epochs=EPOCHS, data=None):
+    """A search of which every epoch moved alpha; through the same Run as a real one."""
+    config = (
+        SearchCNN(dataset="digits", epochs=epochs, data=data) if domain == "cnn" else SearchRNN(dataset="pydoc", epochs=epochs)
+    )
+    run = Run(f"search {domain}", config, folder)
+    run.start({}, {"fingerprint": "none"})
+    rng, space = random.Random(0), SPACES[domain]
+    for epoch in range(epochs):
+        tables = {
+            cell: [[rng.gauss(0, 1) for _ in space.searched] for _ in range(space.edges_searched(space.nodes))]
+            for cell in space.cells
+        }
+        cells = Genotype(domain, {cell: derive_cell(table, domain) for cell, table in tables.items()})
+        measures = ("loss", "accuracy") if domain == "cnn" else ("loss", "perplexity")
+        numbers = {f"{part}_{m}": 1 / (epoch + k + 2) for k, part in enumerate(("train", "valid")) for m in measures}
+        run.record({"epoch": epoch + 1, **numbers, "genotype": cells.to_dict(), "alphas": tables}, cells)
+    return run
+
+
+def record_training(domain, folder, epochs=EPOCHS, offset=0.0):
+    kind = TrainCNN(dataset="digits", epochs=epochs) if domain == "cnn" else TrainRNN(dataset="pydoc", epochs=epochs)
+    run = Run(f"train {domain}", kind, folder, load(f"{domain}/darts_v2"))
+    run.start({}, {"fingerprint": "none"})
+    for epoch in range(epochs):
+        value = offset + 1 / (epoch + 2)
+        if domain == "cnn":
+            numbers = {"train_loss": value, "train_accuracy": 1 - value, "test_loss": value, "test_accuracy": 1 - value / 2}
+        else:
+            numbers = {
+                "train_loss": value,
+                "train_perplexity": 100 * value,
+                "valid_loss": value,
+                "valid_perplexity": 90 * value,
+            }
+        run.record({"epoch": epoch + 1, **numbers})
+    return run
