@@ -251,31 +251,30 @@ def visualize(subjects, what, form, output, html, view):
     from darts_cli import visualize as drawing
     from darts_cli.draw import NoGraphviz, text
 
-    found = [drawing.subject(each) for each in subjects]
-    missing = []
+    found, drawn = [drawing.subject(each) for each in subjects], drawing.Drawn([], [], [])
     if html is not None:
         if (what, form, output) != (None, None, None):
             raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
         paths = [drawing.write_page(found, html)]
     else:
         folder, stem, form = drawing.target(output, form, what)
-        drawn, missing = drawing.draw(found, what, form)
+        drawn = drawing.draw(found, what, form)
         if form == "text" and output is None:
-            click.echo(encodable("\n".join(picture.content.decode() for picture in drawn)), nl=False)
+            click.echo(encodable("\n".join(picture.content.decode() for picture in drawn.pictures)), nl=False)
             paths = []
         else:
-            paths = drawing.write(folder, drawn, stem)
+            paths = drawing.write(folder, drawn.pictures, stem)
     for path in paths:
         click.echo(printable(str(path)))
-    if any(isinstance(each, NoGraphviz) for each in missing):
+    if any(isinstance(each, NoGraphviz) for each in drawn.missing):
         for each in found:
             click.echo(encodable(text(each.genotype())), nl=False)
-    for remark in (remark for each in found for remark in drawing.remarks(each)):
+    for remark in drawn.remarks:
         click.echo(printable(remark), err=True)
     if view and any(click.launch(str(path)) for path in paths):
         raise DartsError("--view: there is no program here that opens pictures")
-    if missing:
-        raise DartsError("; ".join(map(str, missing)))
+    if drawn.missing:
+        raise DartsError("; ".join(map(str, drawn.missing)))
 
 
 main.add_command(genotype)

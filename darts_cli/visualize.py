@@ -79,21 +79,28 @@ def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]
     return found
 
 
-def draw(subjects: Sequence[Subject], what: str | None, form: str) -> tuple[list[Picture], list[DartsError]]:
-    """The pictures asked for, and what could not be drawn because a program or a library is missing.
+class Drawn(NamedTuple):
+    """What came of it."""
 
-    Of cells there are the sources then, to be drawn elsewhere.
-    """
-    found, missing = [], []
+    pictures: list[Picture]
+    remarks: list[str]  # what the pictures do not say
+    missing: list[DartsError]  # programs and libraries without which the rest could not be drawn
+
+
+def draw(subjects: Sequence[Subject], what: str | None, form: str) -> Drawn:
+    """The pictures asked for. Where Graphviz is missing there are the sources of the cells, to be drawn elsewhere."""
+    drawn = Drawn([], [], [])
     for kind in [what] if what else kinds(subjects, form):
         try:
-            found += pictures(subjects, kind, form)
+            drawn.pictures.extend(pictures(subjects, kind, form))
         except (NoGraphviz, plots.NoMatplotlib) as error:
-            if not any(type(each) is type(error) for each in missing):
-                missing.append(error)
+            if not any(type(each) is type(error) for each in drawn.missing):
+                drawn.missing.append(error)
             if kind == "cells":
-                found += pictures(subjects, kind, "dot")
-    return found, missing
+                drawn.pictures.extend(pictures(subjects, kind, "dot"))
+        if kind == "cells":
+            drawn.remarks.extend(remark for each in subjects for remark in _remarks(each))
+    return drawn
 
 
 def _cells(one: Subject, form: str) -> Iterator[Picture]:
@@ -136,8 +143,8 @@ def _animation(history: History, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def remarks(one: Subject) -> list[str]:
-    """What a picture of the cells does not say by itself."""
+def _remarks(one: Subject) -> list[str]:
+    """What the pictures of the cells do not say by itself."""
     found = []
     genotype = one.genotype()
     for name, cell in genotype.cells.items():
