@@ -1,8 +1,10 @@
 """The command `darts`: parse, call one function, show its result."""
 
 import contextlib
+import errno
 import json
 import sys
+from pathlib import Path
 
 import click
 
@@ -37,6 +39,8 @@ class Darts(click.Group):
             return _error(str(error)), error.exit_code
         except click.Abort:
             return _error("stopped"), 130
+        except OSError as error:  # of stdout: what the rest reads and writes says itself what fails
+            return "" if error.errno == errno.EPIPE else _error(f"the result cannot be written ({error.strerror})"), 1
         return "", result if isinstance(result, int) else 0
 
 
@@ -251,19 +255,17 @@ def visualize(subjects, what, form, output, html, view):
     from darts_cli import visualize as drawing
     from darts_cli.draw import NoGraphviz, text
 
-    found, drawn = [drawing.subject(each) for each in subjects], drawing.Drawn([], [], [])
-    if html is not None:
-        if (what, form, output) != (None, None, None):
-            raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
-        paths = [drawing.write_page(found, html)]
-    else:
-        folder, stem, form = drawing.target(output, form, what)
-        drawn = drawing.draw(found, what, form)
-        if form == "text" and output is None:
-            click.echo(encodable("\n".join(picture.content.decode() for picture in drawn.pictures)), nl=False)
-            paths = []
-        else:
-            paths = drawing.write(folder, drawn.pictures, stem)
+    if html is not None and (what, form, output) != (None, None, None):
+        raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
+    found = [drawing.subject(each) for each in subjects]
+    place, is_file, form = (Path(html), True, "svg") if html is not None else drawing.target(output, form, what)
+    drawn = drawing.draw(found, what if html is None else "page", form)
+    if form == "text" and output is None:
+        if view:
+            raise DartsError("--view: text is shown in the terminal; leave --view out, or use --output", exit_code=2)
+        click.echo(encodable("\n".join(picture.content.decode() for picture in drawn.pictures)), nl=False)
+        return
+    paths = drawing.write(place, is_file, drawn.pictures)
     for path in paths:
         click.echo(printable(str(path)))
     if any(isinstance(each, NoGraphviz) for each in drawn.missing):
@@ -271,10 +273,11 @@ def visualize(subjects, what, form, output, html, view):
             click.echo(encodable(text(each.genotype())), nl=False)
     for remark in drawn.remarks:
         click.echo(printable(remark), err=True)
-    if view and any(click.launch(str(path)) for path in paths):
-        raise DartsError("--view: there is no program here that opens pictures")
-    if drawn.missing:
-        raise DartsError("; ".join(map(str, drawn.missing)))
+    failed = [str(each) for each in drawn.missing]
+    if view and not failed and any(click.launch(str(path)) for path in paths):
+        failed.append("--view: there is no program here that opens pictures")
+    if failed:
+        raise DartsError("; ".join(failed))
 
 
 main.add_command(genotype)

@@ -12,8 +12,10 @@ from darts_cli.space import SPACES
 from darts_cli.structure import CELL_INPUTS, OUTPUTS, state_names, unused
 
 INSTALL = "install it, for example with `apt install graphviz` or `brew install graphviz`"
+_GRAPH = {"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.6"}
 _NODE = {"shape": "box", "style": "filled,rounded", "fontname": "Helvetica", "fontsize": "18", "penwidth": "1.5"}
 _EDGE = {"fontname": "Helvetica", "fontsize": "14"}
+_EDGES = ("#1b7837", "#762a83", "#2166ac", "#b35806", "#c51b7d", "#35978f", "#4d4d4d")  # by input, with their labels
 _COLOURS = {"input": "darkseagreen2", "node": "lightblue", "output": "palegoldenrod"}
 
 
@@ -28,12 +30,11 @@ def graph(cell: Cell, domain: str) -> graphviz.Digraph:
     """
     names = state_names(domain, len(cell.nodes))
     found = _canvas("dot")
-    found.attr(rankdir="LR")
     _add_nodes(found, domain, names, [names[i] for i in unused(cell, domain)])
     first = SPACES[domain].inputs
     for i, node in enumerate(cell.nodes, first):
         for edge in node:
-            found.edge(names[edge.input], names[i], label=edge.op)
+            found.edge(names[edge.input], names[i], label=edge.op, **_coloured(edge.input))
     for state in cell.concat:
         found.edge(names[state], OUTPUTS[domain])
     return found
@@ -61,12 +62,11 @@ class Film:
         first = SPACES[domain].inputs
         longest = max(SPACES[domain].searched, key=len)
         union = _canvas("dot")
-        union.attr(rankdir="LR")
         _add_nodes(union, domain, self.names, [])
         pairs = {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
         self.pairs = sorted(pairs)  # (input, node), as states
         for state, i in self.pairs:
-            union.edge(self.names[state], self.names[i], label=longest, id=f"{state}-{i}")
+            union.edge(self.names[state], self.names[i], label=longest, id=f"{state}-{i}", **_coloured(state))
         for state in cells[0].concat:
             union.edge(self.names[state], OUTPUTS[domain])
         self.layout = json.loads(render(union, "json"))
@@ -83,7 +83,8 @@ class Film:
         for edge in self.layout["edges"]:
             place = {"pos": edge["pos"]}
             if "lp" in edge:
-                place |= {"lp": edge["lp"], "label": shown.get(edge["id"], edge["label"]), "id": edge["id"]}
+                place |= {"lp": edge["lp"], "label": shown.get(edge["id"], edge["label"])}
+                place |= {key: edge[key] for key in ("id", "color", "fontcolor")}
                 if cell is not None and edge["id"] not in shown:
                     place["style"] = "invis"
             found.edge(objects[edge["tail"]], objects[edge["head"]], **place)
@@ -94,8 +95,13 @@ class Film:
         return render(self.frame(*args, **options), form, neato_no_op=2)
 
 
+def _coloured(state: int) -> dict[str, str]:
+    colour = _EDGES[state % len(_EDGES)]
+    return {"color": colour, "fontcolor": colour}
+
+
 def _canvas(engine: str) -> graphviz.Digraph:
-    return graphviz.Digraph(engine=engine, node_attr=_NODE, edge_attr=_EDGE)
+    return graphviz.Digraph(engine=engine, graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
 
 
 def _add_nodes(

@@ -31,6 +31,24 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
+def _bounded_int(loader: _Loader, node: yaml.Node) -> int:
+    number = loader.construct_yaml_int(node)
+    if number.bit_length() > 4096:  # Python does not even print much longer ones
+        raise yaml.constructor.ConstructorError(None, None, "a number of more than 4,096 bits", node.start_mark)
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; also of a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file of at most 1 MiB. Raises DartsError, naming the file, when there is none."""
     path = Path(path)

@@ -92,7 +92,7 @@ class Genotype:
         space = SPACES["cnn"]
         names = dict(enumerate(space.searched))
         try:
-            edges = [[Edge(names[op], int(state)) for state, op in cell] for cell in cells]
+            edges = [[Edge(names[_index(op)], _index(state)) for state, op in cell] for cell in cells]
         except (TypeError, ValueError, KeyError):
             last = len(space.searched) - 1
             raise DartsError(
@@ -110,9 +110,10 @@ class Genotype:
         searched = SPACES["cnn"].searched
         for name, cell in self.cells.items():
             further = sorted({edge.op for node in cell.nodes for edge in node} - set(searched))
-            if self.domain != "cnn" or further or sorted(cell.concat) != list(range(2, 2 + len(cell.nodes))):
+            if self.domain != "cnn" or further or list(cell.concat) != list(range(2, 2 + len(cell.nodes))):
                 raise DartsError(
-                    f"{name}: tuples express convolutional cells of the search's operations, all nodes joined in the output"
+                    f"{name}: tuples express convolutional cells of the search's operations, all nodes joined in the output in "
+                    "their order"
                 )
         cells = [self.cells[name] for name in SPACES["cnn"].cells]
         return [[(edge.input, searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
@@ -138,7 +139,21 @@ class Genotype:
         return text
 
 
+def _index(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
 # ---- reading and writing
+
+
+def is_name(spelling: str) -> bool:
+    """Whether `load` takes this for a published name, or for one of two."""
+    try:
+        return _published(spelling, None) is not None
+    except DartsError:
+        return True
 
 
 def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:

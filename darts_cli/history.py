@@ -11,6 +11,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.settings import Config
 from darts_cli.space import SPACES, problems
 
+HUGE = 1e15  # which no loss or perplexity reaches
 CONFIGS = {"search cnn": SearchCNN, "search rnn": SearchRNN, "train cnn": TrainCNN, "train rnn": TrainRNN}
 
 
@@ -47,7 +48,7 @@ class History:
 
 def is_run(path: str | Path) -> bool:
     """Whether a run folder is there."""
-    return (Path(path) / "config.yaml").is_file()
+    return files.is_file(Path(path) / "config.yaml")
 
 
 def read(folder: str | Path) -> History:
@@ -70,7 +71,8 @@ def _config(path: Path) -> tuple[str, Config]:
         raise DartsError(f"{path}: is not the configuration of a run; its command must be one of {', '.join(CONFIGS)}")
     values = {each.name: data[each.name] for each in fields(kind) if each.name in data}
     try:
-        config = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        several = {each.name for each in fields(kind) if isinstance(each.metadata["default"], tuple)}
+        config = kind(**{name: tuple(value) if name in several else value for name, value in values.items()})
         config.hash()
     except (DartsError, TypeError, ValueError, OverflowError) as error:
         raise DartsError(f"{path}: is not the configuration of a run ({error})") from None
@@ -93,8 +95,10 @@ def _record(place: str, line: str, epoch: int, command: str) -> dict:
     for part in ("train", "valid", "test"):
         for measure in ("loss", "accuracy" if domain == "cnn" else "perplexity"):
             name, needed = f"{part}_{measure}", stage == "search" and part != "test"
-            if (needed or name in record) and type(record.get(name)) not in (int, float):
-                raise DartsError(f"{place}: {name} must be a number")
+            value = record.get(name)
+            fits = type(value) in (int, float) and abs(value) < HUGE and (measure != "perplexity" or value > 0)
+            if (needed or name in record) and not fits:
+                raise DartsError(f"{place}: {name} must be a number, and less than {HUGE:g}")
     if stage == "search":
         found = problems(record.get("genotype"))
         if found or record["genotype"]["domain"] != domain:

@@ -21,6 +21,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.space import SPACES
 
 LONGEST = 1 << 16  # characters of a literal; a genotype has some hundreds
+LARGEST = 1 << 20  # number in one
 FIELDS = {
     "cnn": {"normal": "normal_concat", "reduce": "reduce_concat"},
     "rnn": {"recurrent": "concat"},
@@ -35,10 +36,11 @@ def parse(text: str, place: str) -> Genotype:
 
     Raises DartsError, beginning with the place, when it holds none.
     """
+    text = re.sub(r"^\ufeff?(\d\d/\d\d \d\d:\d\d:\d\d [AP]M )?", "", text)  # a byte-order mark, the time in the original's logs
     try:
         if re.search(r"(^|[{,])\s*[\"']?domain[\"']?\s*:", text, re.MULTILINE):
             return Genotype.from_dict(files.parse_yaml(text, place))
-        if re.search(r"^[^'\"\[{(]*\|", text):
+        if re.match(r"\s*(\w+\s*[:=]?\s*)?\|", text):
             return _from_string(text)
         return _from_literal(text)
     except DartsError as error:
@@ -118,10 +120,12 @@ def _from_string(text: str) -> Genotype:
 def _from_literal(text: str) -> Genotype:
     if len(text) > LONGEST:
         raise DartsError(f"{len(text):,} characters, but of a literal at most {LONGEST:,} are read")
+    bare = text.strip().removesuffix(",")
+    above, _, before = text[: text.index(bare)].rpartition("\n")  # what stands before it in the text
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes and the like
-            statements = ast.parse(text.strip()).body
+            statements = ast.parse(bare).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise DartsError(f"holds no genotype in a form that is known: {KNOWN}") from None
     if len(statements) != 1 or not isinstance(statements[0], ast.Expr | ast.Assign):
@@ -130,9 +134,11 @@ def _from_literal(text: str) -> Genotype:
         value, name = _read(statements[0])
     except _Refused as refused:
         (node,) = refused.args
-        source = ast.get_source_segment(text.strip(), node)
+        source = ast.get_source_segment(bare, node)
+        line = node.lineno + above.count("\n") + (above != "" or text.startswith("\n"))
+        column = node.col_offset + 1 + (len(before) if node.lineno == 1 else 0)
         raise DartsError(
-            f"line {node.lineno}, column {node.col_offset + 1}: {reprlib.repr(source)} is not read; a genotype is made of "
+            f"line {line}, column {column}: {reprlib.repr(source)} is not read; a genotype is made of "
             "lists, text and numbers, Genotype(keyword=...) around it and range(a, b)"
         ) from None
     if isinstance(value, str):
@@ -166,16 +172,23 @@ def _fields(call: ast.Call) -> dict:
 
 def _value(node: ast.expr) -> object:
     match node:
+        case ast.Constant(value=int()) if abs(node.value) > LARGEST:
+            raise DartsError(f"line {node.lineno}, column {node.col_offset + 1}: no number in a genotype is so large")
         case ast.Constant(value=str() | int() | float() | None):
             return node.value
         case ast.List() | ast.Tuple():
             return [_value(each) for each in node.elts]
         case ast.Dict() if None not in node.keys:
-            return {str(_value(key)): _value(value) for key, value in zip(node.keys, node.values, strict=True)}
-        case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int(a)), ast.Constant(value=int(b))], keywords=[]):
-            if b - a > 1000:
-                raise DartsError(f"range({a}, {b}): no cell has so many nodes")
-            return list(range(a, b))
+            keys = [str(_value(key)) for key in node.keys]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise DartsError(f"{reprlib.repr(key)}: this key is given twice")
+            return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
+        case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int()), ast.Constant(value=int())], keywords=[]):
+            first, last = map(_value, node.args)
+            if last - first > 1000:
+                raise DartsError(f"range({first}, {last}): no cell has so many nodes")
+            return list(range(first, last))
     raise _Refused(node)
 
 

@@ -20,7 +20,7 @@ def lines(result: dict) -> str:
         else:
             shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "without a name")
     width = max(map(len, shown))
-    return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in shown.items())
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {printable(value)}" for name, value in shown.items())
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ from darts_cli.history import History
 from darts_cli.space import MANY_SKIPS, SPACES
 from darts_cli.structure import state_names
 
-MEASURES = {"cnn": {"loss": "{:.3f}", "accuracy": "{:.1%}"}, "rnn": {"perplexity": "{:.2f}"}}
+MEASURES = {"cnn": {"loss": "{:.3f}", "accuracy": "{:.1%}"}, "rnn": {"loss": "{:.3f}", "perplexity": "{:.2f}"}}
 
 
 def page(history: History) -> str:
@@ -75,7 +75,7 @@ def _weights(record: dict) -> dict[str, list[list[float]]]:
 
 def _skips(genotype: Genotype) -> dict:
     if genotype.domain == "rnn":
-        return {"skips": "", "many": False}
+        return {"skips": f"identities: {genotype.cells['recurrent'].count('identity')}", "many": False}
     counts = {name: cell.count("skip_connect") for name, cell in genotype.cells.items()}
     said = ", ".join(f"{count} in {name}" for name, count in counts.items())
     return {"skips": f"skip connections: {said}", "many": counts["normal"] >= MANY_SKIPS}

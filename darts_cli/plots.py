@@ -1,11 +1,13 @@
 """How alpha moved in a search, and learning curves of one run or several. Needs matplotlib, the extra `plot`."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.genotype import softmax
 from darts_cli.history import History
+from darts_cli.output import printable
 from darts_cli.space import SPACES
 from darts_cli.structure import state_names
 
@@ -32,8 +34,9 @@ def _rendered(figure, form: str) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[form]
-    with matplotlib.rc_context({"svg.hashsalt": "darts", "svg.fonttype": "none"}):  # equal runs have equal pictures
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[form]  # equal runs have equal pictures
+    with matplotlib.rc_context({"svg.hashsalt": "darts", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that no font here has
         figure.savefig(buffer, format=form, dpi=120, metadata=undated)
     return buffer.getvalue()
 
@@ -61,7 +64,7 @@ def alphas(history: History, cell: str, form: str) -> bytes:
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.tick_params(labelsize=6, labelbottom=node == space.nodes - 1)
     figure.supxlabel("epoch", fontsize=9)
-    figure.suptitle(f"operation weights of the {cell} cell, {history.name}", fontsize=10, parse_math=False)
+    figure.suptitle(f"operation weights of the {cell} cell, {printable(history.name)}", fontsize=10, parse_math=False)
     figure.colorbar(image, ax=figure.axes, shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)
     return _rendered(figure, form)
 
@@ -80,13 +83,17 @@ def curves(histories: Sequence[History], form: str) -> bytes:
     figure = _figure(5.2 * len(measures) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
     for panel, (measure, (label, shown)) in zip(panels, measures.items(), strict=True):
+        drawn = False
         for k, history in enumerate(histories):
             for part, style in LINES.items():
                 points = [(r["epoch"], shown(r[f"{part}_{measure}"])) for r in history.records if f"{part}_{measure}" in r]
                 if points:
                     marker = "o" if len(points) == 1 else ""
                     about = part if len(histories) == 1 else f"{history.name}, {part}"
+                    drawn = True
                     panel.plot(*zip(*points, strict=True), style, color=f"C{k % 10}", marker=marker, label=_literal(about))
+        if not drawn:
+            raise DartsError(f"{histories[0].folder}: its metrics hold no {measure} to draw")
         panel.set_xlabel("epoch")
         panel.set_ylabel(label)
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -95,10 +102,10 @@ def curves(histories: Sequence[History], form: str) -> bytes:
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize=7)
     if len(histories) == 1:
-        figure.suptitle(histories[0].name, fontsize=10, parse_math=False)
+        figure.suptitle(printable(histories[0].name), fontsize=10, parse_math=False)
     return _rendered(figure, form)
 
 
 def _literal(text: str) -> str:
     """Without what matplotlib would take for mathematics, and with a first letter that it does not take for hidden."""
-    return text.replace("$", r"\$").lstrip("_") or "run"
+    return printable(text).replace("$", r"\$").lstrip("_") or "run"

@@ -3,7 +3,6 @@
 import json
 import random
 import sys
-from pathlib import Path
 
 import click
 
@@ -84,16 +83,14 @@ def validate(paths):
 @genotype.command("info")
 @click.argument("genotype", metavar="NAME|FILE|RUN")
 @click.option("--channels", type=click.IntRange(2, 1 << 14), help="Channels of the first cells. [default: 36; ImageNet: 48]")
-@click.option("--layers", type=click.IntRange(1, 1000), help="Cells of the network. [default: 20; ImageNet: 14]")
+@click.option("--layers", type=click.IntRange(1, 200), help="Cells of the network. [default: 20; ImageNet: 14]")
 @click.option(
     "--resolution",
     type=click.IntRange(4, 1 << 14),
     help="Side of the images: from 128 on the network for ImageNet, 1,000 classes, below that for CIFAR-10. [default: both]",
 )
-@click.option(
-    "--dim", type=click.IntRange(1, 1 << 20), default=850, show_default=True, help="Size of a recurrent network's states."
-)
-@click.option("--vocab", type=click.IntRange(1, 1 << 30), default=10_000, show_default=True, help="Words of its vocabulary.")
+@click.option("--dim", type=click.IntRange(1, 1 << 20), help="Size of a recurrent network's states. [default: 850]")
+@click.option("--vocab", type=click.IntRange(1, 1 << 30), help="Words of its vocabulary. [default: 10000]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(genotype, channels, layers, resolution, dim, vocab, as_json):
     """Measure a genotype: depth, skip connections, parameters and multiply-adds.
@@ -108,6 +105,8 @@ def info(genotype, channels, layers, resolution, dim, vocab, as_json):
 
     cells = load(genotype)
     if cells.domain == "cnn":
+        if (dim, vocab) != (None, None):
+            raise DartsError("--dim and --vocab are for recurrent cells; use --channels, --layers and --resolution", 2)
         from darts_cli.cnn.sizes import sizes
 
         found = sizes(cells, channels, layers, resolution)
@@ -116,7 +115,7 @@ def info(genotype, channels, layers, resolution, dim, vocab, as_json):
             raise DartsError("--channels, --layers and --resolution are for convolutional cells; use --dim and --vocab", 2)
         from darts_cli.rnn.sizes import sizes
 
-        found = sizes(cells, dim, vocab)
+        found = sizes(cells, dim or 850, vocab or 10_000)
     result = about(cells) | {"sizes": found}
     click.echo(json.dumps(result) if as_json else _measured(result))
 
@@ -201,11 +200,11 @@ def convert(genotype, form):
     Example: darts genotype convert genotypes.txt --to yaml > mine.yaml
     """
     from darts_cli import files, notation
-    from darts_cli.genotype import load
+    from darts_cli.genotype import is_name, load
 
     if genotype == "-":
         found = notation.parse(files.read_stream(sys.stdin.buffer, "stdin"), "stdin")
-    elif Path(genotype).is_file():
+    elif files.is_file(genotype) and not is_name(genotype):
         found = notation.parse(files.read_text(genotype), genotype)
     else:
         found = load(genotype)

@@ -8,35 +8,35 @@ from typing import NamedTuple
 
 from darts_cli import DartsError, files, plots
 from darts_cli.draw import Film, NoGraphviz, graph, render, text
-from darts_cli.genotype import Genotype, load
+from darts_cli.genotype import Genotype, is_name, load
 from darts_cli.history import History, is_run, read
 from darts_cli.space import SPACES
 from darts_cli.structure import state_names, unused
 
 FORMATS = ("pdf", "svg", "png", "dot", "text")
+OTHERS = ("bmp", "eps", "gif", "htm", "html", "jpeg", "jpg", "ps", "tif", "tiff", "webp")  # endings of files that are none
 FRAME, LAST_FRAME = 400, 2500  # milliseconds that a frame of an animation, and its last one, is seen
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a name on the command line stands for: cells, a run, or a run's cells."""
+    """What a name on the command line stands for: cells by name or file, or those of a run."""
 
     spelled: str
     stem: str  # what the names of its pictures begin with
     history: History | None  # of a run
 
     def genotype(self) -> Genotype:
-        return load(self.spelled)
+        return load(self.history.folder / "genotype.yaml" if self.history else self.spelled)
 
 
 def subject(spelled: str) -> Subject:
-    """A run folder, or else a genotype by name or file. Raises DartsError when it is neither, or a run without an epoch."""
-    if is_run(spelled):
+    """A published genotype, a run folder, or a genotype file. Raises DartsError when it is none, or a run without an epoch."""
+    if not is_name(spelled) and is_run(spelled):
         history = read(spelled)
         return Subject(spelled, history.name, history)
     genotype = load(spelled)
-    path = Path(spelled)
-    return Subject(spelled, path.stem if path.exists() else genotype.name or path.stem, None)
+    return Subject(spelled, (is_name(spelled) and genotype.name) or Path(spelled).stem, None)
 
 
 def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
@@ -66,6 +66,12 @@ def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]
     if kind == "cells":
         return [picture for each in subjects for picture in _cells(each, form)]
     histories = [_history(each, kind) for each in subjects]
+    if kind == "page":
+        from darts_cli.page import page
+
+        if len(histories) != 1:
+            raise DartsError(f"--html: shows one search, not {len(histories)}", exit_code=2)
+        return [Picture(subjects[0].stem, "", "html", page(histories[0]).encode())]
     if kind == "curves":
         stem = subjects[0].stem if len(subjects) == 1 else f"{len(subjects)}-runs"
         return [Picture(stem, "curves", form, plots.curves(histories, form))]
@@ -88,18 +94,19 @@ class Drawn(NamedTuple):
 
 
 def draw(subjects: Sequence[Subject], what: str | None, form: str) -> Drawn:
-    """The pictures asked for. Where Graphviz is missing there are the sources of the cells, to be drawn elsewhere."""
+    """The pictures asked for. Where Graphviz is missing there are the sources of the cells instead, to be drawn elsewhere."""
     drawn = Drawn([], [], [])
-    for kind in [what] if what else kinds(subjects, form):
+    asked = [what] if what else kinds(subjects, form)
+    for kind in asked:
         try:
             drawn.pictures.extend(pictures(subjects, kind, form))
         except (NoGraphviz, plots.NoMatplotlib) as error:
             if not any(type(each) is type(error) for each in drawn.missing):
                 drawn.missing.append(error)
-            if kind == "cells":
-                drawn.pictures.extend(pictures(subjects, kind, "dot"))
-        if kind == "cells":
-            drawn.remarks.extend(remark for each in subjects for remark in _remarks(each))
+    if any(isinstance(each, NoGraphviz) for each in drawn.missing):
+        drawn.pictures.extend(pictures(subjects, "cells", "dot"))
+    if "cells" in asked:
+        drawn.remarks.extend(remark for each in subjects for remark in _remarks(each))
     return drawn
 
 
@@ -115,11 +122,12 @@ def _cells(one: Subject, form: str) -> Iterator[Picture]:
 
 def _history(one: Subject, kind: str) -> History:
     """The history of a run. Raises DartsError when it is none, or not of a stage that has such pictures."""
+    asked = "--html" if kind == "page" else f"--what {kind}"
     if one.history is None:
-        raise DartsError(f"{one.spelled}: --what {kind} is for run folders, but this is a genotype", exit_code=2)
-    if kind in ("animation", "alphas") and one.history.stage != "search":
+        raise DartsError(f"{one.spelled}: {asked} is for run folders, but this is a genotype", exit_code=2)
+    if kind != "curves" and one.history.stage != "search":
         raise DartsError(
-            f"{one.spelled}: --what {kind} is for searches, but this is a run of darts {one.history.command}", exit_code=2
+            f"{one.spelled}: {asked} is for searches, but this is a run of darts {one.history.command}", exit_code=2
         )
     return one.history
 
@@ -157,54 +165,48 @@ def _remarks(one: Subject) -> list[str]:
 # ---- writing
 
 
-def write_page(subjects: Sequence[Subject], file: str) -> Path:
-    """The page of one search. Raises DartsError when it is not one, or the page cannot be drawn or written."""
-    from darts_cli.page import page
-
-    if len(subjects) != 1:
-        raise DartsError(f"--html: shows one search, not {len(subjects)}", exit_code=2)
-    history = subjects[0].history
-    if history is None or history.stage != "search":
-        what = "a genotype" if history is None else f"a run of darts {history.command}"
-        raise DartsError(f"{subjects[0].spelled}: --html is for searches, but this is {what}", exit_code=2)
-    files.write(file, page(history))
-    return Path(file)
-
-
-def target(output: str | None, form: str | None, what: str | None) -> tuple[Path, str | None, str]:
-    """What --output, --format and --what stand for together: the folder, the stem when a file is named, and the format.
+def target(output: str | None, form: str | None, what: str | None) -> tuple[Path, bool, str]:
+    """What --output, --format and --what stand for together: a path, whether it is a file, and the format.
 
     Raises DartsError when they contradict each other.
     """
     path = Path(output or ".")
     ending = path.suffix[1:].lower().replace("txt", "text")
-    file = not path.is_dir() and ending in (*FORMATS, "gif")
     if form in ("dot", "text") and what not in (None, "cells"):
         raise DartsError(f"--format {form}: only cells are drawn so; of {what} there is pdf, svg and png", exit_code=2)
-    if not file:
-        return path, None, form or "pdf"
-    if (ending == "gif") != (what == "animation") or form not in (None, ending):
-        asked = f"--format {form}" if form else f"--what {what}" if what else "no --what animation"
-        raise DartsError(f"--output {output}: the ending .{path.suffix[1:]} contradicts {asked}", exit_code=2)
-    return path.parent, path.stem, ending
+    if path.is_dir() or ending not in (*FORMATS, *OTHERS):
+        return path, False, form or "pdf"
+    if what == "animation":
+        if ending != "gif":
+            raise DartsError(f"--output {output}: animations are GIFs; use the ending .gif", exit_code=2)
+        return path, True, form or "pdf"
+    if ending not in FORMATS:
+        rule = "only --what animation is a GIF" if ending == "gif" else "there are .pdf, .svg, .png, .dot and .txt"
+        raise DartsError(f"--output {output}: no format has this ending; {rule}", exit_code=2)
+    if form not in (None, ending):
+        raise DartsError(f"--output {output}: the ending {path.suffix} contradicts --format {form}", exit_code=2)
+    return path, True, ending
 
 
-def write(folder: Path, found: list[Picture], stem: str | None = None) -> list[Path]:
-    """Write the pictures, under another stem if that is given, the only one then without its part; returns their paths.
+def write(path: Path, is_file: bool, found: list[Picture]) -> list[Path]:
+    """Write the pictures into that folder, or the only one as that file, several as its name with theirs; returns the paths.
 
-    Raises DartsError when two would have one name, or the folder cannot be made or written.
+    Raises DartsError when two would have one name, or a folder cannot be made or written.
     """
+    folder = path.parent if is_file else path
     paths = []
     for picture in found:
-        part = "" if stem is not None and len(found) == 1 else picture.part
-        name = "-".join(filter(None, (stem or picture.stem, part)))
-        paths.append(folder / f"{name}.{picture.suffix}")
+        name = "-".join(filter(None, (path.stem if is_file else picture.stem, picture.part))) + f".{picture.suffix}"
+        instead = picture.suffix == "dot" != path.suffix[1:].lower()  # the source of what could not be drawn
+        paths.append(path if is_file and len(found) == 1 and not instead else folder / name)
         if paths.count(paths[-1]) > 1:
             raise DartsError(f"{paths[-1]}: would be written twice; draw one after another, each with its own --output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if is_file and (path.is_dir() or not path.name):
+            raise IsADirectoryError(21, "Is a directory")
     except OSError as error:
-        raise DartsError(f"{folder}: cannot be used as a folder ({error.strerror}); name another with --output") from None
-    for path, picture in zip(paths, found, strict=True):
-        files.write(path, picture.content)
+        raise DartsError(f"{path}: cannot be written to ({error.strerror}); name another with --output or --html") from None
+    for each, picture in zip(paths, found, strict=True):
+        files.write(each, picture.content)
     return paths

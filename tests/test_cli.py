@@ -115,8 +115,8 @@ MISTAKES = [
     ),
     (["visualize", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
     (["visualize", "nasnet", "--what", "curves"], 2, "nasnet: --what curves is for run folders, but this is a genotype"),
-    (["visualize", "nasnet", "--html", "page.html"], 2, "nasnet: --html is for searches, but this is a genotype"),
-    (["visualize", "nasnet", "enas", "--html", "page.html"], 2, "--html: shows one search, not 2"),
+    (["visualize", "nasnet", "--html", "page.html"], 2, "nasnet: --html is for run folders, but this is a genotype"),
+    (["genotype", "info", "nasnet", "--dim", "3"], 2, "--dim and --vocab are for recurrent cells"),
     (["visualize", "nasnet", "--html", "p.html", "--format", "svg"], 2, "leave --what, --format and --output out"),
     (
         ["visualize", "nasnet", "--what", "alphas", "--format", "dot"],
@@ -124,8 +124,16 @@ MISTAKES = [
         "--format dot: only cells are drawn so; of alphas there is",
     ),
     (["visualize", "nasnet", "--output", "x.svg", "--format", "png"], 2, "the ending .svg contradicts --format png"),
-    (["visualize", "nasnet", "--output", "x.gif"], 2, "the ending .gif contradicts no --what animation"),
-    (["visualize", "nasnet", "--format", "dot", "--output", "file/out"], 1, "file/out: cannot be used as a folder .*--output"),
+    (["visualize", "nasnet", "--output", "x.gif"], 2, "x.gif: no format has this ending; only --what animation is a GIF"),
+    (
+        ["visualize", "nasnet", "--output", "x.jpg"],
+        2,
+        "x.jpg: no format has this ending; there are .pdf, .svg, .png, .dot and .txt",
+    ),
+    (["visualize", "nasnet", "--format", "text", "--view"], 2, "--view: text is shown in the terminal"),
+    (["visualize", "a" * 300], 1, "no genotype of this name and no such file"),
+    (["genotype", "convert", "a" * 300], 1, "no genotype of this name and no such file"),
+    (["visualize", "nasnet", "--format", "dot", "--output", "file/out"], 1, "file/out: cannot be written to .*--output"),
     (["visualize", "nasnet", "cnn/nasnet", "--format", "dot"], 1, "NASNet-normal.dot: would be written twice"),
 ]
 
@@ -225,3 +233,20 @@ def test_a_closed_pipe_is_no_traceback():
     process.wait(timeout=60)
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("args", [["genotype", "list"], ["visualize", "nasnet", "--format", "text"]])
+def test_a_full_disk_is_one_line(args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "darts_cli", *args], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the result cannot be written (No space left on device)\n"
+
+
+def test_text_in_a_file_is_not_obeyed(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text('source: "x\\u001b]0;t\\u0007"\n' + (GENOTYPES / "rnn" / "ENAS.yaml").read_text().split("\n", 2)[2])
+    said = darts("genotype", "info", path).stdout
+    assert "\x1b" not in said
+    assert r"x\x1b]0;t\x07" in said

@@ -48,6 +48,8 @@ BROKEN = [
     (lambda record: [record], "is not the record of epoch 2"),
     (lambda record: record | {"train_loss": "low"}, "train_loss must be a number"),
     (lambda record: record | {"train_loss": float("nan")}, "is not the record of an epoch"),
+    (lambda record: record | {"train_loss": 1e308}, "train_loss must be a number, and less than"),
+    (lambda record: record | {"train_loss": 10**400}, "train_loss must be a number, and less than"),
     (lambda record: record | {"valid_accuracy": True}, "valid_accuracy must be a number"),
     (lambda record: {k: v for k, v in record.items() if k != "valid_loss"}, "valid_loss must be a number"),
     (lambda record: {k: v for k, v in record.items() if k != "genotype"}, "genotype: a genotype is a mapping"),
@@ -76,6 +78,18 @@ def test_a_damaged_record_names_file_and_line(change, said, tmp_path):
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
 
 
+def test_a_number_that_overflows(tmp_path):
+    run = record_search("rnn", tmp_path / "run")
+    path = run.folder / "metrics.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace(f'"train_loss": {run.metrics[0]["train_loss"]}', '"train_loss": 1e999', 1))
+    with pytest.raises(DartsError, match="line 1: train_loss must be a number"):
+        read(run.folder)
+    path.write_text(text.replace(f'"train_perplexity": {run.metrics[0]["train_perplexity"]}', '"train_perplexity": 0', 1))
+    with pytest.raises(DartsError, match="line 1: train_perplexity must be a number"):
+        read(run.folder)
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"epoch": 1e999}', b"\n"])
 def test_metrics_that_are_none(content, tmp_path):
     record_search("cnn", tmp_path / "run")
@@ -85,7 +99,16 @@ def test_metrics_that_are_none(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"command": "eval"}, {"command": ["a"]}, {"epochs": "x"}, {"epochs": -1}, {"dataset": "none"}]
+    "change",
+    [
+        {"command": "eval"},
+        {"command": ["a"]},
+        {"epochs": "x"},
+        {"epochs": -1},
+        {"epochs": [3]},
+        {"dataset": ["digits"]},
+        {"dataset": "none"},
+    ],
 )
 def test_a_configuration_that_is_none(change, tmp_path):
     record_search("cnn", tmp_path / "run")

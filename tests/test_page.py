@@ -105,7 +105,7 @@ def test_the_page_is_worked_by_keys_and_tells_the_run(browser, tmp_path):
     assert f"skip connections: {skips[0]} in normal, {skips[1]} in reduce" in text
     assert f"darts search cnn --dataset digits --epochs {EPOCHS} --run {tmp_path / 'run'}" in text
     assert "alpha_betas 0.5 0.999" in text
-    body.send_keys(Keys.SPACE)
+    browser.find_element(By.ID, "slider").send_keys(Keys.SPACE)  # also where the slider has the focus
     deadline = 100
     while shown_epoch(browser) != f"epoch {EPOCHS} of {EPOCHS}" and deadline:
         deadline -= 1

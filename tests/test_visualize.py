@@ -73,20 +73,26 @@ def test_graphviz_lays_every_published_cell_out_from_left_to_right(name):
 
 @pytest.mark.parametrize("name", names())
 def test_the_drawing_in_text_tells_every_edge(name):
+    """Read back, line by line, it is the graph."""
     genotype = load(name)
-    said = text(genotype)
-    for cell in genotype.cells.values():
-        for node in cell.nodes:
-            assert all(edge.op in said for edge in node)
-    assert sum(line.count("▶") for line in said.splitlines()) == sum(
-        len(cell.nodes) + 1 + (genotype.domain == "rnn") for cell in genotype.cells.values()
-    )
-    lines = said.splitlines()
-    if name == "cnn/DARTS_V2":
-        assert lines[:3] == ["normal", "  c_{k-2} ── sep_conv_3x3 ──┬─▶ 0", "  c_{k-1} ── sep_conv_3x3 ──┘"]
-        assert lines[9] == "  0 1 2 3 ──▶ c_{k}"
-    if name == "rnn/ENAS":
-        assert lines[-1] == "  2 5 6 9 10 11 ──▶ h_{t}"
+    found, kind, pending, ends = {}, None, [], {}
+    for line in text(genotype).splitlines():
+        if line in genotype.cells:
+            kind, pending = line, []
+            found[kind] = []
+            continue
+        start, _, target = line.partition("▶ ")
+        states, *op = (part for part in re.split(r"[\s─┬┘┤]*─[\s─┬┘┤]*", start.strip()) if part)
+        if target in ("c_{k}", "h_{t}"):
+            found[kind] += [(state, target, "") for state in states.split()]
+            continue
+        pending.append((states, op[0] if op else ""))
+        ends[kind] = target or ends[kind]
+        if line.endswith("┘") or ("┬" not in line and target):
+            found[kind] += [(state, ends[kind], label) for state, label in pending]
+            pending = []
+    for kind, cell in genotype.cells.items():
+        assert sorted(found[kind]) == drawn(graph(cell, genotype.domain).source)[1]
 
 
 # ---- films
@@ -303,6 +309,48 @@ def test_a_node_that_nothing_uses_is_drawn_and_said(tmp_path):
     source = (tmp_path / "odd-normal.dot").read_text()
     assert re.search(r'^\t1 \[fillcolor=lightblue style="filled,rounded,dashed"\]$', source, re.MULTILINE)
     assert "unused: 1" in darts("genotype", "info", tmp_path / "odd.yaml").stdout
+
+
+@pytest.mark.parametrize("more", [["--what", "animation"], ["--html", "page.html"], ["--view"]])
+def test_whatever_needs_graphviz_falls_back(more, tmp_path):
+    record_search("rnn", tmp_path / "run")
+    command = [sys.executable, "-m", "darts_cli", "visualize", "run", *more]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)}, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "dot` of Graphviz is missing; install it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "▶ h_{t}" in done.stdout
+    assert len(list(tmp_path.glob("*-recurrent.dot"))) == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_that_is_called_like_a_published_cell(tmp_path, monkeypatch):
+    """Names come first, as everywhere; a path tells the run, whose own cells are drawn."""
+    monkeypatch.chdir(tmp_path)
+    run = record_search("cnn", tmp_path / "pdarts")
+    assert darts("visualize", "pdarts", "--format", "text").stdout == text(load("pdarts"))
+    found = Genotype.from_dict(run.metrics[-1]["genotype"])
+    assert darts("visualize", "./pdarts", "--format", "text").stdout == text(found)
+
+
+@pytest.mark.parametrize("name", ["n\udcff\x01", "日本", "$x_{", "_hidden"])
+def test_runs_of_any_name_have_curves(name, tmp_path):
+    record_training("cnn", tmp_path / name)
+    result = darts("visualize", tmp_path / name, tmp_path / name, "--output", tmp_path / "curves.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_metrics_without_curves(tmp_path):
+    run = record_training("cnn", tmp_path / "run")
+    (run.folder / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    result = darts("visualize", run.folder, "--what", "curves", "--output", tmp_path)
+    assert (result.exit_code, result.stderr) == (1, f"error: {run.folder}: its metrics hold no loss to draw\n")
+
+
+def test_a_file_keeps_the_name_it_is_given(tmp_path):
+    for name in ("one.DOT", "two.text"):
+        assert darts("visualize", "enas", "--output", tmp_path / name).stdout == f"{tmp_path / name}\n"
+        assert (tmp_path / name).exists()
 
 
 @needs_dot
