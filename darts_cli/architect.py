@@ -80,8 +80,7 @@ class Architect:
         return _detach(carry)
 
     def _first_order(self, valid):
-        loss, carry = self.loss(valid)
-        return _gradients(loss, self.alphas), carry
+        return self._alpha_gradients(valid)
 
     def _second_order(self, train, valid, before: list[Tensor]):
         w = before[: len(self.weights)]
@@ -120,7 +119,18 @@ class Architect:
     def _gradients_at(self, weights: list[Tensor], batch) -> list[Tensor]:
         """grad_alpha of the loss at other weights."""
         _copy(weights, self.weights)
-        return _gradients(self.loss(batch)[0], self.alphas)
+        return self._alpha_gradients(batch)[0]
+
+    def _alpha_gradients(self, batch) -> tuple[list[Tensor], object]:
+        """grad_alpha of the loss, and its carry. The weights are constants meanwhile: nobody computes their gradients."""
+        for weight in self.weights:
+            weight.requires_grad_(False)
+        try:
+            loss, carry = self.loss(batch)
+            return _gradients(loss, self.alphas), carry
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(True)
 
     def _clip(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | float]:
         """The gradients scaled to a norm of at most `clip`, and the factor min(1, clip / (norm + 1e-6))."""
@@ -144,6 +154,8 @@ class Architect:
 
 def _gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     """The gradient of the loss by each tensor, zeros where the loss does not depend on it; no other gradient is computed."""
+    if not loss.requires_grad:  # it depends on none
+        return [torch.zeros_like(tensor) for tensor in tensors]
     return list(torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True))
 
 

@@ -42,6 +42,7 @@ class SearchCNN(Config):
         ge=0,
         multiple_of=2,
     )
+    recompute: bool = setting(False, "Compute some tensors once more for the gradient, to save memory.", changes_result=False)
     precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
     seed: int = setting(2, "Seed of weights, alpha, order and augmentation.", ge=0, lt=2**63)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0, lt=2**63)

@@ -20,7 +20,7 @@ from conftest import assert_same_run, darts, finish, kill_after, start
 from darts_cli import DartsError
 from darts_cli.cnn.evaluate import restore
 from darts_cli.cnn.model import Network, parameters
-from darts_cli.cnn.train import _step, learning_rate, train
+from darts_cli.cnn.train import learning_rate, train, training_step
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype, load
 from darts_cli.run import Run
@@ -51,7 +51,7 @@ def test_a_step_is_the_formula():
     momentum = [torch.zeros_like(weight) for weight in twin.parameters()]
     norms = []
     for _ in range(2):
-        sums = _step(network, optimizer, config, x, y)
+        sums = training_step(network, optimizer, config, x, y)
         logits, auxiliary = twin(x)
         loss = sum(weight * -(targets * each.log_softmax(1)).sum(1).mean() for weight, each in ((1, logits), (0.4, auxiliary)))
         gradients = torch.autograd.grad(loss, list(twin.parameters()))
@@ -76,7 +76,7 @@ def test_accumulated_parts_make_the_gradient_of_the_whole_batch(parts):
     weights, sums = [], []
     for accumulate in (1, parts):
         network, optimizer = small_network()
-        sums.append(_step(network.eval(), optimizer, TrainCNN(accumulate=accumulate, grad_clip=0.5), x, y))
+        sums.append(training_step(network.eval(), optimizer, TrainCNN(accumulate=accumulate, grad_clip=0.5), x, y))
         weights.append([weight.detach() for weight in network.parameters()])
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(sums[0], sums[1], rtol=1e-5, atol=0)
@@ -86,7 +86,9 @@ def test_no_part_of_a_batch_is_a_single_image():
     seen = []
     network, optimizer = small_network()
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    _step(network, optimizer, TrainCNN(accumulate=4), torch.randn(5, 3, 8, 8).double(), torch.zeros(5, dtype=torch.long))
+    training_step(
+        network, optimizer, TrainCNN(accumulate=4), torch.randn(5, 3, 8, 8).double(), torch.zeros(5, dtype=torch.long)
+    )
     assert seen == [3, 2]
 
 
@@ -112,7 +114,7 @@ def test_bf16_stays_near_fp32_over_twenty_steps():
         network = Network(load("darts_v2", "cnn"), 8, 4, 3)
         optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
         config = TrainCNN(precision=precision)
-        losses[precision] = [_step(network, optimizer, config, x, y)[0].item() / 16 for _ in range(20)]
+        losses[precision] = [training_step(network, optimizer, config, x, y)[0].item() / 16 for _ in range(20)]
     assert losses["fp32"] != losses["bf16"]
     assert losses["fp32"][-1] < 0.8 * losses["fp32"][0]
     assert losses["bf16"][-1] == pytest.approx(losses["fp32"][-1], rel=0.02)

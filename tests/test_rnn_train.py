@@ -16,7 +16,7 @@ from darts_cli.genotype import load
 from darts_cli.rnn import data
 from darts_cli.rnn.evaluate import restore
 from darts_cli.rnn.model import Network
-from darts_cli.rnn.train import Averaging, _rolled_back, _step, stalled, train
+from darts_cli.rnn.train import Averaging, _rolled_back, stalled, train, training_step
 from darts_cli.run import NotFinite, Run
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--dropout", "0.2", "--dropoutx", "0.2"]
@@ -51,7 +51,7 @@ def test_chunks_make_the_gradient_of_the_whole_batch(chunks):
         optimizer = torch.optim.SGD(network.parameters(), 1.0)
         config = TrainRNN(batch_chunks=n, ar=2.0, tar=0.5, lr=3.0)
         torch.manual_seed(2)  # the masks
-        sums, hidden = _step(network, optimizer, config, x, y, network.initial(5))
+        sums, hidden = training_step(network, optimizer, config, x, y, network.initial(5))
         results.append((sums, hidden, [weight.detach() for weight in network.parameters()]))
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
@@ -60,7 +60,7 @@ def test_the_rate_is_scaled_with_the_length():
     network = Network(load("rnn/enas"), 9, 4)
     optimizer = torch.optim.SGD(network.parameters(), 1.0)
     x = torch.zeros(14, 2, dtype=torch.long)
-    _step(network, optimizer, TrainRNN(lr=20.0, bptt=35), x, x, network.initial(2))
+    training_step(network, optimizer, TrainRNN(lr=20.0, bptt=35), x, x, network.initial(2))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(8.0)
 
 
@@ -96,9 +96,9 @@ def test_the_averages_are_means_and_those_of_torch():
     for _ in range(4):
         x, y = torch.randint(0, 9, (6, 5)), torch.randint(0, 9, (6, 5))
         torch.manual_seed(1)
-        _step(network, ours.optimizer, config, x, y, network.initial(5))
+        training_step(network, ours.optimizer, config, x, y, network.initial(5))
         torch.manual_seed(1)
-        _step(twin, theirs, config, x, y, twin.initial(5))
+        training_step(twin, theirs, config, x, y, twin.initial(5))
         passed.append([weight.detach().clone() for weight in network.parameters()])
     for i, (mean, weight) in enumerate(zip(ours.averaged().parameters(), twin.parameters(), strict=True)):
         torch.testing.assert_close(mean, torch.stack([step[i] for step in passed[1:]]).mean(0), rtol=1e-6, atol=1e-9)
@@ -219,7 +219,7 @@ def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, average
     run.metrics = [{"averages": averages}, {"averages": True}]
     run.save({"epoch": 1, "step": 0}, {"network": network}, "best.pt")
     optimizer.average()
-    _step(network, optimizer.optimizer, config, *torch.zeros(2, 3, 2, dtype=torch.long), network.initial(2))
+    training_step(network, optimizer.optimizer, config, *torch.zeros(2, 3, 2, dtype=torch.long), network.initial(2))
     state = _rolled_back(NotFinite("lost"), network, optimizer, config, run, {"roll_backs": 1})
     assert (state["epoch"], state["roll_backs"], state["step"]) == (1, 2, 0)
     assert run.metrics == [{"averages": averages}]

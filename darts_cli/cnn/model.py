@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
+from darts_cli.cnn.mixed import Source, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.space import SPACES
@@ -47,7 +48,7 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 
 
 class MixedOp(nn.ModuleDict):
-    """The continuous relaxation of an edge: every operation of its input, weighted (eq. 2)."""
+    """The operations of an edge; `mixed_node` mixes them (eq. 2)."""
 
     def __init__(self, C: int, stride: int):
         super().__init__({name: self._normalised(name, C, stride) for name in SEARCHED if name != "none"})
@@ -57,39 +58,42 @@ class MixedOp(nn.ModuleDict):
         op = ops.OPERATIONS[name](C, stride, affine=False)
         return nn.Sequential(op, ops.batch_norm(C, affine=False)) if "pool" in name else op
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x (B, C, H, W), weights (8,), one for each searched operation; that of `none` multiplies zero."""
-        return sum(weight * self[name](x) for name, weight in zip(SEARCHED, weights, strict=True) if name != "none")
-
 
 class SearchCell(nn.Module):
     """A cell whose nodes each sum the mixed operations of all states before them (eq. 1)."""
 
-    def __init__(self, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool):
+    def __init__(self, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool, recompute: bool = False):
         super().__init__()
+        self.stride, self.recompute = 2 if reduction else 1, recompute
         self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
         self.edges = nn.ModuleList(
-            MixedOp(C, stride=2 if reduction and state < 2 else 1) for node in range(NODES) for state in range(2 + node)
+            MixedOp(C, self.stride if state < 2 else 1) for node in range(NODES) for state in range(2 + node)
         )
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
         """s0, s1 (B, C', H, W), weights (14, 8) -> (B, 4C, H, W), of half the height and width in a reduction cell."""
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
-        edges = list(zip(self.edges, weights, strict=True))
+        sources = [Source(s, self.stride, self.training) for s in (self.preprocess0(s0), self.preprocess1(s1))]
+        nodes, start = [], 0
         for _ in range(NODES):
-            incoming, edges = edges[: len(states)], edges[len(states) :]
-            states.append(sum(mixed(state, weight) for state, (mixed, weight) in zip(states, incoming, strict=True)))
-        return torch.cat(states[2:], dim=1)
+            incoming = slice(start, start + len(sources))
+            nodes.append(mixed_node(sources, self.edges[incoming], weights[incoming], self.recompute))
+            start = incoming.stop
+            if len(nodes) < NODES:
+                sources.append(Source(nodes[-1], 1, self.training))
+        return torch.cat(nodes, dim=1)
 
 
 class SearchNetwork(nn.Module):
     """The network the search trains: a stem and `layers` cells, those at a third and two thirds reduction cells.
 
     All normal cells share the architecture parameters `alphas["normal"]` (14 edges, 8 operations), all reduction cells
-    `alphas["reduce"]`; both start at `alpha_scale` N(0, 1). `layers` is at least 3, `channels` even.
+    `alphas["reduce"]`; both start at `alpha_scale` N(0, 1). `layers` is at least 3, `channels` even. With `recompute` what the
+    depthwise convolutions give is not kept for the gradient, but computed once more.
     """
 
-    def __init__(self, channels: int = 16, num_classes: int = 10, layers: int = 8, *, alpha_scale: float = 1e-3):
+    def __init__(
+        self, channels: int = 16, num_classes: int = 10, layers: int = 8, *, alpha_scale: float = 1e-3, recompute: bool = False
+    ):
         super().__init__()
         C = channels
         self.stem = CifarStem(3 * C)
@@ -99,7 +103,7 @@ class SearchNetwork(nn.Module):
         for i in range(layers):
             reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
-            self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev))
+            self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev, recompute))
             self.kinds.append("reduce" if reduction else "normal")
             C_prev_prev, C_prev, reduction_prev = C_prev, NODES * C, reduction
         self.classifier = nn.Linear(C_prev, num_classes)

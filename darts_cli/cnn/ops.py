@@ -55,7 +55,11 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
-        return self.bn(torch.cat([self.conv_1(x[:, :, ::2, ::2]), self.conv_2(x[:, :, 1::2, 1::2])], dim=1))
+        return self.halved(x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+
+    def halved(self, even: Tensor, odd: Tensor) -> Tensor:
+        """The same of the pixels of even rows and columns, and of odd ones, after ReLU."""
+        return self.bn(torch.cat([self.conv_1(even), self.conv_2(odd)], dim=1))
 
 
 def pool(kind: str, stride: int) -> nn.Module:

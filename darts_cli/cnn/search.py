@@ -34,12 +34,13 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     )
     run.start(device.environment(where), whole.about())
     torch.manual_seed(config.seed)
-    network = SearchNetwork(config.channels, len(whole.classes), config.layers, alpha_scale=config.alpha_scale).to(where)
+    more = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    network = SearchNetwork(config.channels, len(whole.classes), config.layers, **more).to(where)
     weights, alphas = network.weights(), list(network.alphas.values())
     w_optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay)
     alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
 
-    loss = _loss(network, where, config.precision)
+    loss = loss_function(network, where, config.precision)
     architect = Architect(
         loss, weights, alphas, w_optimizer, alpha_optimizer, unrolled=config.unrolled, buffers=network.buffers()
     )
@@ -89,7 +90,7 @@ def cosine(first: float, last: float, epoch: int, epochs: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def _loss(network: SearchNetwork, where: torch.device, precision: str) -> Callable:
+def loss_function(network: SearchNetwork, where: torch.device, precision: str) -> Callable:
     """The loss of a batch and, as its carry, what the metrics sum: loss, correct answers and images."""
 
     def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

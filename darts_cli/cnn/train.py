@@ -85,7 +85,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
             sums = state["sums"].to(where)  # over this epoch's steps
             for step, batch in enumerate(batches["train"].shuffled(epoch, state["step"]), state["step"]):
                 device.seed(config.seed, "drop-path", epoch, step)
-                sums += _step(network, optimizer, config, *batch)
+                sums += training_step(network, optimizer, config, *batch)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     _read(display, run, sums, epoch, step)
@@ -146,7 +146,9 @@ def _sizes(config: TrainCNN, about: dict) -> dict:
     }
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, config: TrainCNN, images: Tensor, labels: Tensor) -> Tensor:
+def training_step(
+    network: Network, optimizer: torch.optim.Optimizer, config: TrainCNN, images: Tensor, labels: Tensor
+) -> Tensor:
     """One step of the weights, the batch computed in `accumulate` parts of at least two images; returns its sums."""
     optimizer.zero_grad()
     sums = torch.zeros(4, device=images.device)

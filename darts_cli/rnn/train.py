@@ -139,7 +139,7 @@ def _epoch(
     network.train()
     for step, (start, length) in list(enumerate(_pieces(config, len(source), state)))[state["step"] :]:
         device.seed(config.seed, "masks", epoch, step, state["roll_backs"])
-        nll, hidden = _step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden)
+        nll, hidden = training_step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden)
         sums += nll
         display.step(epoch, start + length - 1)
         state = state | {"step": step + 1, "sums": sums, "hidden": hidden}
@@ -169,7 +169,7 @@ def _epoch(
     return {"epoch": epoch + 1, "roll_backs": state["roll_backs"], **_fresh(network, config)}
 
 
-def _step(
+def training_step(
     network: Network, optimizer: torch.optim.Optimizer, config: TrainRNN, x: Tensor, y: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums and the hidden state.

@@ -1,0 +1,202 @@
+"""What is measured: for each row the plain network and ours, doing the same work on the same kind of made-up data.
+
+A row is a function of the side ("plain" or "ours"), the device and sizes; it returns a step without arguments.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.plain import bilevel
+from benchmarks.plain import cnn as plain_cnn
+from benchmarks.plain import rnn as plain_rnn
+from darts_cli import device
+from darts_cli.architect import Architect
+from darts_cli.cnn import model as cnn
+from darts_cli.cnn.search import loss_function
+from darts_cli.cnn.train import training_step
+from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.genotype import load
+from darts_cli.rnn import model as rnn
+from darts_cli.rnn.train import training_step as rnn_training_step
+
+Step = Callable[[], None]
+
+
+def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(batch, 3, side, side, device=where), torch.randint(0, 10, (batch,), device=where)
+
+
+def search_cnn(
+    side: str, where: torch.device, precision: str, unrolled: bool, batch: int = 64, channels: int = 16, layers: int = 8
+) -> Step:
+    train, valid = _images(batch, where), _images(batch, where)
+    network = (plain_cnn if side == "plain" else cnn).SearchNetwork(channels, 10, layers)
+    w_optimizer, alpha_optimizer, weights = _optimizers(side, network, where, 0.025, 0.9, 3e-4, 3e-4, (0.5, 0.999))
+    if side == "plain":
+
+        def loss(network, batch):
+            with device.autocast(where, precision):
+                return F.cross_entropy(network(batch[0]).float(), batch[1])
+
+        return _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, 5.0, None)
+
+    ours = loss_function(network, where, precision)
+    alphas = list(network.alphas.values())
+    architect = Architect(ours, weights, alphas, w_optimizer, alpha_optimizer, unrolled=unrolled, buffers=network.buffers())
+
+    def step() -> None:
+        architect.step(train, valid)
+        w_optimizer.zero_grad()
+        ours(train)[0].backward(inputs=weights)
+        torch.nn.utils.clip_grad_norm_(weights, 5.0)
+        w_optimizer.step()
+
+    return step
+
+
+def search_rnn(
+    side: str,
+    where: torch.device,
+    precision: str,
+    unrolled: bool,
+    batch: int = 256,
+    dim: int = 300,
+    bptt: int = 35,
+    vocab: int = 10_000,
+) -> Step:
+    train, valid = ((*torch.randint(0, vocab, (2, bptt, batch), device=where),) for _ in range(2))
+    network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim)
+    w_optimizer, alpha_optimizer, weights = _optimizers(side, network, where, 20.0, 0.0, 5e-7, 3e-3, (0.9, 0.999))
+    drawn = rnn.SearchNetwork(vocab, dim).to(where)
+    masks = [drawn.masks(batch) for _ in range(2)]
+    if side == "plain":
+        hidden = torch.zeros(batch, dim, device=where)
+
+        def loss(network, batch, tar: float = 0.0):
+            with device.autocast(where, precision):
+                return network.loss(*batch[:2], hidden, batch[2], tar)[0]
+
+        one, other = ((*data, tuple(mask)) for data, mask in zip((train, valid), masks, strict=True))
+        return _plain_search(network, loss, w_optimizer, alpha_optimizer, one, other, unrolled, 0.25, 0.25, tar=1e-3)
+
+    hidden = network.initial(batch)
+
+    def ours(batch):
+        x, y, mask = batch
+        with device.autocast(where, precision):
+            _, nll, last = network.loss(x, y, hidden, masks=mask)
+        return nll, last
+
+    alphas = list(network.alphas.values())
+    architect = Architect(
+        ours, weights, alphas, w_optimizer, alpha_optimizer, unrolled=unrolled, clip=0.25, buffers=network.buffers()
+    )
+
+    def step() -> None:
+        architect.step((*train, masks[0]), (*valid, masks[1]))
+        w_optimizer.zero_grad()
+        with device.autocast(where, precision):
+            loss, _, _ = network.loss(*train, hidden, tar=1e-3, masks=masks[0])
+        loss.backward(inputs=weights)
+        torch.nn.utils.clip_grad_norm_(weights, 0.25)
+        w_optimizer.step()
+
+    return step
+
+
+def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Step:
+    genotype, (images, labels) = load("cnn/darts_v2"), _images(batch, where)
+    config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
+    network = (plain_cnn if side == "plain" else cnn).Network(genotype, channels, 10, layers, True).to(where)
+    network.drop_path = 0.1
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    if side == "ours":
+        return lambda: training_step(network, optimizer, config, images, labels)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with device.autocast(where, precision):
+            logits, auxiliary = network(images)
+            loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        optimizer.step()
+
+    return step
+
+
+def train_rnn(
+    side: str, where: torch.device, precision: str, batch: int = 64, dim: int = 850, bptt: int = 35, vocab: int = 10_000
+) -> Step:
+    genotype = load("rnn/darts_v2")
+    x, y = torch.randint(0, vocab, (2, bptt, batch), device=where)
+    config = TrainRNN(dim=dim, batch_size=batch, bptt=bptt, precision=precision)
+    network = (plain_rnn if side == "plain" else rnn).Network(genotype, vocab, dim).to(where)
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay)
+    drawn = rnn.Network(genotype, vocab, dim).to(where)
+    if side == "ours":
+        hidden = network.initial(batch)
+        return lambda: rnn_training_step(network, optimizer, config, x, y, hidden)
+
+    def step() -> None:
+        masks = tuple(drawn.masks(batch))
+        optimizer.zero_grad()
+        with device.autocast(where, precision):
+            loss, _ = network.loss(x, y, torch.zeros(batch, dim, device=where), masks, config.tar)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        optimizer.step()
+
+    return step
+
+
+def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Step:
+    network = (plain_cnn if side == "plain" else cnn).Network(load("cnn/darts_v2"), channels, 10, layers, True).to(where).eval()
+    images, _ = _images(batch, where)
+
+    def step() -> None:
+        with torch.no_grad(), device.autocast(where, precision):
+            network(images)
+
+    return step
+
+
+def _optimizers(side: str, network, where, lr, momentum, decay, alpha_lr, betas):
+    """Both optimisers, and the weights, of a search network on its device."""
+    network.to(where)
+    if side == "plain":
+        network.alphas = [alpha.detach().to(where).requires_grad_() for alpha in network.alphas]
+        weights, alphas = list(network.parameters()), network.alphas
+    else:
+        weights, alphas = network.weights(), list(network.alphas.values())
+    w_optimizer = torch.optim.SGD(weights, lr, momentum, weight_decay=decay)
+    return w_optimizer, torch.optim.Adam(alphas, alpha_lr, betas, weight_decay=1e-3), weights
+
+
+def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Step:
+    def step() -> None:
+        if unrolled:
+            bilevel.second_order(loss, network, alpha_optimizer, w_optimizer, train, valid, architect_clip)
+        else:
+            bilevel.first_order(loss, network, alpha_optimizer, valid)
+        bilevel.weight_step(lambda network, batch: loss(network, batch, **more), network, w_optimizer, train, clip)
+
+    return step
+
+
+ROWS: dict[str, tuple[Callable, dict, dict]] = {  # name: function, its arguments, those of --quick
+    "search-cnn-first": (search_cnn, {"unrolled": False}, {"batch": 16}),
+    "search-cnn-second": (search_cnn, {"unrolled": True}, {"batch": 16}),
+    "train-cnn": (train_cnn, {}, {"batch": 16}),
+    "search-rnn-first": (search_rnn, {"unrolled": False}, {"batch": 64}),
+    "search-rnn-second": (search_rnn, {"unrolled": True}, {"batch": 64}),
+    "train-rnn": (train_rnn, {}, {"batch": 16}),
+    "eval-cnn": (eval_cnn, {}, {"batch": 16}),
+}
+SCALING = {  # of the first-order search of convolutional cells
+    f"search-cnn-first, {name} {value}": (search_cnn, {"unrolled": False, name: value}, {"batch": 16} | {name: value})
+    for name, values in {"batch": (16, 32), "channels": (8, 32), "layers": (5, 11)}.items()
+    for value in values
+}

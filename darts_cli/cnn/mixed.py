@@ -1,0 +1,422 @@
+"""The mixed operations of a node, computed together: the same function as operation by operation, with less work.
+
+A node of the search cell is (eqs. 1 and 2)
+
+    x_i = sum_j sum_o a_o^(j,i) o(x_j),   a = softmax(alpha),
+
+where `none` adds nothing and every other operation but the identity ends in BatchNorm. Three things make it cheap:
+
+  * ReLU and both poolings of x_j, and the statistics of these, are the same for all edges of x_j (`Source`).
+  * A convolution ends with a pointwise one and BatchNorm, z = W d. If d has the mean m and the covariance S, then z_c has the
+    mean w_c m and the variance w_c S w_c, so that
+
+        a BN(W d) = V (d - m),   V_c = a w_c / sqrt(w_c S w_c + eps).
+
+    Neither z nor its normalised and weighted copies need exist: a node is one sum of matrix products and of scaled channels,
+    x_i = sum_k V_k (d_k - m_k) + sum_t s_t p_t + b, the p_t being inputs and pooled inputs (`Node`).
+  * A convolution dilated by 2 is one that is not, on the pixels of even and odd rows and columns each by themselves
+    (`to_phases`), and the gradients of a depthwise convolution are others that CPUs have fast code for (`depthwise_backward`).
+
+Matrices have a row a pixel: (B, C, H, W) in channels-last memory is (N, C), N = B H W, without moving anything.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from darts_cli.space import SPACES
+
+SEARCHED = SPACES["cnn"].searched
+SEPARABLE, DILATED = ("sep_conv_3x3", "sep_conv_5x5"), ("dil_conv_3x3", "dil_conv_5x5")
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
+
+def rows(x: Tensor) -> Tensor:
+    """x (B, C, H, W) -> (N, C)."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def images(d: Tensor, B: int, H: int, W: int) -> Tensor:
+    """d (N, C) -> (B, C, H, W)."""
+    return d.view(B, H, W, -1).permute(0, 3, 1, 2)
+
+
+def to_phases(x: Tensor) -> Tensor:
+    """x (B, C, H, W), H and W even -> (4B, C, H/2, W/2): the pixels of even and odd rows and columns each by themselves."""
+    B, C, H, W = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(B, H // 2, 2, W // 2, 2, C)
+    return x.permute(2, 4, 0, 1, 3, 5).reshape(4 * B, H // 2, W // 2, C).permute(0, 3, 1, 2)
+
+
+def from_phases(d: Tensor, B: int, H: int, W: int) -> Tensor:
+    """The inverse: d (N, C), by phases -> (B, C, H, W)."""
+    d = d.view(2, 2, B, H // 2, W // 2, -1)
+    return d.permute(2, 3, 0, 4, 1, 5).reshape(B, H, W, -1).permute(0, 3, 1, 2)
+
+
+# ---- depthwise convolution, of kernels (C, 1, k, k), k = 3 or 5, padded to keep the size
+
+
+def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+    return F.conv2d(x, kernel, None, stride, dilation * (kernel.shape[-1] // 2), dilation, x.shape[1])
+
+
+def depthwise_backward(
+    g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, of_x: bool, of_kernel: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of x and kernel for that of the output.
+
+    On a CPU that of x is a convolution with the turned kernel; that of a kernel 5 wide is computed in two parts 3 wide.
+    """
+    half = kernel.shape[-1] // 2
+    if stride == 2 or dilation == 2 or x.device.type != "cpu":
+        return _native_backward(g, x, kernel, stride, dilation, (dilation * half, dilation * half), of_x, of_kernel)
+    d_x = F.conv2d(g, kernel.flip(2, 3), padding=half, groups=x.shape[1]) if of_x else None
+    if not of_kernel:
+        return d_x, None
+    if half == 1:
+        return d_x, _native_backward(g, x, kernel, 1, 1, (1, 1), False, True)[1]
+    B, C, H, W = x.shape
+    parts = []
+    for left in (2, 0):  # zeros on that side, the rest of two on the other; both parts have the middle column
+        padded = x.new_empty(B, H, W + 2, C)
+        padded[:, :, :left] = 0
+        padded[:, :, left : left + W] = x.permute(0, 2, 3, 1)
+        padded[:, :, left + W :] = 0
+        parts.append(_native_backward(g, padded.permute(0, 3, 1, 2), kernel[..., :3], 1, 1, (2, 0), False, True)[1])
+    return d_x, torch.cat([parts[0], parts[1][..., 1:]], dim=3)
+
+
+def _native_backward(g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, padding, of_x: bool, of_kernel: bool):
+    return torch.ops.aten.convolution_backward(
+        *(g, x, kernel, None, (stride, stride), padding, (dilation, dilation), False, (0, 0), x.shape[1]),
+        (of_x, of_kernel, False),
+    )[:2]
+
+
+# ---- statistics and BatchNorm, in float32 at least, of K matrices at once
+
+
+def exact(d: Tensor) -> Tensor:
+    return d.float() if d.dtype in (torch.bfloat16, torch.float16) else d
+
+
+def column_sums(d: Tensor) -> Tensor:
+    """d (N, C) -> (C,)."""
+    return exact(d).sum(0)
+
+
+def gram(d: Tensor) -> Tensor:
+    """d^T d for d (N, C); summed in parts, which costs nothing and keeps an order of magnitude more precision."""
+    d = exact(d).view(math.gcd(len(d), 64), -1, d.shape[1])
+    return (d.mT @ d).sum(0)
+
+
+def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Subtract from K matrices d_k (N, C), in place, their means m (K, C); these, and the covariances S (K, C, C).
+
+    Without that the covariance in float32 of numbers that vary little beside their mean would be lost.
+    """
+    m = torch.stack([column_sums(d_k) for d_k in d]) / len(d[0])
+    for m_k, d_k in zip(m, d, strict=True):
+        d_k.sub_(m_k.to(d_k.dtype))
+    return m, torch.stack([gram(d_k) for d_k in d]) / len(d[0])
+
+
+class ChannelMoments(Function):
+    """d (N, C) -> mean (C,) and variance (C,), differentiable."""
+
+    @staticmethod
+    def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor]:
+        m = column_sums(d) / len(d)
+        ctx.save_for_backward(d, m)
+        return m, column_sums((exact(d) - m).square_()) / len(d)
+
+    @staticmethod
+    def backward(ctx, g_m: Tensor, g_variance: Tensor) -> Tensor:
+        d, m = ctx.saved_tensors
+        factor = 2 * g_variance / len(d)
+        return torch.addcmul((g_m / len(d) - factor * m).to(d.dtype), d, factor.to(d.dtype))
+
+
+def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: int) -> None:
+    """Move the running statistics of K BatchNorms by means and variances (K, C) of `count` numbers each."""
+    with torch.no_grad():
+        unbiased = variances * (count / max(count - 1, 1))
+        torch._foreach_lerp_([norm.running_mean for norm in norms], list(means), norms[0].momentum)
+        torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+
+
+def running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
+    """The running means and variances (K, C)."""
+    return torch.stack([norm.running_mean for norm in norms]), torch.stack([norm.running_var for norm in norms])
+
+
+class Folded(NamedTuple):
+    """V (K, C, C_k) and b (K, C) with a_k BN(W_k d_k) = V_k d_k + b_k, and what they were made of."""
+
+    V: Tensor
+    b: Tensor
+    W: Tensor  # (K, C, C_k)
+    a: Tensor  # (K,)
+    factors: Tensor  # 1 / sqrt(variance of W_k d_k + eps), (K, C)
+    running: Tensor | None  # the mean of W_k d_k where it is not that of this batch, (K, C)
+    m: Tensor | None  # mean of d_k, which was subtracted, while training, (K, C_k)
+    S: Tensor | None  # its covariance, (K, C_k, C_k)
+
+
+def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tensor]) -> Folded:
+    """Fold K BatchNorms of pointwise convolutions W (K, C, C_k) of d_k (N, C_k), and their weights a (K,), into these.
+
+    While training the d_k are centred, in place.
+    """
+    if norms[0].training:
+        (m, S), running_means = centred(d), None
+        variances = ((W @ S) * W).sum(-1).clamp_min(0)
+        track(norms, (W @ m[..., None]).squeeze(-1), variances, len(d[0]))
+    else:
+        m = S = None
+        running_means, variances = running(norms)
+    factors = (variances + norms[0].eps).rsqrt()
+    scale = a[:, None] * factors
+    b = torch.zeros_like(scale) if running_means is None else -scale * running_means
+    return Folded(scale[..., None] * W, b, W, a, factors, running_means, m, S)
+
+
+def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor, count: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """The gradients of W and a; and G_k (C_k, C_k) and row_k (C_k,) of what the statistics add to that of d_k, d_k G_k + row_k,
+    where they are those of the batch."""
+    scale = f.a[:, None] * f.factors
+    g_scale = (g_V * f.W).sum(-1)
+    if f.running is not None:
+        g_scale = g_scale - g_b * f.running
+        return scale[..., None] * g_V, (g_scale * f.factors).sum(-1), [], []
+    g_variances = -0.5 * g_scale * f.a[:, None] * f.factors**3
+    g_W = scale[..., None] * g_V + 2 * g_variances[..., None] * (f.W @ f.S)
+    G = f.W.mT @ ((2 / count) * g_variances[..., None] * f.W)
+    row = (f.V.mT @ g_b[..., None]).squeeze(-1) / -count  # the mean that centring takes from g V
+    return g_W, (g_scale * f.factors).sum(-1), list(G), list(row)
+
+
+def _gradient(g: Tensor, d: Tensor, V: Tensor, *statistics: Tensor) -> Tensor:
+    """The gradient of d_k before it was centred: of V_k d_k + b_k, and through the statistics G_k and row_k."""
+    if not statistics:
+        return g @ V.to(g.dtype)
+    G, row = statistics
+    return torch.addmm(row.to(d.dtype), d, G.to(d.dtype)).addmm_(g, V.to(g.dtype))
+
+
+# ---- what a node is made of
+
+
+def _centre(d: Sequence[Tensor], f: Folded) -> None:
+    """What `fold` did to them."""
+    if f.m is not None:
+        for d_k, m_k in zip(d, f.m, strict=True):
+            d_k.sub_(m_k.to(d_k.dtype))
+
+
+class Halves(Function):
+    """relu(BN(W_k depthwise(x_k))): K first halves of SepConvs after their ReLU, with the ReLU of the second.
+
+    Arguments: K BatchNorms, K strides, W (K, C, C), then K tensors x_k (B, C, H, W) and K kernels. What the depthwise
+    convolutions give is not kept, but computed once more for the gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, norms: Sequence[nn.BatchNorm2d], strides: Sequence[int], W: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        K = len(norms)
+        x, kernels = tensors[:K], tensors[K:]
+        y = [depthwise(*each) for each in zip(x, kernels, strides, strict=True)]
+        d = [rows(y_k) for y_k in y]
+        f = fold(W, W.new_ones(K), norms, d)
+        r = [torch.addmm(b.to(d_k.dtype), d_k, V.t().to(d_k.dtype)).relu_() for b, d_k, V in zip(f.b, d, f.V, strict=True)]
+        ctx.strides, ctx.shape = strides, (len(y[0]), *y[0].shape[2:])
+        ctx.save_for_backward(*tensors, *r, *f)
+        return tuple(images(r_k, *ctx.shape) for r_k in r)
+
+    @staticmethod
+    def backward(ctx, *g: Tensor):
+        K, saved = len(g), ctx.saved_tensors
+        x, kernels, r, f = saved[:K], saved[K : 2 * K], saved[2 * K : 3 * K], Folded(*saved[3 * K :])
+        of_x, of_kernel = ctx.needs_input_grad[3 : 3 + K], ctx.needs_input_grad[3 + K :]
+        g = [torch.ops.aten.threshold_backward(rows(g_k), r_k, 0) for g_k, r_k in zip(g, r, strict=True)]
+        d = [rows(depthwise(*each)) for each in zip(x, kernels, ctx.strides, strict=True)]
+        _centre(d, f)
+        g_V = torch.stack([(g_k.t() @ d_k).to(f.V.dtype) for g_k, d_k in zip(g, d, strict=True)])
+        g_W, _, G, row = fold_backward(f, g_V, torch.stack([column_sums(g_k) for g_k in g]), len(d[0]))
+        found = []
+        for k in range(K):
+            g_d = _gradient(g[k], d[k], f.V[k], *(each[k] for each in (G, row) if each))
+            found.append(
+                depthwise_backward(images(g_d, *ctx.shape), x[k], kernels[k], ctx.strides[k], 1, of_x[k], of_kernel[k])
+            )
+        g_x, g_kernels = zip(*found, strict=True)
+        return None, None, g_W, *g_x, *g_kernels
+
+
+class Layout(NamedTuple):
+    """What `Node` is told besides tensors."""
+
+    norms: Sequence[nn.BatchNorm2d]  # K
+    dilations: Sequence[int]  # K
+    phased: Sequence[bool]  # K: whether x_k has its pixels by phases
+    shape: tuple[int, int, int]  # B, H, W of the node
+    recompute: bool  # whether what the depthwise convolutions give is computed once more for the gradient, not kept
+
+
+class Node(Function):
+    """b + sum_k a_k BN(W_k depthwise(x_k)) + sum_t s_t p_t: a node (B, C, H, W).
+
+    Arguments: the layout, a (K,), W (K, C, C), b (C,), s (T, C), then K tensors x_k (B, C, H, W), K kernels, T tensors p_t
+    (N, C).
+    """
+
+    @staticmethod
+    def forward(ctx, layout: Layout, a: Tensor, W: Tensor, b: Tensor, s: Tensor, *tensors: Tensor) -> Tensor:
+        K = len(layout.norms)
+        x, kernels, p = tensors[:K], tensors[K : 2 * K], tensors[2 * K :]
+        d = [rows(depthwise(*each[:2], 1, each[2])) for each in zip(x, kernels, layout.dilations, strict=True)]
+        f = fold(W, a, layout.norms, d)
+        dtype = d[0].dtype
+        y = (b + f.b.sum(0)).to(dtype).expand(len(d[0]), -1).contiguous()
+        by_phase = torch.zeros_like(y) if any(layout.phased) else None
+        for d_k, V, phased in zip(d, f.V, layout.phased, strict=True):
+            (by_phase if phased else y).addmm_(d_k, V.t().to(dtype))
+        for p_t, s_t in zip(p, s.to(dtype), strict=True):
+            y.addcmul_(p_t, s_t)
+        ctx.layout = layout
+        ctx.save_for_backward(s, *tensors, *(() if layout.recompute else d), *f)
+        y = images(y, *layout.shape)
+        return y if by_phase is None else y.add_(from_phases(by_phase, *layout.shape))
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        layout, (s, *saved) = ctx.layout, ctx.saved_tensors
+        K, T = len(layout.norms), len(s)
+        x, kernels, p, rest = saved[:K], saved[K : 2 * K], saved[2 * K : 2 * K + T], saved[2 * K + T :]
+        f = Folded(*rest[-len(Folded._fields) :])
+        d = rest[:K]
+        if layout.recompute:
+            d = [rows(depthwise(*each[:2], 1, each[2])) for each in zip(x, kernels, layout.dilations, strict=True)]
+            _centre(d, f)
+        needed = ctx.needs_input_grad[5:]
+        g_pixels = rows(g).contiguous()
+        g_phases = rows(to_phases(images(g_pixels, *layout.shape))) if any(layout.phased) else None
+        of = [g_phases if phased else g_pixels for phased in layout.phased]
+        g_b = column_sums(g_pixels)
+        g_V = torch.stack([(g_k.t() @ d_k).to(f.V.dtype) for g_k, d_k in zip(of, d, strict=True)])
+        g_W, g_a, G, row = fold_backward(f, g_V, g_b.expand(K, -1), len(d[0]))
+        g_x, g_kernels = [None] * K, [None] * K
+        for k in range(K):
+            of_x, of_kernel = needed[k], needed[K + k]
+            if of_x or of_kernel:
+                g_d = _gradient(of[k], d[k], f.V[k], *(each[k] for each in (G, row) if each))
+                B, _, H, W = x[k].shape
+                g_x[k], g_kernels[k] = depthwise_backward(
+                    images(g_d, B, H, W), x[k], kernels[k], 1, layout.dilations[k], of_x, of_kernel
+                )
+        product = torch.empty_like(g_pixels)
+        g_s = torch.stack([column_sums(torch.mul(g_pixels, p_t, out=product)) for p_t in p])
+        g_p = [g_pixels * s_t if need else None for s_t, need in zip(s.to(g.dtype), needed[2 * K :], strict=True)]
+        return None, g_a, g_W, g_b, g_s, *g_x, *g_kernels, *g_p
+
+
+class Source:
+    """A state as the edges that leave it see it: what they share of x (B, C, H, W), all with one stride."""
+
+    def __init__(self, x: Tensor, stride: int, training: bool):
+        self.stride, self.shape = stride, (len(x), x.shape[2] // stride, x.shape[3] // stride)
+        self.relu = F.relu(x)
+        self.phased = stride == 1 and x.shape[2] % 2 == x.shape[3] % 2 == 0
+        self.dilation = 1  # of the dilated convolutions, on `dilated`
+        if self.phased:
+            self.dilated = to_phases(self.relu)
+        elif stride == 2:  # they see every second pixel only, and these undilated
+            self.dilated = self.relu[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+        else:
+            self.dilated, self.dilation = self.relu, 2
+        self.skip = rows(x)
+        self.odd = self.relu[:, :, 1::2, 1::2] if stride == 2 else None
+        self.pools = [
+            rows(F.max_pool2d(x, 3, stride, padding=1)),
+            rows(F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)),
+        ]
+        self.pool_moments = [ChannelMoments.apply(pool) for pool in self.pools] if training else []
+
+
+def scales(
+    norms: Sequence[nn.BatchNorm2d], found: Sequence[tuple[Tensor, Tensor]], count: int, a: Tensor
+) -> tuple[Tensor, Tensor]:
+    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; while training for the moments of p_k (count, C)."""
+    if norms[0].training:
+        means, variances = map(torch.stack, zip(*found, strict=True))
+        track(norms, means, variances, count)
+    else:
+        means, variances = running(norms)
+    s = a[:, None] * (variances + norms[0].eps).rsqrt()
+    return s, -(s * means).sum(0)
+
+
+def mixed_node(sources: Sequence[Source], edges: Sequence[nn.ModuleDict], weights: Tensor, recompute: bool = False) -> Tensor:
+    """The sum of the mixed operations of E states: sources and edges E each, weights (E, 8) -> (B, C, H, W)."""
+    with torch.autocast(sources[0].relu.device.type, enabled=False):  # products of images have their type, the rest float32
+        y = _node(sources, edges, weights, recompute)
+    for weight, source, edge in zip(weights[:, SEARCHED.index("skip_connect")], sources, edges, strict=True):
+        if source.stride == 2:
+            y = y + weight * edge["skip_connect"].halved(source.dilated, source.odd)
+    return y
+
+
+def _node(sources: Sequence[Source], edges: Sequence[nn.ModuleDict], weights: Tensor, recompute: bool) -> Tensor:
+    """The same but for skip connections of stride 2."""
+    a = dict(zip(SEARCHED, weights.unbind(1), strict=True))  # the weights (E,) of every operation
+    dtype, E = sources[0].relu.dtype, len(sources)
+    separable = [edge[name] for name in SEPARABLE for edge in edges]
+    dilated = [edge[name] for name in DILATED for edge in edges]
+    ends = [*separable, *dilated]
+
+    middle = Halves.apply(
+        [op[3] for op in separable],
+        [source.stride for source in sources] * 2,
+        torch.stack([op[2].weight.flatten(1) for op in separable]),
+        *([source.relu for source in sources] * 2),
+        *(op[1].weight.to(dtype) for op in separable),
+    )
+    layout = Layout(
+        norms=[op[-1] for op in ends],
+        dilations=[1] * (2 * E) + [source.dilation for source in sources] * 2,
+        phased=[False] * (2 * E) + [source.phased for source in sources] * 2,
+        shape=sources[0].shape,
+        recompute=recompute,
+    )
+    p, s, b = [], [], []
+    for k, name in enumerate(POOLS):
+        p += [source.pools[k] for source in sources]
+        found = [source.pool_moments[k] for source in sources if source.pool_moments]
+        s_k, b_k = scales([edge[name][1] for edge in edges], found, len(p[0]), a[name])
+        s.append(s_k)
+        b.append(b_k)
+    identities = [k for k, source in enumerate(sources) if source.stride == 1]
+    p += [sources[k].skip for k in identities]
+    s.append(a["skip_connect"][identities][:, None].expand(-1, s[0].shape[1]))
+    return Node.apply(
+        layout,
+        torch.cat([a[name] for name in (*SEPARABLE, *DILATED)]),
+        torch.stack([op[-2].weight.flatten(1) for op in ends]),
+        b[0] + b[1],
+        torch.cat(s),
+        *middle,
+        *([source.dilated for source in sources] * 2),
+        *([op[5].weight.to(dtype) for op in separable]),
+        *([op[1].weight.to(dtype) for op in dilated]),
+        *p,
+    )
