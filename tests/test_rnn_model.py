@@ -11,6 +11,7 @@ from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn import model
+from darts_cli.rnn.mixed import Mix
 from darts_cli.rnn.model import EDGES, Network, SearchNetwork, parameters
 
 DATA = Path(__file__).with_name("data")
@@ -140,10 +141,27 @@ def test_a_convolutional_genotype_is_refused():
 # ---- the search cell, plainly
 
 
-@pytest.mark.parametrize("large", [1, 1 << 16], ids=["recomputed", "kept"])
-def test_the_search_cell_is_the_sum_over_states_and_operations(monkeypatch, large):
+class PlainMix:
+    """What Mix computes, in steps that can be differentiated again."""
+
+    @staticmethod
+    def apply(states, gates, p):
+        c, h = gates.chunk(2, dim=-1)
+        functions = (h.tanh(), h.relu(), h.sigmoid(), h)
+        terms = [w[:, None, None] * (states + c.sigmoid() * (f - states)) for w, f in zip(p.unbind(1), functions, strict=True)]
+        return sum(terms).sum(0)
+
+
+def test_a_mixture_and_its_gradients():
+    states, gates, p = (torch.randn(*shape).double() for shape in ((3, 5, 4), (3, 5, 8), (3, 4)))
+    for tensor in (states, gates, p):
+        tensor.requires_grad_()
+    assert torch.autograd.gradcheck(Mix.apply, (states, gates, p))
+    torch.testing.assert_close(Mix.apply(states, gates, p), PlainMix.apply(states, gates, p))
+
+
+def test_the_search_cell_is_the_sum_over_states_and_operations():
     """Every edge and operation by itself, as the reference page writes them; values and gradients."""
-    monkeypatch.setattr(model, "LARGE", large)
     torch.manual_seed(0)
     cell = model.SearchCell(4).double()
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
@@ -353,6 +371,7 @@ def error_of_the_implicit_term(fresh_masks):
 
 def test_second_order_under_dropout_is_exact_when_the_passes_share_their_masks(monkeypatch):
     """And drowned where each pass draws its own, as in the original."""
+    monkeypatch.setattr(model, "Mix", PlainMix)
     assert error_of_the_implicit_term(fresh_masks=False) < 0.1  # of eps, with the kinks of relu
     assert error_of_the_implicit_term(fresh_masks=True) > 1
     monkeypatch.setattr(Architect, "RADIUS", 1e-6)

@@ -28,75 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
+from darts_cli.cnn.depthwise import depthwise, depthwise_backward, from_phases, images, rows, to_phases
 from darts_cli.space import SPACES
 
 SEARCHED = SPACES["cnn"].searched
 SEPARABLE, DILATED = ("sep_conv_3x3", "sep_conv_5x5"), ("dil_conv_3x3", "dil_conv_5x5")
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
-
-
-def rows(x: Tensor) -> Tensor:
-    """x (B, C, H, W) -> (N, C)."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def images(d: Tensor, B: int, H: int, W: int) -> Tensor:
-    """d (N, C) -> (B, C, H, W)."""
-    return d.view(B, H, W, -1).permute(0, 3, 1, 2)
-
-
-def to_phases(x: Tensor) -> Tensor:
-    """x (B, C, H, W), H and W even -> (4B, C, H/2, W/2): the pixels of even and odd rows and columns each by themselves."""
-    B, C, H, W = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(B, H // 2, 2, W // 2, 2, C)
-    return x.permute(2, 4, 0, 1, 3, 5).reshape(4 * B, H // 2, W // 2, C).permute(0, 3, 1, 2)
-
-
-def from_phases(d: Tensor, B: int, H: int, W: int) -> Tensor:
-    """The inverse: d (N, C), by phases -> (B, C, H, W)."""
-    d = d.view(2, 2, B, H // 2, W // 2, -1)
-    return d.permute(2, 3, 0, 4, 1, 5).reshape(B, H, W, -1).permute(0, 3, 1, 2)
-
-
-# ---- depthwise convolution, of kernels (C, 1, k, k), k = 3 or 5, padded to keep the size
-
-
-def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    return F.conv2d(x, kernel, None, stride, dilation * (kernel.shape[-1] // 2), dilation, x.shape[1])
-
-
-def depthwise_backward(
-    g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, of_x: bool, of_kernel: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of x and kernel for that of the output.
-
-    On a CPU that of x is a convolution with the turned kernel; that of a kernel 5 wide is computed in two parts 3 wide.
-    """
-    half = kernel.shape[-1] // 2
-    if stride == 2 or dilation == 2 or x.device.type != "cpu":
-        return _native_backward(g, x, kernel, stride, dilation, (dilation * half, dilation * half), of_x, of_kernel)
-    d_x = F.conv2d(g, kernel.flip(2, 3), padding=half, groups=x.shape[1]) if of_x else None
-    if not of_kernel:
-        return d_x, None
-    if half == 1:
-        return d_x, _native_backward(g, x, kernel, 1, 1, (1, 1), False, True)[1]
-    B, C, H, W = x.shape
-    parts = []
-    for left in (2, 0):  # zeros on that side, the rest of two on the other; both parts have the middle column
-        padded = x.new_empty(B, H, W + 2, C)
-        padded[:, :, :left] = 0
-        padded[:, :, left : left + W] = x.permute(0, 2, 3, 1)
-        padded[:, :, left + W :] = 0
-        parts.append(_native_backward(g, padded.permute(0, 3, 1, 2), kernel[..., :3], 1, 1, (2, 0), False, True)[1])
-    return d_x, torch.cat([parts[0], parts[1][..., 1:]], dim=3)
-
-
-def _native_backward(g: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int, padding, of_x: bool, of_kernel: bool):
-    return torch.ops.aten.convolution_backward(
-        *(g, x, kernel, None, (stride, stride), padding, (dilation, dilation), False, (0, 0), x.shape[1]),
-        (of_x, of_kernel, False),
-    )[:2]
 
 
 # ---- statistics and BatchNorm, in float32 at least, of K matrices at once
@@ -138,6 +77,7 @@ class ChannelMoments(Function):
         return m, column_sums((exact(d) - m).square_()) / len(d)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g_m: Tensor, g_variance: Tensor) -> Tensor:
         d, m = ctx.saved_tensors
         factor = 2 * g_variance / len(d)
@@ -244,6 +184,7 @@ class Halves(Function):
         return tuple(images(r_k, *ctx.shape) for r_k in r)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *g: Tensor):
         K, saved = len(g), ctx.saved_tensors
         x, kernels, r, f = saved[:K], saved[K : 2 * K], saved[2 * K : 3 * K], Folded(*saved[3 * K :])
@@ -299,6 +240,7 @@ class Node(Function):
         return y if by_phase is None else y.add_(from_phases(by_phase, *layout.shape))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g: Tensor):
         layout, (s, *saved) = ctx.layout, ctx.saved_tensors
         K, T = len(layout.norms), len(s)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
@@ -280,20 +281,11 @@ def multiply_adds(network: nn.Module, height: int, width: int) -> int:
     Nothing else is counted: no normalisation, pooling or sum. Papers differ in what they count; the 574 M of DARTS' ImageNet
     network match no count, this one gives 530 M.
     """
-    total = 0
-
-    def count(layer: nn.Module, _, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()
-
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
+    counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), counter:
             network.eval()(torch.zeros(1, 3, height, width).to(next(network.parameters())))
     finally:
         network.train(training)
-        for hook in hooks:
-            hook.remove()
-    return total
+    return counter.get_total_flops() // 2

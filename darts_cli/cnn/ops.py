@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_cli.cnn.depthwise import separable
+
 
 def batch_norm(C: int, affine: bool) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(C, affine=affine)
@@ -25,12 +27,22 @@ class DilConv(nn.Sequential):
             batch_norm(C, affine),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        relu, depth, point, norm = self
+        return norm(separable(relu(x), depth, point))
+
 
 class SepConv(nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm; applied twice, the first time with the stride."""
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
         super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))
+
+    def forward(self, x: Tensor) -> Tensor:
+        modules = list(self)
+        for relu, depth, point, norm in (modules[:4], modules[4:]):
+            x = norm(separable(relu(x), depth, point))
+        return x
 
     @staticmethod
     def _half(C: int, kernel: int, stride: int, affine: bool):

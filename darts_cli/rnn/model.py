@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.rnn.mixed import Mix
 from darts_cli.space import SPACES
 
 NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
 SEARCHED = SPACES["rnn"].searched
 EDGES = SPACES["rnn"].edges_searched(NODES)
 RANGE = 0.04  # weights start uniformly within
-LARGE = 1 << 16  # numbers of a state from which on the search cell computes its mixtures once more, to save memory
 CHUNK = 1 << 23  # logits that exist at once in the loss
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -80,38 +80,19 @@ class SearchCell(nn.Module):
         self.W0, self.Ws = _weights(dim, NODES)
         self.bn = nn.BatchNorm1d(dim, affine=False)
 
-    def forward(self, x: Tensor, s: Tensor, weights: list[list[Tensor]], masks: Masks | None) -> Tensor:
-        """x, s (B, D), weights as `by_node` gives them -> (B, D), the mean of the nodes.
-
-        Over the operations k but `none`, sum_k p_k (s + c (f_k(h) - s)) = q s + c (sum_k p_k f_k(h) - q s) with q = sum_k p_k.
-        """
+    def forward(self, x: Tensor, s: Tensor, weights: list[Tensor], masks: Masks | None) -> Tensor:
+        """x, s (B, D), weights as `by_node` gives them -> (B, D), the mean of the nodes."""
         states = self.bn(_first_state(x, s, self.W0, torch.tanh, masks)).unsqueeze(0)  # (1, B, D)
-        recompute = x.numel() >= LARGE and torch.is_grad_enabled()
-        for W, mixture in zip(self.Ws, weights, strict=True):
+        for W, p in zip(self.Ws, weights, strict=True):
             gates = _masked(states, masks) @ W
-            if recompute:
-                node = checkpoint(_mix, states, gates, *mixture, use_reentrant=False, preserve_rng_state=False)
-            else:
-                node = _mix(states, gates, *mixture)
+            node = Mix.apply(states, gates.to(states.dtype), p.to(states.dtype))
             states = torch.cat([states, self.bn(node).unsqueeze(0)])
         return states[1:].mean(0)
 
 
-def _mix(states: Tensor, gates: Tensor, q: Tensor, tanh: Tensor, relu: Tensor, sigmoid: Tensor, identity: Tensor) -> Tensor:
-    """A node (B, D) from the states before it (i, B, D), their gates (i, B, 2D) and the operation weights (i, 1, 1)."""
-    c, h = gates.chunk(2, dim=-1)
-    mixed = torch.addcmul(identity * h, tanh, h.tanh())
-    mixed = torch.addcmul(mixed, relu, h.relu())
-    mixed = torch.addcmul(mixed, sigmoid, h.sigmoid())
-    kept = q * states
-    return torch.addcmul(kept, c.sigmoid(), mixed - kept).sum(0)
-
-
-def by_node(weights: Tensor) -> list[list[Tensor]]:
-    """The operation weights (36, 5) of each node: their sum without `none`, and those of every operation but it, each (i, 1, 1)
-    for the i states before the node."""
-    nodes = weights[:, :, None, None].split([1 + i for i in range(NODES)])
-    return [[node[:, 1:].sum(1), *node[:, 1:].unbind(1)] for node in nodes]  # `none` is the first column
+def by_node(weights: Tensor) -> list[Tensor]:
+    """The operation weights (36, 5) of each node, without those of `none`: (i, 4) for the i states before it."""
+    return list(weights[:, 1:].split([1 + i for i in range(NODES)]))
 
 
 def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
