@@ -1,0 +1,141 @@
+"""BatchNorm folded into the pointwise convolution before it, for K of them at once; statistics in float32 at least."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def exact(d: Tensor) -> Tensor:
+    return d.float() if d.dtype in (torch.bfloat16, torch.float16) else d
+
+
+def column_sums(d: Tensor) -> Tensor:
+    """d (N, C) -> (C,)."""
+    return exact(d).sum(0)
+
+
+def gram(d: Tensor) -> Tensor:
+    """d^T d for d (N, C); summed in parts, which costs nothing and keeps an order of magnitude more precision."""
+    d = exact(d).view(math.gcd(len(d), 64), -1, d.shape[1])
+    return (d.mT @ d).sum(0)
+
+
+def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Subtract from K matrices d_k (N, C), in place, their means m (K, C); these, and the covariances S (K, C, C).
+
+    Without that the covariance in float32 of numbers that vary little beside their mean would be lost.
+    """
+    m = torch.stack([column_sums(d_k) for d_k in d]) / len(d[0])
+    for m_k, d_k in zip(m, d, strict=True):
+        d_k.sub_(m_k.to(d_k.dtype))
+    return m, torch.stack([gram(d_k) for d_k in d]) / len(d[0])
+
+
+class ChannelMoments(Function):
+    """d (N, C) -> mean (C,) and variance (C,), differentiable."""
+
+    @staticmethod
+    def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor]:
+        m = column_sums(d) / len(d)
+        ctx.save_for_backward(d, m)
+        return m, column_sums((exact(d) - m).square_()) / len(d)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_m: Tensor, g_variance: Tensor) -> Tensor:
+        d, m = ctx.saved_tensors
+        factor = 2 * g_variance / len(d)
+        return torch.addcmul((g_m / len(d) - factor * m).to(d.dtype), d, factor.to(d.dtype))
+
+
+def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: int) -> None:
+    """Move the running statistics of K BatchNorms by means and variances (K, C) of `count` numbers each."""
+    with torch.no_grad():
+        unbiased = variances * (count / max(count - 1, 1))
+        torch._foreach_lerp_([norm.running_mean for norm in norms], list(means), norms[0].momentum)
+        torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+
+
+def running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
+    """The running means and variances (K, C)."""
+    return torch.stack([norm.running_mean for norm in norms]), torch.stack([norm.running_var for norm in norms])
+
+
+class Folded(NamedTuple):
+    """V (K, C, C_k) and b (K, C) with a_k BN(W_k d_k) = V_k d_k + b_k, and what they were made of."""
+
+    V: Tensor
+    b: Tensor
+    W: Tensor  # (K, C, C_k)
+    a: Tensor  # (K,)
+    factors: Tensor  # 1 / sqrt(variance of W_k d_k + eps), (K, C)
+    running: Tensor | None  # the mean of W_k d_k where it is not that of this batch, (K, C)
+    m: Tensor | None  # mean of d_k, which was subtracted, while training, (K, C_k)
+    S: Tensor | None  # its covariance, (K, C_k, C_k)
+
+
+def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tensor]) -> Folded:
+    """Fold K BatchNorms of pointwise convolutions W (K, C, C_k) of d_k (N, C_k), and their weights a (K,), into these.
+
+    While training the d_k are centred, in place.
+    """
+    if norms[0].training:
+        (m, S), running_means = centred(d), None
+        variances = ((W @ S) * W).sum(-1).clamp_min(0)
+        track(norms, (W @ m[..., None]).squeeze(-1), variances, len(d[0]))
+    else:
+        m = S = None
+        running_means, variances = running(norms)
+    factors = (variances + norms[0].eps).rsqrt()
+    scale = a[:, None] * factors
+    b = torch.zeros_like(scale) if running_means is None else -scale * running_means
+    return Folded(scale[..., None] * W, b, W, a, factors, running_means, m, S)
+
+
+def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor, count: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """The gradients of W and a; and G_k (C_k, C_k) and row_k (C_k,) of what the statistics add to that of d_k, d_k G_k + row_k,
+    where they are those of the batch."""
+    scale = f.a[:, None] * f.factors
+    g_scale = (g_V * f.W).sum(-1)
+    if f.running is not None:
+        g_scale = g_scale - g_b * f.running
+        return scale[..., None] * g_V, (g_scale * f.factors).sum(-1), [], []
+    g_variances = -0.5 * g_scale * f.a[:, None] * f.factors**3
+    g_W = scale[..., None] * g_V + 2 * g_variances[..., None] * (f.W @ f.S)
+    G = f.W.mT @ ((2 / count) * g_variances[..., None] * f.W)
+    row = (f.V.mT @ g_b[..., None]).squeeze(-1) / -count  # the mean that centring takes from g V
+    return g_W, (g_scale * f.factors).sum(-1), list(G), list(row)
+
+
+def statistics_gradient(g: Tensor, d: Tensor, V: Tensor, *statistics: Tensor) -> Tensor:
+    """The gradient of d_k before it was centred: of V_k d_k + b_k, and through the statistics G_k and row_k."""
+    if not statistics:
+        return g @ V.to(g.dtype)
+    G, row = statistics
+    return torch.addmm(row.to(d.dtype), d, G.to(d.dtype)).addmm_(g, V.to(g.dtype))
+
+
+def centre_again(d: Sequence[Tensor], f: Folded) -> None:
+    """What `fold` did to them."""
+    if f.m is not None:
+        for d_k, m_k in zip(d, f.m, strict=True):
+            d_k.sub_(m_k.to(d_k.dtype))
+
+
+def scales(
+    norms: Sequence[nn.BatchNorm2d], found: Sequence[tuple[Tensor, Tensor]], count: int, a: Tensor
+) -> tuple[Tensor, Tensor]:
+    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; while training for the moments of p_k (count, C)."""
+    if norms[0].training:
+        means, variances = map(torch.stack, zip(*found, strict=True))
+        track(norms, means, variances, count)
+    else:
+        means, variances = running(norms)
+    s = a[:, None] * (variances + norms[0].eps).rsqrt()
+    return s, -(s * means).sum(0)
