@@ -49,15 +49,23 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 
 
 class MixedOp(nn.ModuleDict):
-    """The operations of an edge; `mixed_node` mixes them (eq. 2)."""
+    """The continuous relaxation of an edge: every operation of its input, weighted (eq. 2).
+
+    A cell mixes all edges of a node together, to the same effect.
+    """
 
     def __init__(self, C: int, stride: int):
         super().__init__({name: self._normalised(name, C, stride) for name in SEARCHED if name != "none"})
+        self.stride = stride
 
     @staticmethod
     def _normalised(name: str, C: int, stride: int) -> nn.Module:
         op = ops.OPERATIONS[name](C, stride, affine=False)
         return nn.Sequential(op, ops.batch_norm(C, affine=False)) if "pool" in name else op
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x (B, C, H, W), weights (8,), one for each searched operation; that of `none` multiplies zero."""
+        return mixed_node([Source(x, self.stride, self.training)], [self], weights[None])
 
 
 class SearchCell(nn.Module):
