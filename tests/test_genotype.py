@@ -103,7 +103,7 @@ def test_files_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[" * 30_000, "nested deeper than 20 levels"),
+        ("[" * 30_000, "nested deeper than 20 levels|exceeded maximum nesting depth"),
         ("{a: " * 30_000, "nested deeper than 20 levels"),
         ("- " * 30_000, "nested deeper than 20 levels"),
         ("[" * 2000, "not valid YAML"),
