@@ -63,9 +63,9 @@ class Film:
         longest = max(SPACES[domain].searched, key=len)
         union = _canvas("dot")
         _add_nodes(union, domain, self.names, [])
-        pairs = {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
-        self.pairs = sorted(pairs)  # (input, node), as states
-        for state, i in self.pairs:
+        for state, i in sorted(
+            {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
+        ):
             union.edge(self.names[state], self.names[i], label=longest, id=f"{state}-{i}", **_coloured(state))
         for state in cells[0].concat:
             union.edge(self.names[state], OUTPUTS[domain])

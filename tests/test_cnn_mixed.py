@@ -56,6 +56,16 @@ def test_values_and_all_gradients_in_float64(side, training, recompute):
         torch.testing.assert_close(buffer, theirs[original_key(ours, name)], rtol=1e-11, atol=1e-13)
 
 
+def test_recomputing_changes_no_bit():
+    """So that a run may go on with or without --recompute."""
+    x, y = torch.randn(4, 3, 8, 8), torch.randint(0, 10, (4,))
+    found = []
+    for recompute in (True, False):
+        _, ours = pair(torch.float32, channels=4, recompute=recompute)
+        found.append(gradients(ours, x, y, list(ours.alphas.values())))
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
 def test_float32_is_as_exact_as_the_plain_networks():
     """The median relative error of the gradients, against float64, is at most four times that of the plain network's.
 

@@ -13,7 +13,7 @@ where `none` adds nothing and every other operation but the identity ends in Bat
         a BN(W d) = V (d - m),   V_c = a w_c / sqrt(w_c S w_c + eps).
 
     Neither z nor its normalised and weighted copies need exist: a node is one sum of matrix products and of scaled channels,
-    x_i = sum_k V_k (d_k - m_k) + sum_t s_t p_t + b, the p_t being inputs and pooled inputs (`Node`).
+    x_i = sum_k V_k (d_k - m_k) + sum_t s_t p_t + b, the p_t being inputs and pooled inputs (`Node`; `fold` in folded.py).
   * A convolution dilated by 2 is one that is not, on the pixels of even and odd rows and columns each by themselves
     (`to_phases`), and the gradients of a depthwise convolution are others that CPUs have fast code for (`depthwise_backward`).
 
@@ -45,9 +45,6 @@ from darts_cli.space import SPACES
 SEARCHED = SPACES["cnn"].searched
 SEPARABLE, DILATED = ("sep_conv_3x3", "sep_conv_5x5"), ("dil_conv_3x3", "dil_conv_5x5")
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
-
-
-# ---- what a node is made of
 
 
 class Halves(Function):
