@@ -262,3 +262,27 @@ def test_only_an_optimiser_it_can_mirror():
             frozen([alpha]),
             unrolled=True,
         )
+
+
+@pytest.mark.parametrize(("unrolled", "read"), [(False, [False]), (True, [True, True, False, False])])
+def test_passes_whose_weight_gradients_nobody_reads_compute_none(unrolled, read):
+    """First order, and both perturbed passes of the second: the weights are constants there, and no longer afterwards."""
+    w, alpha = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(2, dtype=torch.float64, requires_grad=True)
+    seen = []
+
+    def loss(batch):
+        seen.append(w.requires_grad)
+        return (batch * (w * alpha).square()).sum(), None
+
+    optimizers = torch.optim.SGD([w], 0.1), torch.optim.Adam([alpha], 0.1)
+    architect = Architect(loss, [w], [alpha], *optimizers, unrolled=unrolled)
+    architect.step(torch.tensor(1.0), torch.tensor(2.0))
+    assert seen == read
+    assert w.requires_grad
+
+
+def test_a_loss_that_depends_on_no_alpha():
+    w, alpha = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizers = torch.optim.SGD([w], 0.1), torch.optim.SGD([alpha], 0.1)
+    Architect(lambda batch: (w.sum(), None), [w], [alpha], *optimizers, unrolled=False).step(None, None)
+    assert torch.equal(alpha.grad, torch.zeros(2))
