@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
+from darts_cli.rnn import loss as loss_of_words
 from darts_cli.rnn import model
 from darts_cli.rnn.mixed import Mix
 from darts_cli.rnn.model import EDGES, Network, SearchNetwork, parameters
@@ -167,7 +168,7 @@ def test_the_search_cell_is_the_sum_over_states_and_operations():
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
     masks = SearchNetwork(3, 4).double().masks(6)
     weights = torch.randn(36, 5).double().softmax(-1).requires_grad_()
-    got = cell(x, s, model.by_node(weights), masks)
+    (got,) = cell(x[None], s, model.by_node(weights), masks)
 
     def normalised(state):
         return (state - state.mean(0)) / (state.var(0, correction=0) + cell.bn.eps).sqrt()
@@ -207,7 +208,7 @@ def test_the_first_activation(name):
     x, s = torch.randn(2, 3).double(), torch.randn(2, 3).double()
     c, h = (torch.cat([x, s], 1) @ network.cell.W0).chunk(2, 1)
     first = s + c.sigmoid() * (FIRST[name](h) - s)
-    torch.testing.assert_close(network.cell(x, s, None), (first / 2 + first / 4) / 2)
+    torch.testing.assert_close(network.cell(x[None], s, None)[0], (first / 2 + first / 4) / 2)
 
 
 def test_perplexity_is_measured_with_the_statistics_of_the_batch():
@@ -312,7 +313,7 @@ def test_the_loss_in_chunks_is_the_plain_one(monkeypatch, rows):
     log_probs, _ = network(x, hidden, masks)
     plain = F.nll_loss(log_probs.flatten(0, 1), y.flatten())
     expected = torch.autograd.grad(plain, tensors)
-    monkeypatch.setattr(model, "CHUNK", 50 * rows)
+    monkeypatch.setattr(loss_of_words, "CHUNK", 50 * rows)
     loss, nll, _ = network.loss(x, y, hidden, masks=masks)
     torch.testing.assert_close(nll, plain, rtol=1e-6, atol=0)
     for ours, theirs in zip(torch.autograd.grad(loss, tensors), expected, strict=True):

@@ -1,32 +1,23 @@
 """The recurrent networks: language models around a cell that a search mixes, or that a genotype gives (sec. 2.1, 3.1.2)."""
 
 import copy
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.rnn.loss import NextWords
 from darts_cli.rnn.mixed import Mix
+from darts_cli.rnn.recurrence import Recurrence
 from darts_cli.space import SPACES
 
 NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
 SEARCHED = SPACES["rnn"].searched
 EDGES = SPACES["rnn"].edges_searched(NODES)
 RANGE = 0.04  # weights start uniformly within
-CHUNK = 1 << 23  # logits that exist at once in the loss
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "identity": lambda h: h,
-}
 
 
 class Masks(NamedTuple):
@@ -50,23 +41,23 @@ class Cell(nn.Module):
 
         [c | h] = s_j W_i,   s_i = s_j + sigmoid(c) (f_i(h) - s_j)
 
-    s_0 is made likewise of input and hidden state, with the activation `init_op`.
+    s_0 is made likewise of the hidden state, the mean of the nodes in `concat` one time before, with the activation `init_op`;
+    its gate is [x | s] W_0.
     """
 
     def __init__(self, cell: CellGenotype, dim: int, init_op: str = "tanh"):
         super().__init__()
-        self.edges = [edge for (edge,) in cell.nodes]
+        self.steps = [(init_op, None), *((edge.op, edge.input) for (edge,) in cell.nodes)]
         self.concat = cell.concat
-        self.init_op = ACTIVATIONS[init_op]
-        self.W0, self.Ws = _weights(dim, len(self.edges))
+        self.W0, self.Ws = _weights(dim, len(cell.nodes))
 
     def forward(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
-        """x, s (B, D) -> (B, D), the mean of the nodes in `concat`."""
-        states = [_first_state(x, s, self.W0, self.init_op, masks)]
-        for (op, j), W in zip(self.edges, self.Ws, strict=True):
-            c, h = _gate(_masked(states[j], masks), W)
-            states.append(states[j] + c * (ACTIVATIONS[op](h) - states[j]))
-        return torch.stack([states[i] for i in self.concat]).mean(0)
+        """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
+        of_x, W_s = _input_gate(x, self.W0, masks)
+        m = torch.ones_like(s) if masks is None else masks.h
+        Ws = [W.to(of_x.dtype) for W in (W_s, *self.Ws)]
+        with torch.autocast(x.device.type, enabled=False):
+            return Recurrence.apply(self.steps, self.concat, of_x.to(s.dtype), s, m, *Ws)
 
 
 class SearchCell(nn.Module):
@@ -81,13 +72,19 @@ class SearchCell(nn.Module):
         self.bn = nn.BatchNorm1d(dim, affine=False)
 
     def forward(self, x: Tensor, s: Tensor, weights: list[Tensor], masks: Masks | None) -> Tensor:
-        """x, s (B, D), weights as `by_node` gives them -> (B, D), the mean of the nodes."""
-        states = self.bn(_first_state(x, s, self.W0, torch.tanh, masks)).unsqueeze(0)  # (1, B, D)
-        for W, p in zip(self.Ws, weights, strict=True):
-            gates = _masked(states, masks) @ W
-            node = Mix.apply(states, gates.to(states.dtype), p.to(states.dtype))
-            states = torch.cat([states, self.bn(node).unsqueeze(0)])
-        return states[1:].mean(0)
+        """x (T, B, D), s (B, D), weights as `by_node` gives them -> the hidden states (T, B, D), each the mean of the nodes."""
+        of_x, W_s = _input_gate(x, self.W0, masks)
+        outputs = []
+        for of_x_t in of_x:
+            c, h = (of_x_t + _masked(s, masks) @ W_s).chunk(2, dim=-1)
+            states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
+            for W, p in zip(self.Ws, weights, strict=True):
+                gates = _masked(states, masks) @ W
+                node = Mix.apply(states, gates.to(states.dtype), p.to(states.dtype))
+                states = torch.cat([states, self.bn(node).unsqueeze(0)])
+            s = states[1:].mean(0)
+            outputs.append(s)
+        return torch.stack(outputs)
 
 
 def by_node(weights: Tensor) -> list[Tensor]:
@@ -101,16 +98,10 @@ def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
     return W0, nn.ParameterList(torch.empty(dim, 2 * dim).uniform_(-RANGE, RANGE) for _ in range(nodes))
 
 
-def _gate(state: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    """sigmoid(c) and h."""
-    c, h = (state @ W).chunk(2, dim=-1)
-    return torch.sigmoid(c), h
-
-
-def _first_state(x: Tensor, s: Tensor, W0: Tensor, f: Callable, masks: Masks | None) -> Tensor:
-    xs = torch.cat([x, s] if masks is None else [x * masks.x, s * masks.h], dim=-1)
-    c, h = _gate(xs, W0)
-    return s + c * (f(h) - s)
+def _input_gate(x: Tensor, W0: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
+    """What the inputs x (T, B, D) of all times add to the gate of s_0 (T, B, 2D), and the matrix of the hidden state."""
+    W_x, W_s = W0.chunk(2)
+    return (x if masks is None else x * masks.x) @ W_x, W_s
 
 
 def _masked(state: Tensor, masks: Masks | None) -> Tensor:
@@ -139,8 +130,8 @@ class LanguageModel(nn.Module):
         nn.init.uniform_(self.encoder.weight, -RANGE, RANGE)
         nn.init.zeros_(self.decoder.bias)
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
-        """x (T, B, D), s (B, D) -> T states (B, D)."""
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+        """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, hidden: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
@@ -188,28 +179,16 @@ class LanguageModel(nn.Module):
         embedded = self.encoder(x)
         if masks is not None:
             embedded = embedded * masks.words[x] * masks.embedding
-        raw = torch.stack(self.cell_over_time(embedded, hidden[0], masks))
+        raw = self.cell_over_time(embedded, hidden[0], masks)
         return raw, raw if masks is None else raw * masks.output, raw[-1:]
 
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy of states (N, D) and words (N,), without ever holding all N x V logits.
-
-        Each chunk of rows is computed in the forward pass and, for the gradient, once more in the backward pass (Chen et al.,
-        arXiv 1604.06174).
-        """
-        rows = max(1, CHUNK // self.vocab)
-        weight, bias = self.decoder.weight, self.decoder.bias
-        parts = zip(states.split(rows), y.split(rows), strict=True)
-        if len(y) <= rows or not torch.is_grad_enabled():
-            return sum(_chunk_nll(s, weight, bias, words) for s, words in parts) / len(y)
-        sums = [
-            checkpoint(_chunk_nll, s, weight, bias, words, use_reentrant=False, preserve_rng_state=False) for s, words in parts
-        ]
-        return torch.stack(sums).sum() / len(y)
-
-
-def _chunk_nll(states: Tensor, weight: Tensor, bias: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(F.linear(states, weight, bias).to(bias.dtype), y, reduction="sum")
+        """Mean cross-entropy of states (N, D) and words (N,)."""
+        kind, weight = states.device.type, self.decoder.weight
+        if torch.is_autocast_enabled(kind):
+            states, weight = (each.to(torch.get_autocast_dtype(kind)) for each in (states, weight))
+        with torch.autocast(kind, enabled=False):
+            return NextWords.apply(states, weight, self.decoder.bias, y) / len(y)
 
 
 class SearchNetwork(LanguageModel):
@@ -231,9 +210,8 @@ class SearchNetwork(LanguageModel):
         self.cell = SearchCell(dim)
         self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED)))})
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
-        weights = by_node(self.alphas["recurrent"].softmax(dim=-1))
-        return [s := self.cell(x_t, s, weights, masks) for x_t in x]
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+        return self.cell(x, s, by_node(self.alphas["recurrent"].softmax(dim=-1)), masks)
 
     def measured(self) -> "SearchNetwork":
         """A copy to measure perplexity with: without dropout, but normalised by each batch's own statistics.
@@ -274,8 +252,8 @@ class Network(LanguageModel):
             raise DartsError(f"a recurrent network needs a genotype of the domain rnn, not {genotype.domain}")
         self.cell = Cell(genotype.cells["recurrent"], dim, init_op)
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> list[Tensor]:
-        return [s := self.cell(x_t, s, masks) for x_t in x]
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+        return self.cell(x, s, masks)
 
 
 def parameters(network: nn.Module) -> int:
