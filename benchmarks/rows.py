@@ -12,7 +12,7 @@ from benchmarks.plain import bilevel
 from benchmarks.plain import cnn as plain_cnn
 from benchmarks.plain import rnn as plain_rnn
 from darts_cli import device
-from darts_cli.architect import Architect
+from darts_cli.architect import Architect, constant
 from darts_cli.cnn import model as cnn
 from darts_cli.cnn.search import loss_function
 from darts_cli.cnn.train import training_step
@@ -49,7 +49,9 @@ def search_cnn(
     def step() -> None:
         architect.step(train, valid)
         w_optimizer.zero_grad()
-        ours(train)[0].backward(inputs=weights)
+        with constant(alphas):
+            loss = ours(train)[0]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 5.0)
         w_optimizer.step()
 
@@ -97,9 +99,9 @@ def search_rnn(
     def step() -> None:
         architect.step((*train, masks[0]), (*valid, masks[1]))
         w_optimizer.zero_grad()
-        with device.autocast(where, precision):
+        with constant(alphas), device.autocast(where, precision):
             loss, _, _ = network.loss(*train, hidden, tar=1e-3, masks=masks[0])
-        loss.backward(inputs=weights)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 0.25)
         w_optimizer.step()
 

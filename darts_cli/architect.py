@@ -20,6 +20,7 @@ Nothing here waits for the device: every number that is computed stays a tensor.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -123,14 +124,9 @@ class Architect:
 
     def _alpha_gradients(self, batch) -> tuple[list[Tensor], object]:
         """grad_alpha of the loss, and its carry. The weights are constants meanwhile: nobody computes their gradients."""
-        for weight in self.weights:
-            weight.requires_grad_(False)
-        try:
+        with constant(self.weights):
             loss, carry = self.loss(batch)
             return _gradients(loss, self.alphas), carry
-        finally:
-            for weight in self.weights:
-                weight.requires_grad_(True)
 
     def _clip(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | float]:
         """The gradients scaled to a norm of at most `clip`, and the factor min(1, clip / (norm + 1e-6))."""
@@ -150,6 +146,19 @@ class Architect:
                 raise ValueError(f"the virtual step mirrors SGD with momentum and weight decay, without {option}")
         if len({float(group["lr"]) for group in groups}) > 1:
             raise ValueError("the virtual step has one learning rate xi: all groups of w_optimizer must share it")
+
+
+@contextmanager
+def constant(tensors: Iterable[Tensor]):
+    """Within it the tensors are constants: nobody computes their gradients."""
+    tensors = list(tensors)
+    for tensor in tensors:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
 
 
 def _gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:

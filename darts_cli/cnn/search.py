@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_cli import DartsError, device, progress
-from darts_cli.architect import Architect
+from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
@@ -60,8 +60,9 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                 valid_sums = architect.step(batch, valid.augmented(*divmod(epoch * len(train) + step, len(valid))))
 
                 w_optimizer.zero_grad()
-                train_loss, train_sums = loss(batch)
-                train_loss.backward(inputs=weights)
+                with constant(alphas):
+                    train_loss, train_sums = loss(batch)
+                train_loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
 

@@ -39,7 +39,7 @@ class Mix(Function):
         g_p = None
         if ctx.needs_input_grad[2]:
             of_states = _dot(rest, states)
-            products = [_dot(d, f) + of_states for f in (tanh, h.relu(), sigmoid, h.contiguous())]
+            products = [_dot(d, f) + of_states for f in (tanh, h.relu(), sigmoid, h)]
             g_p = torch.stack(products, dim=1)
 
         g_gates = torch.empty_like(gates)
@@ -68,4 +68,4 @@ def _column(values: Tensor) -> Tensor:
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     """(i, B, D) twice -> (i,)."""
-    return torch.bmm(one.flatten(1)[:, None], other.flatten(1)[:, :, None])[:, 0, 0]
+    return (one * other).sum((1, 2))

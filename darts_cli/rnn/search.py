@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import device, progress
-from darts_cli.architect import Architect
+from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.rnn import data
@@ -75,9 +75,9 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 valid_nll, valid_hidden = architect.step((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
 
                 w_optimizer.zero_grad()
-                with device.autocast(where, config.precision):
+                with constant(alphas), device.autocast(where, config.precision):
                     train_loss, nll, hidden = network.loss(x, y, hidden, ar=config.ar, tar=config.tar, masks=masks)
-                train_loss.backward(inputs=weights)
+                train_loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
                 hidden = hidden.detach()
