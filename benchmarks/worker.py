@@ -8,12 +8,15 @@ import time
 import torch
 
 from benchmarks.rows import ROWS, SCALING
+from darts_cli import device
 
 
 def main(row: str, side: str, options: str) -> None:
     settings = json.loads(options)
     function, arguments, quick = (ROWS | SCALING)[row]
     where = torch.device(settings["device"])
+    if side == "ours":
+        device.keep_memory()
     torch.manual_seed(0)
     step = function(side, where, settings["precision"], **arguments | (quick if settings["quick"] else {}))
     for _ in range(settings["warm_up"]):

@@ -1,8 +1,10 @@
 """Where and how it is computed: device, precision, and randomness that depends on nothing but seed and position."""
 
+import ctypes
 import hashlib
 import os
 import platform
+import sys
 
 import torch
 
@@ -23,12 +25,29 @@ def resolve(name: str) -> torch.device:
     return torch.device(name)
 
 
-def deterministic() -> None:
+def prepare(name: str) -> torch.device:
+    """The device of that name, PyTorch set to compute the same there for the same seed, and memory kept."""
+    where = resolve(name)
+    _deterministic()
+    keep_memory()
+    return where
+
+
+def _deterministic() -> None:
     """Same seed, same machine, same settings: same bits. Where CUDA has no deterministic kernel, PyTorch warns and goes on."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every buffer here is written before it is read
     torch.backends.cudnn.benchmark = False
+
+
+def keep_memory() -> None:
+    """Keep what is freed for the next step, which allocates the same again: with glibc large blocks would go back to the system,
+    and come again page by page, filled with zeros."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -93,14 +93,59 @@ class Separable(Function):
     @once_differentiable
     def backward(ctx, g: Tensor):
         x, kernel, W = (tensor.to(g.dtype) for tensor in ctx.saved_tensors)  # which under autocast is that of the product
-        of_x, of_kernel, of_W = ctx.needs_input_grad[:3]
-        B, _, H, W_ = g.shape
-        g = rows(g)
-        g_W = g.t() @ rows(depthwise(x, kernel, *ctx.sizes)) if of_W else None
-        g_x = g_kernel = None
-        if of_x or of_kernel:
-            g_x, g_kernel = depthwise_backward(images(g @ W, B, H, W_), x, kernel, *ctx.sizes, of_x, of_kernel)
-        return g_x, g_kernel, g_W, None, None
+        return *_separable_backward(g, x, kernel, W, *ctx.sizes, *ctx.needs_input_grad[:3]), None, None
+
+
+class NormalisedSeparable(Function):
+    """W depthwise(relu(BN(z))): z (B, C, H, W), weight and bias of BN (C,), kernel (C, 1, k, k), W (C', C) -> (B, C', H, W).
+
+    BN normalises by the batch. Nothing of the size of z is kept but z; the rest is computed once more for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, norm: nn.BatchNorm2d, z: Tensor, weight: Tensor, bias: Tensor, kernel: Tensor, W: Tensor) -> Tensor:
+        norm.num_batches_tracked += 1
+        running = norm.running_mean, norm.running_var
+        y, mean, factor = torch.native_batch_norm(z, weight, bias, *running, True, norm.momentum, norm.eps)
+        d = depthwise(y.relu_(), kernel)
+        ctx.eps = norm.eps
+        ctx.save_for_backward(z, weight, bias, kernel, W, mean, factor)
+        return images(rows(d) @ W.t(), len(d), *d.shape[2:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor):
+        z, weight, bias, kernel, W, mean, factor = ctx.saved_tensors
+        scale = weight * factor
+        r = torch.addcmul((bias - scale * mean).to(z.dtype), rows(z), scale.to(z.dtype)).relu_()
+        r = images(r, len(z), *z.shape[2:])
+        g_r, g_kernel, g_W = _separable_backward(g, r, kernel.to(g.dtype), W.to(g.dtype), 1, 1, True, *ctx.needs_input_grad[4:])
+        torch.ops.aten.threshold_backward.grad_input(g_r, r, 0, grad_input=g_r)
+        g_z, g_weight, g_bias = torch.ops.aten.native_batch_norm_backward(
+            g_r, z, weight, None, None, mean, factor, True, ctx.eps, (True, True, True)
+        )
+        return None, g_z, g_weight, g_bias, g_kernel, g_W
+
+
+def _separable_backward(
+    g: Tensor, x: Tensor, kernel: Tensor, W: Tensor, stride: int, dilation: int, of_x: bool, of_kernel: bool, of_W: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, kernel and W for that of W depthwise(x)."""
+    B, _, height, width = g.shape
+    g = rows(g)
+    g_W = g.t() @ rows(depthwise(x, kernel, stride, dilation)) if of_W else None
+    g_x = g_kernel = None
+    if of_x or of_kernel:
+        g_d = images(g @ W, B, height, width)
+        g_x, g_kernel = depthwise_backward(g_d, x, kernel, stride, dilation, of_x, of_kernel)
+    return g_x, g_kernel, g_W
+
+
+def normalised_separable(z: Tensor, norm: nn.BatchNorm2d, depth: nn.Conv2d, point: nn.Conv2d) -> Tensor:
+    """point(depth(relu(norm(z)))), z (B, C, H, W), the depthwise convolution of stride 1."""
+    if not norm.training:
+        return separable(F.relu_(norm(z)), depth, point)
+    return NormalisedSeparable.apply(norm, z, norm.weight, norm.bias, depth.weight, point.weight.flatten(1))
 
 
 def separable(x: Tensor, depth: nn.Conv2d, point: nn.Conv2d) -> Tensor:

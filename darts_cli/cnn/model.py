@@ -1,9 +1,11 @@
 """The convolutional networks: the search network, whose edges mix all operations (sec. 2.2 and 3.1.1), and the network of a
 genotype, which is trained and evaluated (sec. 3.2 and 3.3)."""
 
+import functools
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,6 +39,11 @@ class CifarStem(nn.Sequential):
 def _reductions(layers: int) -> tuple[int, int]:
     """Where the reduction cells are: at a third and two thirds of the depth."""
     return layers // 3, 2 * layers // 3
+
+
+def _rectified(s0: Tensor, s1: Tensor) -> tuple[Tensor, Tensor]:
+    """What the networks hand from cell to cell: states after the ReLU that all they are read by begins with."""
+    return (F.relu(s0),) * 2 if s0 is s1 else (F.relu(s0), F.relu(s1))
 
 
 def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:
@@ -80,8 +87,9 @@ class SearchCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        """s0, s1 (B, C', H, W), weights (14, 8) -> (B, 4C, H, W), of half the height and width in a reduction cell."""
-        sources = [Source(s, self.stride, self.training) for s in (self.preprocess0(s0), self.preprocess1(s1))]
+        """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W), of half the size in a reduction cell."""
+        states = self.preprocess0.rectified(s0), self.preprocess1.rectified(s1)
+        sources = [Source(s, self.stride, self.training) for s in states]
         nodes, start = [], 0
         for _ in range(NODES):
             incoming = slice(start, start + len(sources))
@@ -128,9 +136,10 @@ class SearchNetwork(nn.Module):
         """
         if mixture is None:
             mixture = {kind: alpha.softmax(dim=-1) for kind, alpha in self.alphas.items()}
-        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
-        for cell, kind in zip(self.cells, self.kinds, strict=True):
-            s0, s1 = s1, cell(s0, s1, mixture[kind])
+        s0, s1 = _rectified(*self.stem(x.contiguous(memory_format=torch.channels_last)))
+        for cell, kind in zip(self.cells[:-1], self.kinds, strict=False):
+            s0, s1 = s1, F.relu_(cell(s0, s1, mixture[kind]))
+        s1 = self.cells[-1](s0, s1, mixture[self.kinds[-1]])
         return self.classifier(s1.mean(dim=(2, 3)))
 
     def weights(self) -> list[nn.Parameter]:
@@ -159,28 +168,37 @@ class Cell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, drop_path: float = 0.0) -> Tensor:
-        """s0, s1 (B, C', H, W) -> (B, C * len(concat), H, W), of half the height and width in a reduction cell.
+        """s0, s1 (B, C', H, W), after their ReLU -> (B, C * len(concat), H, W), of half the size in a reduction cell.
 
         While training, every edge but the skip connections of stride 1 is dropped with the probability `drop_path`.
         """
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        states = [self.preprocess0.rectified(s0), self.preprocess1.rectified(s1)]
+        rectified: dict[int, Tensor] = {}  # the ReLU of a state is computed once for all its edges
         edges: Iterator[nn.Module] = iter(self.edges)
+
+        def of(op: nn.Module, j: int) -> Tensor:
+            if isinstance(op, nn.Identity):
+                return states[j]
+            if isinstance(op, ops.ReLUFirst):
+                if j not in rectified:
+                    rectified[j] = F.relu(states[j])
+                y = op.rectified(rectified[j])
+            else:
+                y = op(states[j])
+            return drop_(y, drop_path) if self.training else y
+
         for node in self.genotype.nodes:
-            states.append(sum(self._edge(next(edges), states[edge.input], drop_path) for edge in node))
+            states.append(functools.reduce(torch.add, [of(next(edges), edge.input) for edge in node]))
         return torch.cat([states[i] for i in self.genotype.concat], dim=1)
 
-    def _edge(self, op: nn.Module, state: Tensor, drop_path: float) -> Tensor:
-        exempt = isinstance(op, nn.Identity)
-        return op(state) if exempt or not self.training else drop(op(state), drop_path)
 
-
-def drop(x: Tensor, probability: float) -> Tensor:
-    """Drop-path: x (B, C, H, W) with whole images set to zero, each with that probability, the others scaled up to keep the
-    expectation (Larsson et al., arXiv 1605.07648)."""
+def drop_(x: Tensor, probability: float) -> Tensor:
+    """Drop-path, in place: x (B, C, H, W) with whole images set to zero, each with that probability, the others scaled up to
+    keep the expectation (Larsson et al., arXiv 1605.07648)."""
     if probability == 0:
         return x
     keep = 1 - probability
-    return x * (torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
+    return x.mul_(torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
 
 
 class ImageNetStem(nn.Module):
@@ -270,9 +288,11 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x (B, 3, H, W) -> logits (B, num_classes) and, while training with an auxiliary head, its logits, else None."""
         auxiliary = None
-        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
+        s0, s1 = _rectified(*self.stem(x.contiguous(memory_format=torch.channels_last)))
         for i, cell in enumerate(self.cells):
             s0, s1 = s1, cell(s0, s1, self.drop_path)
+            if i + 1 < len(self.cells):
+                s1 = F.relu_(s1)
             if self.training and self.auxiliary_head is not None and i == _reductions(len(self.cells))[1]:
                 auxiliary = self.auxiliary_head(s1)
         return self.classifier(s1.mean(dim=(2, 3))), auxiliary

@@ -4,19 +4,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli.cnn.depthwise import separable
+from darts_cli.cnn.depthwise import normalised_separable, separable
 
 
 def batch_norm(C: int, affine: bool) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(C, affine=affine)
 
 
-class ReLUConvBN(nn.Sequential):
+class ReLUFirst(nn.Module):
+    """An operation that begins with a ReLU, which it can share with others of the same input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rectified(F.relu(x))
+
+    def rectified(self, r: Tensor) -> Tensor:
+        """The operation of what the ReLU gave."""
+        raise NotImplementedError
+
+
+class ReLUConvBN(ReLUFirst, nn.Sequential):
     def __init__(self, C_in: int, C_out: int, affine: bool):
         super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), batch_norm(C_out, affine))
 
+    def rectified(self, r: Tensor) -> Tensor:
+        _, conv, norm = self
+        return norm(conv(r))
 
-class DilConv(nn.Sequential):
+
+class DilConv(ReLUFirst, nn.Sequential):
     """ReLU, depthwise convolution dilated by 2, pointwise convolution, BatchNorm."""
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
@@ -27,22 +42,20 @@ class DilConv(nn.Sequential):
             batch_norm(C, affine),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        relu, depth, point, norm = self
-        return norm(separable(relu(x), depth, point))
+    def rectified(self, r: Tensor) -> Tensor:
+        _, depth, point, norm = self
+        return norm(separable(r, depth, point))
 
 
-class SepConv(nn.Sequential):
+class SepConv(ReLUFirst, nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm; applied twice, the first time with the stride."""
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
         super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))
 
-    def forward(self, x: Tensor) -> Tensor:
-        modules = list(self)
-        for relu, depth, point, norm in (modules[:4], modules[4:]):
-            x = norm(separable(relu(x), depth, point))
-        return x
+    def rectified(self, r: Tensor) -> Tensor:
+        _, depth_1, point_1, norm_1, _, depth_2, point_2, norm_2 = self
+        return norm_2(normalised_separable(separable(r, depth_1, point_1), norm_1, depth_2, point_2))
 
     @staticmethod
     def _half(C: int, kernel: int, stride: int, affine: bool):
@@ -52,7 +65,7 @@ class SepConv(nn.Sequential):
         yield batch_norm(C, affine)
 
 
-class FactorizedReduce(nn.Module):
+class FactorizedReduce(ReLUFirst):
     """Halve height and width, both even: half of the channels see the even rows and columns, half the odd ones.
 
     These are 1x1 convolutions of stride 2, written as plain ones of every second pixel: the gradient of the strided kernel
@@ -65,9 +78,8 @@ class FactorizedReduce(nn.Module):
         self.conv_2 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
         self.bn = batch_norm(C_out, affine)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        return self.halved(x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+    def rectified(self, r: Tensor) -> Tensor:
+        return self.halved(r[:, :, ::2, ::2], r[:, :, 1::2, 1::2])
 
     def halved(self, even: Tensor, odd: Tensor) -> Tensor:
         """The same of the pixels of even rows and columns, and of odd ones, after ReLU."""
@@ -81,7 +93,7 @@ def pool(kind: str, stride: int) -> nn.Module:
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-class FactorizedConv(nn.Sequential):
+class FactorizedConv(ReLUFirst, nn.Sequential):
     """ReLU, a 1x7 and a 7x1 convolution, each with the stride along its length, BatchNorm."""
 
     def __init__(self, C: int, stride: int, affine: bool):
@@ -91,6 +103,10 @@ class FactorizedConv(nn.Sequential):
             nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False),
             batch_norm(C, affine),
         )
+
+    def rectified(self, r: Tensor) -> Tensor:
+        _, across, down, norm = self
+        return norm(down(across(r)))
 
 
 class Zero(nn.Module):

@@ -24,8 +24,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     Every step moves alpha along the hypergradient, then the weights along the gradient of the training batch. Raises DartsError
     when a number is no longer finite and, with the state saved, when interrupted.
     """
-    where = device.resolve(config.device)
-    device.deterministic()
+    where = device.prepare(config.device)
     whole = data.load(config.dataset, config.data)
     halves = data.split(whole, config.train_portion, config.split_seed)
     train, valid = (

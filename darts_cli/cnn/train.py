@@ -58,8 +58,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
             return train(genotype, config, Run("train cnn", config, folder, genotype, lasting=False), quiet)
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train cnn", config, folder, genotype)')
-    where = device.resolve(config.device)
-    device.deterministic()
+    where = device.prepare(config.device)
     batches, about = _batches(config, where)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, about)

@@ -22,8 +22,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     masks are drawn once and serve all passes of the step. Raises DartsError when a number is no longer finite and, with the
     state saved, when interrupted.
     """
-    where = device.resolve(config.device)
-    device.deterministic()
+    where = device.prepare(config.device)
     corpus = data.load(config.dataset, config.data)
     train, valid = (
         data.streams(part, config.batch_size, name).to(where)

@@ -94,8 +94,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
             return train(genotype, config, Run("train rnn", config, folder, genotype, lasting=False), quiet)
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train rnn", config, folder, genotype)')
-    where = device.resolve(config.device)
-    device.deterministic()
+    where = device.prepare(config.device)
     corpus = data.load(config.dataset, config.data)
     texts = {
         "train": data.streams(corpus.train, config.batch_size, "training").to(where),
