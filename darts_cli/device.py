@@ -42,8 +42,10 @@ def _deterministic() -> None:
 
 
 def keep_memory() -> None:
-    """Keep what is freed for the next step, which allocates the same again: with glibc large blocks would go back to the system,
-    and come again page by page, filled with zeros."""
+    """Keep what is freed for the next step, which allocates the same again.
+
+    With glibc large blocks would go back to the system, and come again page by page, filled with zeros.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself

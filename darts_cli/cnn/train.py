@@ -26,7 +26,7 @@ class Result:
     """What a training ends with; accuracies are top-1, between 0 and 1."""
 
     valid_accuracy: list[float]  # of every epoch; empty where nothing was held out
-    test_accuracy: list[float]  # of every epoch; where a part was held out of the last one only
+    test_accuracy: list[float]  # of every epoch; where a part was held out of the last one only; empty where it stayed closed
     best_epoch: int | None  # by validation accuracy, counted from 1, where a part was held out
     best_test_accuracy: float | None  # of the network of that epoch
     parameters: int  # auxiliary head not counted
@@ -45,21 +45,23 @@ class Result:
             "best_test_accuracy": self.best_test_accuracy,
         }
         chosen = held_out if self.valid_accuracy else {}
-        return {"test_accuracy": self.test_accuracy[-1], **chosen, "parameters": self.parameters}
+        test = {"test_accuracy": self.test_accuracy[-1]} if self.test_accuracy else {}
+        return {**test, **chosen, "parameters": self.parameters}
 
 
-def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: bool = False) -> Result:
+def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: bool = False, *, test: bool = True) -> Result:
     """Train the network of the genotype, or go on training it, in that run folder, or in none that stays.
 
-    Raises DartsError when a number is no longer finite and, with the state saved, when interrupted.
+    Without `test` the test part is never opened; a part must be held out then. Raises DartsError when a number is no longer
+    finite and, with the state saved, when interrupted.
     """
     if run is None:
         with tempfile.TemporaryDirectory() as folder:
-            return train(genotype, config, Run("train cnn", config, folder, genotype, lasting=False), quiet)
+            return train(genotype, config, Run("train cnn", config, folder, genotype, lasting=False), quiet, test=test)
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train cnn", config, folder, genotype)')
     where = device.prepare(config.device)
-    batches, about = _batches(config, where)
+    batches, about = _batches(config, where, test)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, about)
     network = Network(genotype, **sizes).to(where)
@@ -112,11 +114,15 @@ def learning_rate(config: TrainCNN, epoch: int) -> float:
     return cosine(config.lr, config.lr_min, epoch - config.warmup, config.epochs - config.warmup)
 
 
-def _batches(config: TrainCNN, where: torch.device) -> tuple[dict[str, Batches | imagenet.Batches], dict]:
+def _batches(config: TrainCNN, where: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.Batches], dict]:
     """The batches of every part of the data set, and what the whole training set is."""
     whole = data.load(config.dataset, config.data)
     about = whole.about()
-    parts = {"train": whole, "test": data.load(config.dataset, config.data, train=False, like=about)}
+    parts = {"train": whole}
+    if test:
+        parts["test"] = data.load(config.dataset, config.data, train=False, like=about)
+    elif config.train_portion == 1:
+        raise DartsError("--train-portion 1: without the test part, a part of the training set must be held out", 2)
     if config.train_portion < 1:
         parts["train"], parts["valid"] = data.split(whole, config.train_portion, config.split_seed)
     batches = Batches
@@ -177,7 +183,7 @@ def _evaluations(
     record = _evaluated("valid", network, batches["valid"], config, after_each)
     if record["valid_accuracy"] > max((each["valid_accuracy"] for each in run.metrics), default=-1):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, "best.pt")
-    if last:
+    if last and "test" in batches:
         best = copy.deepcopy(network)
         best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
         record |= _evaluated("test", network, batches["test"], config, after_each)
@@ -249,7 +255,7 @@ def _report(config: TrainCNN, run: Run, network: Network, result: Result, where:
     )
     protocol = (
         f"{config.train_portion:.0%} of the training set, split by seed {config.split_seed}, trained the weights; the rest "
-        "chose the best epoch. The test part was evaluated once, at the end."
+        f"chose the best epoch. The test part was {'evaluated once, at the end' if result.test_accuracy else 'not opened'}."
         if config.train_portion < 1
         else "The whole training set was trained on; nothing was held out, so no epoch was chosen: the result is the last one."
     )

@@ -23,13 +23,14 @@ class Result:
 
     valid_perplexity: list[float]  # of every epoch
     best_epoch: int  # counted from 1
-    test_perplexity: float  # of the network of that epoch
+    test_perplexity: float | None  # of the network of that epoch, where the test text was evaluated
     parameters: int
     seconds: float  # over all sittings
 
     def summary(self) -> dict:
+        test = {} if self.test_perplexity is None else {"test_perplexity": self.test_perplexity}
         return {
-            "test_perplexity": self.test_perplexity,
+            **test,
             "valid_perplexity": min(self.valid_perplexity),
             "best_epoch": self.best_epoch,
             "parameters": self.parameters,
@@ -83,15 +84,15 @@ class Averaging:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: bool = False) -> Result:
+def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: bool = False, *, test: bool = True) -> Result:
     """Train the network of the genotype, or go on training it, in that run folder, or in none that stays.
 
-    A loss that is not finite sends it back to its best epoch, `roll_backs` times. Raises DartsError after that and, with the
-    state saved, when interrupted.
+    Without `test` nothing of the test text is read but its words. A loss that is not finite sends it back to its best epoch,
+    `roll_backs` times. Raises DartsError after that and, with the state saved, when interrupted.
     """
     if run is None:
         with tempfile.TemporaryDirectory() as folder:
-            return train(genotype, config, Run("train rnn", config, folder, genotype, lasting=False), quiet)
+            return train(genotype, config, Run("train rnn", config, folder, genotype, lasting=False), quiet, test=test)
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train rnn", config, folder, genotype)')
     where = device.prepare(config.device)
@@ -99,8 +100,9 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     texts = {
         "train": data.streams(corpus.train, config.batch_size, "training").to(where),
         "valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(where),
-        "test": data.streams(corpus.test, 1, "test").to(where),
     }
+    if test:
+        texts["test"] = data.streams(corpus.test, 1, "test").to(where)
     source = texts["train"]
     torch.manual_seed(config.seed)
     sizes = sizes_of(config, len(corpus.vocab))
@@ -153,7 +155,7 @@ def _epoch(
     record |= metrics("valid", valid_sums)
     if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, "best.pt")
-    if _ended(config, [*run.metrics, record]):
+    if "test" in texts and _ended(config, [*run.metrics, record]):
         best = copy.deepcopy(network).eval()
         best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
         for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
@@ -260,24 +262,27 @@ def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, row: in
 
 def _result(run: Run, network: Network) -> Result:
     valid = [each["valid_perplexity"] for each in run.metrics]
-    test = run.metrics[-1]["test_perplexity"]
+    test = run.metrics[-1].get("test_perplexity")
     return Result(valid, valid.index(min(valid)) + 1, test, parameters(network), run.seconds())
 
 
 def _report(config: TrainRNN, run: Run, result: Result, where: torch.device) -> str:
     best = run.metrics[result.best_epoch - 1]
     averaged = sum(each["averages"] for each in run.metrics)
+    once, row = "not evaluated", ""
+    if result.test_perplexity is not None:
+        once = "evaluated once, at the end, word by word in one stream"
+        row = f"| test | {run.metrics[-1]['test_loss']:.4f} | {result.test_perplexity:.2f} |"
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
 {len(run.metrics)} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
-chose the epoch, {result.best_epoch}; the test text was evaluated once, at the end, word by word in one stream.
+chose the epoch, {result.best_epoch}; the test text was {once}.
 
 | | loss | perplexity |
 | --- | --- | --- |
 | training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
 | validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
-| test | {run.metrics[-1]["test_loss"]:.4f} | {result.test_perplexity:.2f} |
-
+{row}
 {result.parameters:,} parameters, the tied weight counted once.
 
 ```yaml
