@@ -35,6 +35,7 @@ class Architect:
     w_optimizer  the torch.optim.SGD that trains w: its learning rate xi, momentum and weight decay make the virtual step
     clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
     buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
+    average      what becomes of the gradients of every pass: of several processes with a part of each batch, the means
 
     Raises ValueError when `w_optimizer` is not such an optimiser.
     """
@@ -52,6 +53,7 @@ class Architect:
         unrolled: bool,
         clip: float | None = None,
         buffers: Iterable[Tensor] = (),
+        average: Callable[[list[Tensor]], list[Tensor]] = list,
     ):
         self.loss = loss
         self.weights = list(weights)
@@ -61,6 +63,7 @@ class Architect:
         self.unrolled = unrolled
         self.clip = clip
         self.buffers = list(buffers)
+        self.average = average
         if unrolled:
             self._check_optimizer()
 
@@ -87,11 +90,11 @@ class Architect:
         w = before[: len(self.weights)]
         xi = self.w_optimizer.param_groups[0]["lr"]
 
-        gradients, factor = self._clip(_gradients(self.loss(train)[0], self.weights))
+        gradients, factor = self._clip(self._gradients(self.loss(train)[0], self.weights))
         self._virtual_step(gradients)
 
         loss, carry = self.loss(valid)  # at w'
-        gradients = _gradients(loss, [*self.alphas, *self.weights])
+        gradients = self._gradients(loss, [*self.alphas, *self.weights])
         d_alpha = gradients[: len(self.alphas)]
         v, _ = self._clip(gradients[len(self.alphas) :])
 
@@ -126,7 +129,10 @@ class Architect:
         """grad_alpha of the loss, and its carry. The weights are constants meanwhile: nobody computes their gradients."""
         with constant(self.weights):
             loss, carry = self.loss(batch)
-            return _gradients(loss, self.alphas), carry
+            return self._gradients(loss, self.alphas), carry
+
+    def _gradients(self, loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+        return self.average(_gradients(loss, tensors))
 
     def _clip(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | float]:
         """The gradients scaled to a norm of at most `clip`, and the factor min(1, clip / (norm + 1e-6))."""

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -19,7 +21,12 @@ class Darts(click.Group):
     """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
 
     def main(self, *args, **kwargs):
-        message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
+        rank = _rank()
+        with _silent() if rank else contextlib.nullcontext():  # of several processes the first one speaks
+            message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
+        if rank and message:
+            time.sleep(2)  # torchrun ends this process meanwhile if the first one has said it
+            message = f"process {rank}: {message}"
         with contextlib.suppress(BrokenPipeError):
             if message:
                 click.echo(message, err=True)
@@ -44,6 +51,18 @@ class Darts(click.Group):
         return "", result if isinstance(result, int) else 0
 
 
+def _rank() -> int:
+    """Which of torchrun's processes this is."""
+    rank = os.environ.get("RANK", "") if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    return int(rank) if rank.isdecimal() else 0
+
+
+@contextlib.contextmanager
+def _silent():
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
 def _error(message: str) -> str:
     return f"error: {printable(message)}"
 
@@ -66,11 +85,93 @@ def search():
     """Search a cell; the run folder keeps it and everything needed to go on."""
 
 
+def many_seeds(command):
+    """Decorator: the options of a search with several seeds, and of what follows it."""
+    for option in (
+        click.option(
+            "--parallel", metavar="N|auto", help="Sub-runs at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
+        ),
+        click.option("--random-cells", type=click.IntRange(0), help="Random cells to train beside those found. [default: 0]"),
+        click.option(
+            "--select-epochs",
+            type=click.IntRange(0),
+            help="Epochs of the training that chooses the winner of several seeds; 0 is none. [default: 100 for cnn, 300 for rnn]",
+        ),
+        click.option(
+            "--seeds", metavar="N|LIST", help="Search with N seeds from --seed on, or with those of a list such as 0,3,7."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def repeated(command):
+    """Decorator: the options of a training with several seeds."""
+    for option in (
+        click.option(
+            "--parallel", metavar="N|auto", help="Repeats at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
+        ),
+        click.option(
+            "--repeats",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Train with so many seeds, from --seed on; the result is mean and deviation.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, parallel):
+    """Search with several seeds, choose, and show the winner."""
+    from darts_cli.selection import select
+    from darts_cli.whole import parallel_count, seed_list
+
+    found, whole = select(
+        config,
+        domain,
+        seed_list(seeds, config.seed),
+        epochs=select_epochs,
+        random_cells=random_cells or 0,
+        parallel=parallel_count(parallel or "1"),
+        folder=run,
+        quiet=quiet,
+    )
+    if found is not None:
+        click.echo(found.to_yaml(), nl=False)
+    if not quiet:
+        advice = (
+            f"next: darts train {domain} --genotype {whole.folder}" if found else "nothing was trained, so nothing was chosen"
+        )
+        click.echo(f"in {whole.folder}, see report.md; {advice}", err=True)
+
+
+def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
+    """Train with several seeds and show mean and deviation."""
+    from darts_cli.repeats import repeat, shown
+    from darts_cli.whole import parallel_count
+
+    count = parallel_count(parallel or "1")
+    result, whole = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
+    click.echo(encodable(lines(shown(result))))
+    if not quiet:
+        click.echo(f"in {whole.folder}, see report.md", err=True)
+
+
+def _only_with(option, **others):
+    """Refuse what has no meaning without that option."""
+    for name, value in others.items():
+        if value is not None:
+            raise DartsError(f"--{name.replace('_', '-')}: only together with {option}", exit_code=2)
+
+
 @search.command("cnn")
 @options(SearchCNN)
+@many_seeds
 @click.option("--run", metavar="DIR", help="Run folder. [default: runs/search-cnn-DATASET-seedN-HASH]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-def search_cnn(run, quiet, **settings):
+def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search a convolutional cell on images.
 
     The same command goes on where a run was stopped. The cells found are printed, and kept in the run folder as genotype.yaml.
@@ -79,6 +180,9 @@ def search_cnn(run, quiet, **settings):
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
     config = SearchCNN(**settings)
+    if seeds is not None:
+        return _select("cnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
+    _only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
     from darts_cli.cnn.search import search
     from darts_cli.run import Run
 
@@ -91,9 +195,10 @@ def search_cnn(run, quiet, **settings):
 
 @search.command("rnn")
 @options(SearchRNN)
+@many_seeds
 @click.option("--run", metavar="DIR", help="Run folder. [default: runs/search-rnn-DATASET-seedN-HASH]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-def search_rnn(run, quiet, **settings):
+def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search a recurrent cell on a text.
 
     The same command goes on where a run was stopped. The cell found is printed, and kept in the run folder as genotype.yaml.
@@ -102,6 +207,9 @@ def search_rnn(run, quiet, **settings):
     Example: darts search rnn --dataset pydoc --epochs 5
     """
     config = SearchRNN(**settings)
+    if seeds is not None:
+        return _select("rnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
+    _only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
     from darts_cli.rnn.search import search
     from darts_cli.run import Run
 
@@ -128,9 +236,10 @@ def train():
     help="Cells to train: a published name, a genotype file, or the run folder of a search.",
 )
 @options(TrainCNN)
+@repeated
 @click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-cnn-DATASET-seedN-HASH]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-def train_cnn(genotype, run, quiet, **settings):
+def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a network of convolutional cells on images.
 
     The same command goes on where a run was stopped. Accuracy and loss are printed, and kept in the run folder.
@@ -139,6 +248,9 @@ def train_cnn(genotype, run, quiet, **settings):
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
     """
     config = TrainCNN(**settings)
+    if repeats > 1:
+        return _repeat("cnn", genotype, config, run, quiet, repeats, parallel)
+    _only_with("--repeats", parallel=parallel)
     from darts_cli.cnn.train import train
     from darts_cli.run import Run
 
@@ -159,9 +271,10 @@ def train_cnn(genotype, run, quiet, **settings):
     help="Cell to train: a published name, a genotype file, or the run folder of a search.",
 )
 @options(TrainRNN)
+@repeated
 @click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-rnn-DATASET-seedN-HASH]")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-def train_rnn(genotype, run, quiet, **settings):
+def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a language model of a recurrent cell on a text.
 
     The same command goes on where a run was stopped. The perplexity is printed, and kept in the run folder.
@@ -170,6 +283,9 @@ def train_rnn(genotype, run, quiet, **settings):
     Example: darts train rnn --dataset pydoc --epochs 5
     """
     config = TrainRNN(**settings)
+    if repeats > 1:
+        return _repeat("rnn", genotype, config, run, quiet, repeats, parallel)
+    _only_with("--repeats", parallel=parallel)
     from darts_cli.rnn.train import train
     from darts_cli.run import Run
 

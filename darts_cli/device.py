@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from darts_cli import DartsError, __version__
+from darts_cli import DartsError, __version__, distributed
 
 
 def resolve(name: str) -> torch.device:
@@ -26,8 +26,13 @@ def resolve(name: str) -> torch.device:
 
 
 def prepare(name: str) -> torch.device:
-    """The device of that name, PyTorch set to compute the same there for the same seed, and memory kept."""
+    """The device of that name, PyTorch set to compute the same there for the same seed, and memory kept; under torchrun the
+    device of this process, which has then found the others."""
+    distributed.join()
     where = resolve(name)
+    if distributed.ranks() > 1 and where.type != "cpu":
+        where = torch.device(distributed.local_device(name if name != "auto" else where.type, torch.cuda.device_count()))
+        torch.cuda.set_device(where)
     _deterministic()
     keep_memory()
     return where
@@ -55,6 +60,11 @@ def keep_memory() -> None:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context that a forward pass of that precision runs in; outside it everything stays float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def exact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32 at least: what is summed over a batch needs more digits than autocast gives."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def generator(*position: int | str) -> torch.Generator:

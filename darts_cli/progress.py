@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from darts_cli import distributed
 from darts_cli.genotype import Genotype
 
 ESTIMATE_AFTER = 20  # steps whose time stands for all
@@ -22,7 +23,8 @@ class Display:
     """
 
     def __init__(self, epochs: int, steps: int, epoch: int = 0, step: int = 0, quiet: bool = False):
-        self.epochs, self.steps, self.total, self.quiet = epochs, steps, epochs * steps, quiet
+        self.epochs, self.steps, self.total = epochs, steps, epochs * steps
+        self.quiet = quiet or distributed.rank() > 0
         self.first = self.done = epoch * steps + step
         self.calls = 0
         console = Console(stderr=True, highlight=False)
@@ -30,7 +32,7 @@ class Display:
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
         self.epoch_bar = self.bars.add_task("", total=self.total, completed=self.done)
         self.step_bar = self.bars.add_task("", total=steps, completed=step)
-        self.live = Live(Group(self.bars, self.text), console=console) if console.is_terminal and not quiet else None
+        self.live = Live(Group(self.bars, self.text), console=console) if console.is_terminal and not self.quiet else None
         self.started = self.read_at = time.monotonic()
 
     def __enter__(self) -> "Display":
@@ -61,6 +63,7 @@ class Display:
     def due(self, step: int, log_every: int) -> bool:
         """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
         waited = time.monotonic() - self.read_at >= READ_AFTER["terminal" if self.live else "plain"]
+        waited = waited and distributed.ranks() == 1  # whose clocks differ
         return (step + 1) % log_every == 0 or self.calls == ESTIMATE_AFTER or waited
 
     def read(self, epoch: int, step: int, line: str, details: str) -> None:

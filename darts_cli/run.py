@@ -17,6 +17,7 @@ import errno
 import io
 import json
 import os
+import platform
 import shlex
 import signal
 import threading
@@ -27,10 +28,15 @@ from pathlib import Path
 import torch
 import yaml
 
-from darts_cli import DartsError, files, genotype
+from darts_cli import DartsError, distributed, files, genotype
 from darts_cli.genotype import Genotype
 from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"  # what to do about it
 
@@ -43,8 +49,9 @@ class Run:
     """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
 
     Without `folder` it is runs/COMMAND-DOMAIN-DATASET-seedN-HASH: the same configuration, of the same cells where a `genotype`
-    is trained, finds the same folder again. One that is not `lasting` is interrupted like any other function. Raises DartsError
-    when the folder belongs to another configuration, naming what differs, or is no run folder.
+    is trained, finds the same folder again. One that is not `lasting` is interrupted like any other function. Of several
+    processes the first one writes. Raises DartsError when the folder belongs to another configuration, naming what differs, or
+    is no run folder.
     """
 
     def __init__(
@@ -62,7 +69,9 @@ class Run:
         self.metrics: list[dict] = []  # the records of the finished epochs
         self._saved_at = self._logged_at = time.monotonic()
         self._signal: int | None = None
+        distributed.join()
         self._check_folder()
+        distributed.wait()  # or the first process would write what another has yet to check
 
     def start(self, environment: dict[str, str], data: dict) -> None:
         """Create the folder and write config.yaml, and the cells that are trained, unless it is there already.
@@ -72,6 +81,8 @@ class Run:
         """
         self.data = data
         path = self.folder / "config.yaml"
+        if not self._writes:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
@@ -113,13 +124,18 @@ class Run:
         """Write a checkpoint: the progress (epoch, step, ...) and the state dict of every part, plain tensors and primitives;
         with the command, settings, cells and data set, so that the file can be evaluated on its own.
 
-        Raises DartsError, and keeps the checkpoint there is, when a number in it is not finite.
+        A function in the progress is called for its value: what the processes hold in parts. Raises DartsError, and keeps the
+        checkpoint there is, when a number in it is not finite, or not the same in all processes.
         """
-        state = progress | {name: part.state_dict() for name, part in parts.items()}
+        state = {key: value() if callable(value) else value for key, value in progress.items()}
+        state |= {name: part.state_dict() for name, part in parts.items()}
         _check_finite(state, f"epoch {progress['epoch'] + 1}, step {progress['step']}")
-        buffer = io.BytesIO()
-        torch.save(state | self._about(), buffer)
-        files.write(self.folder / name, buffer.getbuffer())
+        distributed.check_equal(dict(_tensors("", state)))
+        if self._writes:
+            buffer = io.BytesIO()
+            torch.save(state | self._about(), buffer)
+            files.write(self.folder / name, buffer.getbuffer())
+        distributed.wait()
         self._saved_at = time.monotonic()
 
     def restore(self, parts: dict) -> dict | None:
@@ -152,17 +168,21 @@ class Run:
 
     def checkpoint(self, progress: dict, parts: dict) -> None:
         """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run."""
-        if self._signal is not None or time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes:
+        due = time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
+        due, number = distributed.largest(due, self._signal or 0)  # what one process is asked, all do
+        if due or number:
             self.save(progress, parts)
-        if self._signal is not None:
-            name = signal.Signals(self._signal).name
-            raise DartsError(f"stopped by {name}; all is saved, the same command goes on: {self.repeat()}", 128 + self._signal)
+        if number:
+            name = signal.Signals(number).name
+            raise DartsError(f"stopped by {name}; all is saved, the same command goes on: {self.repeat()}", 128 + number)
 
     # ---- reports
 
     def record(self, metrics: dict, cells: Genotype | None = None) -> None:
         """Add the metrics of a finished epoch to metrics.jsonl; write the cells found so far to genotype.yaml."""
         self.metrics.append(metrics)
+        if not self._writes:
+            return
         files.write(self.folder / "metrics.jsonl", "".join(json.dumps(each) + "\n" for each in self.metrics))
         if cells is not None:
             genotype.save(cells, self.folder / "genotype.yaml")
@@ -172,7 +192,8 @@ class Run:
         now = time.monotonic()
         line = json.dumps({"time": round(time.time(), 3), "seconds": round(now - self._logged_at, 3), **entry})
         self._logged_at = now
-        files.append(self.folder / "log.jsonl", line + "\n")
+        if self._writes:
+            files.append(self.folder / "log.jsonl", line + "\n")
 
     def seconds(self) -> float:
         """Time spent in this run, over all its sittings, from the entries of the log."""
@@ -184,34 +205,67 @@ class Run:
         return seconds
 
     def report(self, text: str) -> None:
-        files.write(self.folder / "report.md", text)
+        if self._writes:
+            files.write(self.folder / "report.md", text)
 
     # ---- interruption
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, Ctrl-C and SIGTERM are noted, and the next `checkpoint` ends the run; a second one ends it at once."""
+        """Inside, the folder is this run's alone, and Ctrl-C and SIGTERM are noted: the next `checkpoint` ends the run.
+
+        A second one ends it at once, but under torchrun, which passes on what the terminal has sent already. Raises DartsError
+        when another run is in the folder.
+        """
 
         def note(number: int, _frame) -> None:
             self._signal = number
+            if distributed.ranks() > 1:
+                return
             with contextlib.suppress(OSError):
                 os.write(2, b"finishing the step, then saving; once more stops at once\n")
             for each in before:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 
-        if not self.lasting or threading.current_thread() is not threading.main_thread():  # which alone may take signals
-            yield
-            return
-        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for each in before:
-                signal.signal(each, note)
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+        with self._alone(), distributed.together():
+            if not self.lasting or threading.current_thread() is not threading.main_thread():  # which alone may take signals
+                yield
+                return
+            before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                for each in before:
+                    signal.signal(each, note)
+                yield
+            finally:
+                for each, handler in before.items():
+                    signal.signal(each, handler)
 
     # ---- inside
+
+    @property
+    def _writes(self) -> bool:
+        return distributed.rank() == 0
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the folder, which the system takes back however the process ends.
+
+        Raises DartsError naming the holder.
+        """
+        if fcntl is None or not self._writes:
+            yield
+            return
+        with open(self.folder / ".lock", "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read(100).strip() or "another process"
+                raise DartsError(f"{self.folder}: {holder} is at work here; wait for it, or name another with --run") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
+            yield
 
     def _about(self) -> dict:
         """What every checkpoint says besides the state."""

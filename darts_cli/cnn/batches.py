@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from darts_cli import distributed
 from darts_cli.cnn.data import Dataset
 from darts_cli.device import generator
 
@@ -14,7 +15,7 @@ class Batches:
     """Batches of a data set, addressed by (epoch, index); the same address always gives the same bits.
 
     In every epoch each image comes once, in an order, with a crop, a flip and a cutout that depend on nothing but
-    (seed, name, epoch, position in that order).
+    (seed, name, epoch, position in that order). Of several processes, each gets its rows of every batch.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
@@ -26,6 +27,10 @@ class Batches:
     def __len__(self) -> int:
         """Batches in an epoch; the last one is perhaps smaller, or larger by one, since BatchNorm needs two images."""
         return count_batches(len(self.labels), self.batch_size)
+
+    def share(self, index: int) -> tuple[int, slice]:
+        """How many images the whole batch has, and which of them are this process'."""
+        return share(index, len(self.labels), self.batch_size)
 
     def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented batches of that epoch, beginning with the one of index `first`."""
@@ -53,7 +58,7 @@ class Batches:
         return images, self.labels[self._slice(index)]
 
     def _slice(self, index: int) -> slice:
-        return batch_slice(index, len(self.labels), self.batch_size)
+        return own_slice(index, len(self.labels), self.batch_size)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The order of the images in that epoch, and five uniform numbers for each place in it."""
@@ -73,6 +78,19 @@ def batch_slice(index: int, count: int, batch_size: int) -> slice:
     """The places of a batch in the pass."""
     last = index + 1 == count_batches(count, batch_size)
     return slice(index * batch_size, count if last else (index + 1) * batch_size)
+
+
+def share(index: int, count: int, batch_size: int) -> tuple[int, slice]:
+    """How many places the batch has, and which of them are this process'."""
+    whole = batch_slice(index, count, batch_size)
+    size = whole.stop - whole.start
+    return size, distributed.share(size)
+
+
+def own_slice(index: int, count: int, batch_size: int) -> slice:
+    """This process' places of a batch, in the pass."""
+    start, (_, own) = index * batch_size, share(index, count, batch_size)
+    return slice(start + own.start, start + own.stop)
 
 
 def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:

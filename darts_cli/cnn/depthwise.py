@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from darts_cli import distributed
+
 
 def rows(x: Tensor) -> Tensor:
     """x (B, C, H, W) -> (N, C)."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def images(d: Tensor, B: int, H: int, W: int) -> Tensor:
     """d (N, C) -> (B, C, H, W)."""
-    return d.view(B, H, W, -1).permute(0, 3, 1, 2)
+    return d.view(B, H, W, d.shape[1]).permute(0, 3, 1, 2)
 
 
 def to_phases(x: Tensor) -> Tensor:
@@ -29,8 +31,9 @@ def to_phases(x: Tensor) -> Tensor:
 
 def from_phases(d: Tensor, B: int, H: int, W: int) -> Tensor:
     """The inverse: d (N, C), by phases -> (B, C, H, W)."""
-    d = d.view(2, 2, B, H // 2, W // 2, -1)
-    return d.permute(2, 3, 0, 4, 1, 5).reshape(B, H, W, -1).permute(0, 3, 1, 2)
+    C = d.shape[1]
+    d = d.view(2, 2, B, H // 2, W // 2, C)
+    return d.permute(2, 3, 0, 4, 1, 5).reshape(B, H, W, C).permute(0, 3, 1, 2)
 
 
 # ---- of kernels (C, 1, k, k), k odd, padded to keep the size
@@ -143,7 +146,7 @@ def _separable_backward(
 
 def normalised_separable(z: Tensor, norm: nn.BatchNorm2d, depth: nn.Conv2d, point: nn.Conv2d) -> Tensor:
     """point(depth(relu(norm(z)))), z (B, C, H, W), the depthwise convolution of stride 1."""
-    if not norm.training:
+    if not norm.training or distributed.ranks() > 1:
         return separable(F.relu_(norm(z)), depth, point)
     return NormalisedSeparable.apply(norm, z, norm.weight, norm.bias, depth.weight, point.weight.flatten(1))
 

@@ -73,15 +73,15 @@ def running_sums(network: Network, batches, precision: str) -> Iterator[Tensor]:
     sums = 0
     for images, labels in batches.in_order():
         with torch.no_grad(), device.autocast(images.device, precision):
-            logits = network(images)[0].float()
-        sums = sums + scores(F.cross_entropy(logits, labels), logits, labels)
+            logits = device.exact(network(images)[0])
+        sums = sums + scores(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
         yield sums
 
 
-def scores(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Of a batch: the mean loss times its images, how many have their label first, how many among the first five, images."""
+def scores(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Of a batch: the sum of its losses, how many have their label first, how many among the first five, images."""
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # (B, 5)
-    return torch.stack([loss * len(labels), best[:, 0].sum(), best.sum(), torch.full_like(loss, len(labels))])
+    return torch.stack([losses, best[:, 0].sum(), best.sum(), torch.full_like(losses, len(labels))])
 
 
 def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:

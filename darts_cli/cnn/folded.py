@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-
-def exact(d: Tensor) -> Tensor:
-    return d.float() if d.dtype in (torch.bfloat16, torch.float16) else d
+from darts_cli import distributed
+from darts_cli.device import exact
 
 
 def column_sums(d: Tensor) -> Tensor:
@@ -21,42 +20,46 @@ def column_sums(d: Tensor) -> Tensor:
 
 def gram(d: Tensor) -> Tensor:
     """d^T d for d (N, C); summed in parts, which costs nothing and keeps an order of magnitude more precision."""
-    d = exact(d).view(math.gcd(len(d), 64), -1, d.shape[1])
+    parts = math.gcd(len(d), 64) if len(d) else 1
+    d = exact(d).view(parts, len(d) // parts, d.shape[1])
     return (d.mT @ d).sum(0)
 
 
-def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Subtract from K matrices d_k (N, C), in place, their means m (K, C); these, and the covariances S (K, C, C).
+def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Subtract from K matrices d_k (N, C), in place, their means m (K, C); these, the covariances S (K, C, C), and N.
 
-    Without that the covariance in float32 of numbers that vary little beside their mean would be lost.
+    All three are over the rows of all processes. Without that the covariance in float32 of numbers that vary little beside
+    their mean would be lost.
     """
-    m = torch.stack([column_sums(d_k) for d_k in d]) / len(d[0])
+    sums, count = distributed.totals(torch.stack([column_sums(d_k) for d_k in d]), len(d[0]))
+    m = sums / count
     for m_k, d_k in zip(m, d, strict=True):
         d_k.sub_(m_k.to(d_k.dtype))
-    return m, torch.stack([gram(d_k) for d_k in d]) / len(d[0])
+    return m, distributed.total(torch.stack([gram(d_k) for d_k in d])) / count, count
 
 
 class ChannelMoments(Function):
-    """d (N, C) -> mean (C,) and variance (C,), differentiable."""
+    """d (N, C) -> mean (C,) and variance (C,), differentiable, and N; over the rows of all processes."""
 
     @staticmethod
-    def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor]:
-        m = column_sums(d) / len(d)
-        ctx.save_for_backward(d, m)
-        return m, column_sums((exact(d) - m).square_()) / len(d)
+    def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        m, variance, count = distributed.moments(exact(d))
+        ctx.save_for_backward(d, m, count)
+        ctx.mark_non_differentiable(count)
+        return m, variance, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g_m: Tensor, g_variance: Tensor) -> Tensor:
-        d, m = ctx.saved_tensors
-        factor = 2 * g_variance / len(d)
-        return torch.addcmul((g_m / len(d) - factor * m).to(d.dtype), d, factor.to(d.dtype))
+    def backward(ctx, g_m: Tensor, g_variance: Tensor, _) -> Tensor:
+        d, m, count = ctx.saved_tensors
+        g_m, g_variance = distributed.total(torch.stack([g_m, g_variance])) / count
+        return torch.addcmul((g_m - 2 * g_variance * m).to(d.dtype), d, (2 * g_variance).to(d.dtype))
 
 
-def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: int) -> None:
+def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: Tensor) -> None:
     """Move the running statistics of K BatchNorms by means and variances (K, C) of `count` numbers each."""
     with torch.no_grad():
-        unbiased = variances * (count / max(count - 1, 1))
+        unbiased = variances * (count / (count - 1).clamp_min(1))
         torch._foreach_lerp_([norm.running_mean for norm in norms], list(means), norms[0].momentum)
         torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
@@ -78,6 +81,7 @@ class Folded(NamedTuple):
     running: Tensor | None  # the mean of W_k d_k where it is not that of this batch, (K, C)
     m: Tensor | None  # mean of d_k, which was subtracted, while training, (K, C_k)
     S: Tensor | None  # its covariance, (K, C_k, C_k)
+    count: Tensor | None  # of the rows that these are of
 
 
 def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tensor]) -> Folded:
@@ -86,19 +90,19 @@ def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tens
     While training the d_k are centred, in place.
     """
     if norms[0].training:
-        (m, S), running_means = centred(d), None
+        (m, S, count), running_means = centred(d), None
         variances = ((W @ S) * W).sum(-1).clamp_min(0)
-        track(norms, (W @ m[..., None]).squeeze(-1), variances, len(d[0]))
+        track(norms, (W @ m[..., None]).squeeze(-1), variances, count)
     else:
-        m = S = None
+        m = S = count = None
         running_means, variances = running(norms)
     factors = (variances + norms[0].eps).rsqrt()
     scale = a[:, None] * factors
     b = torch.zeros_like(scale) if running_means is None else -scale * running_means
-    return Folded(scale[..., None] * W, b, W, a, factors, running_means, m, S)
+    return Folded(scale[..., None] * W, b, W, a, factors, running_means, m, S, count)
 
 
-def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor, count: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     """The gradients of W and a; and G_k (C_k, C_k) and row_k (C_k,) of what the statistics add to that of d_k, d_k G_k + row_k,
     where they are those of the batch."""
     scale = f.a[:, None] * f.factors
@@ -108,8 +112,9 @@ def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor, count: int) -> tuple[Tens
         return scale[..., None] * g_V, (g_scale * f.factors).sum(-1), [], []
     g_variances = -0.5 * g_scale * f.a[:, None] * f.factors**3
     g_W = scale[..., None] * g_V + 2 * g_variances[..., None] * (f.W @ f.S)
-    G = f.W.mT @ ((2 / count) * g_variances[..., None] * f.W)
-    row = (f.V.mT @ g_b[..., None]).squeeze(-1) / -count  # the mean that centring takes from g V
+    g_variances, g_b = distributed.total(torch.stack([g_variances, g_b])) / f.count  # the statistics are those of all rows
+    G = f.W.mT @ (2 * g_variances[..., None] * f.W)
+    row = (f.V.mT @ -g_b[..., None]).squeeze(-1)  # the mean that centring takes from g V
     return g_W, (g_scale * f.factors).sum(-1), list(G), list(row)
 
 
@@ -128,13 +133,11 @@ def centre_again(d: Sequence[Tensor], f: Folded) -> None:
             d_k.sub_(m_k.to(d_k.dtype))
 
 
-def scales(
-    norms: Sequence[nn.BatchNorm2d], found: Sequence[tuple[Tensor, Tensor]], count: int, a: Tensor
-) -> tuple[Tensor, Tensor]:
-    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; while training for the moments of p_k (count, C)."""
+def scales(norms: Sequence[nn.BatchNorm2d], found: Sequence[tuple[Tensor, Tensor, Tensor]], a: Tensor) -> tuple[Tensor, Tensor]:
+    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; while training for the ChannelMoments of p_k."""
     if norms[0].training:
-        means, variances = map(torch.stack, zip(*found, strict=True))
-        track(norms, means, variances, count)
+        means, variances, counts = map(torch.stack, zip(*found, strict=True))
+        track(norms, means, variances, counts[0])
     else:
         means, variances = running(norms)
     s = a[:, None] * (variances + norms[0].eps).rsqrt()

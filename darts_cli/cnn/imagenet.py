@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from darts_cli import DartsError, device
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import batch_slice, count_batches, cut_out, normalised
+from darts_cli.cnn.batches import count_batches, cut_out, normalised, own_slice, share
 
 SIDE = 224  # pixels of the images that the network sees
 STAY = 10  # seconds for which a reading process outlives SIGTERM
@@ -72,7 +72,7 @@ class Batches:
     """Batches of image files, addressed by epoch: the same epoch always gives the same bits, with any number of processes.
 
     In every epoch each image comes once, in an order, with a crop, a flip and a change of colours that depend on nothing but
-    (seed, name, epoch, position in that order).
+    (seed, name, epoch, position in that order). Of several processes, each reads its rows of every batch.
     """
 
     def __init__(
@@ -95,6 +95,10 @@ class Batches:
         """Batches in an epoch; the last one is perhaps smaller, or larger by one."""
         return count_batches(len(self.dataset.labels), self.batch_size)
 
+    def share(self, index: int) -> tuple[int, slice]:
+        """How many images the whole batch has, and which of them are this process'."""
+        return share(index, len(self.dataset.labels), self.batch_size)
+
     def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented batches of that epoch, beginning with the one of index `first`: images (B, 3, 224, 224) float32,
         channels-last, and labels (B,)."""
@@ -103,7 +107,7 @@ class Batches:
         uniform = torch.rand(count, 2, generator=g)
         for index, (images, labels) in enumerate(self._read(order, _augmentation(self.color_jitter), first, epoch), first):
             if self.cutout:
-                place = uniform[batch_slice(index, count, self.batch_size)].to(self.where)
+                place = uniform[own_slice(index, count, self.batch_size)].to(self.where)
                 images = cut_out(images, place, self.cutout)
             yield images, labels
 
@@ -112,7 +116,7 @@ class Batches:
         return self._read(torch.arange(len(self.dataset.labels)), _plain(), 0, -1)
 
     def _read(self, order: Tensor, transform: v2.Compose, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        slices = [batch_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
+        slices = [own_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
         addresses = list(enumerate(order.tolist()))  # position, image
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create .* worker processes")  # as was asked for

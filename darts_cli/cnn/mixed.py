@@ -78,7 +78,7 @@ class Halves(Function):
         d = [rows(depthwise(*each)) for each in zip(x, kernels, ctx.strides, strict=True)]
         centre_again(d, f)
         g_V = torch.stack([(g_k.t() @ d_k).to(f.V.dtype) for g_k, d_k in zip(g, d, strict=True)])
-        g_W, _, G, row = fold_backward(f, g_V, torch.stack([column_sums(g_k) for g_k in g]), len(d[0]))
+        g_W, _, G, row = fold_backward(f, g_V, torch.stack([column_sums(g_k) for g_k in g]))
         found = []
         for k in range(K):
             g_d = statistics_gradient(g[k], d[k], f.V[k], *(each[k] for each in (G, row) if each))
@@ -141,7 +141,7 @@ class Node(Function):
         of = [g_phases if phased else g_pixels for phased in layout.phased]
         g_b = column_sums(g_pixels)
         g_V = torch.stack([(g_k.t() @ d_k).to(f.V.dtype) for g_k, d_k in zip(of, d, strict=True)])
-        g_W, g_a, G, row = fold_backward(f, g_V, g_b.expand(K, -1), len(d[0]))
+        g_W, g_a, G, row = fold_backward(f, g_V, g_b.expand(K, -1))
         g_x, g_kernels = [None] * K, [None] * K
         for k in range(K):
             of_x, of_kernel = needed[k], needed[K + k]
@@ -216,7 +216,7 @@ def _node(sources: Sequence[Source], edges: Sequence[nn.ModuleDict], weights: Te
     for k, name in enumerate(POOLS):
         p += [source.pools[k] for source in sources]
         found = [source.pool_moments[k] for source in sources if source.pool_moments]
-        s_k, b_k = scales([edge[name][1] for edge in edges], found, len(p[0]), a[name])
+        s_k, b_k = scales([edge[name][1] for edge in edges], found, a[name])
         s.append(s_k)
         b.append(b_k)
     identities = [k for k, source in enumerate(sources) if source.stride == 1]

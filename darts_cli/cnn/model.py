@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from darts_cli import DartsError
 from darts_cli.cnn import ops
 from darts_cli.cnn.mixed import Source, mixed_node
+from darts_cli.distributed import BatchNorm2d
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.space import SPACES
@@ -28,7 +29,7 @@ class CifarStem(nn.Sequential):
     """A convolution to C channels at full size; both inputs of the first cell are its output."""
 
     def __init__(self, C: int):
-        super().__init__(nn.Conv2d(3, C, 3, padding=1, bias=False), nn.BatchNorm2d(C))
+        super().__init__(nn.Conv2d(3, C, 3, padding=1, bias=False), BatchNorm2d(C))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, 3, H, W) -> twice (B, C, H, W)."""
@@ -167,7 +168,7 @@ class Cell(nn.Module):
             for edge in node
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, drop_path: float = 0.0) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, drop_path: float = 0.0, share: tuple[int, slice] | None = None) -> Tensor:
         """s0, s1 (B, C', H, W), after their ReLU -> (B, C * len(concat), H, W), of half the size in a reduction cell.
 
         While training, every edge but the skip connections of stride 1 is dropped with the probability `drop_path`.
@@ -185,20 +186,21 @@ class Cell(nn.Module):
                 y = op.rectified(rectified[j])
             else:
                 y = op(states[j])
-            return drop_(y, drop_path) if self.training else y
+            return drop_(y, drop_path, share) if self.training else y
 
         for node in self.genotype.nodes:
             states.append(functools.reduce(torch.add, [of(next(edges), edge.input) for edge in node]))
         return torch.cat([states[i] for i in self.genotype.concat], dim=1)
 
 
-def drop_(x: Tensor, probability: float) -> Tensor:
+def drop_(x: Tensor, probability: float, share: tuple[int, slice] | None = None) -> Tensor:
     """Drop-path, in place: x (B, C, H, W) with whole images set to zero, each with that probability, the others scaled up to
-    keep the expectation (Larsson et al., arXiv 1605.07648)."""
+    keep the expectation (Larsson et al., arXiv 1605.07648). Drawn for the whole batch, of which x may be a share."""
     if probability == 0:
         return x
     keep = 1 - probability
-    return x.mul_(torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
+    size, own = share or (len(x), slice(None))
+    return x.mul_(torch.empty(size, 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)[own] / keep)
 
 
 class ImageNetStem(nn.Module):
@@ -208,12 +210,12 @@ class ImageNetStem(nn.Module):
         super().__init__()
         self.stem0 = nn.Sequential(
             nn.Conv2d(3, C // 2, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(C // 2),
+            BatchNorm2d(C // 2),
             nn.ReLU(),
             nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(C),
+            BatchNorm2d(C),
         )
-        self.stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(C))
+        self.stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False), BatchNorm2d(C))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, 3, H, W) -> (B, C, H/4, W/4), (B, C, H/8, W/8)."""
@@ -230,10 +232,10 @@ class AuxiliaryHead(nn.Module):
             nn.ReLU(),
             nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
             nn.Conv2d(C, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
+            BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            *([nn.BatchNorm2d(768)] if stem == "cifar" else []),  # which the original forgot for ImageNet
+            *([BatchNorm2d(768)] if stem == "cifar" else []),  # which the original forgot for ImageNet
             nn.ReLU(),
         )
         self.classifier = nn.Linear(768, num_classes)
@@ -251,6 +253,7 @@ class Network(nn.Module):
     stem         "cifar": full size; "imagenet": an eighth of it
     auxiliary    with an auxiliary head after the second reduction, for images of AUXILIARY_SIZES
     drop_path    attribute: probability that an edge is dropped while training; training raises it over the epochs
+    share        attribute: of several processes, how many images the whole batch has, and which of them this one sees
 
     Raises DartsError when the genotype is not convolutional.
     """
@@ -268,6 +271,7 @@ class Network(nn.Module):
         if genotype.domain != "cnn":
             raise DartsError(f"a convolutional network needs a genotype of the domain cnn, not {genotype.domain}")
         self.drop_path = 0.0
+        self.share: tuple[int, slice] | None = None
         C = channels
         self.stem = CifarStem(3 * C) if stem == "cifar" else ImageNetStem(C)
         C_prev_prev = C_prev = 3 * C if stem == "cifar" else C
@@ -290,7 +294,7 @@ class Network(nn.Module):
         auxiliary = None
         s0, s1 = _rectified(*self.stem(x.contiguous(memory_format=torch.channels_last)))
         for i, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, self.drop_path)
+            s0, s1 = s1, cell(s0, s1, self.drop_path, self.share)
             if i + 1 < len(self.cells):
                 s1 = F.relu_(s1)
             if self.training and self.auxiliary_head is not None and i == _reductions(len(self.cells))[1]:

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli.cnn.depthwise import normalised_separable, separable
+from darts_cli.distributed import BatchNorm2d
 
 
-def batch_norm(C: int, affine: bool) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(C, affine=affine)
+def batch_norm(C: int, affine: bool) -> BatchNorm2d:
+    return BatchNorm2d(C, affine=affine)
 
 
 class ReLUFirst(nn.Module):

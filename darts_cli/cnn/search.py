@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import DartsError, device, progress
+from darts_cli import DartsError, device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
@@ -25,6 +25,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     when a number is no longer finite and, with the state saved, when interrupted.
     """
     where = device.prepare(config.device)
+    distributed.check_batch(config.batch_size)
     whole = data.load(config.dataset, config.data)
     halves = data.split(whole, config.train_portion, config.split_seed)
     train, valid = (
@@ -41,7 +42,14 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
 
     loss = loss_function(network, where, config.precision)
     architect = Architect(
-        loss, weights, alphas, w_optimizer, alpha_optimizer, unrolled=config.unrolled, buffers=network.buffers()
+        loss,
+        weights,
+        alphas,
+        w_optimizer,
+        alpha_optimizer,
+        unrolled=config.unrolled,
+        buffers=network.buffers(),
+        average=distributed.average,
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
     state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
@@ -62,6 +70,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                 with constant(alphas):
                     train_loss, train_sums = loss(batch)
                 train_loss.backward()
+                distributed.average_gradients(weights)
                 torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
 
@@ -91,15 +100,19 @@ def cosine(first: float, last: float, epoch: int, epochs: int) -> float:
 
 
 def loss_function(network: SearchNetwork, where: torch.device, precision: str) -> Callable:
-    """The loss of a batch and, as its carry, what the metrics sum: loss, correct answers and images."""
+    """The loss of a batch and, as its carry, what the metrics sum: loss, correct answers and images, of all processes.
+
+    The mean of the processes' losses is the mean over the images of the whole batch.
+    """
 
     def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         with device.autocast(where, precision):
             logits = network(images)
-        mean = F.cross_entropy(logits.float(), labels)
+        losses = F.cross_entropy(device.exact(logits), labels, reduction="sum")
         correct = (logits.argmax(dim=1) == labels).sum()
-        return mean, torch.stack([mean.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
+        sums = distributed.total(torch.stack([losses.detach(), correct, torch.full_like(correct, len(labels))]))
+        return losses * (distributed.ranks() / sums[2]), sums
 
     return loss
 

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from darts_cli import DartsError, device, legacy, progress
+from darts_cli import DartsError, device, distributed, legacy, progress, structure
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, metrics, running_sums, scores
@@ -61,11 +61,15 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train cnn", config, folder, genotype)')
     where = device.prepare(config.device)
+    distributed.check_batch(config.batch_size)
+    distributed.check_whole("--accumulate", config.accumulate)
     batches, about = _batches(config, where, test)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, about)
     network = Network(genotype, **sizes).to(where)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    unused = any(structure.unused(cell, "cnn") for cell in genotype.cells.values())
+    parallel = distributed.parallel(network, unused)
     parts = {"network": network, "optimizer": optimizer}
     state = run.restore(parts)
     if state is None:
@@ -86,7 +90,8 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
             sums = state["sums"].to(where)  # over this epoch's steps
             for step, batch in enumerate(batches["train"].shuffled(epoch, state["step"]), state["step"]):
                 device.seed(config.seed, "drop-path", epoch, step)
-                sums += training_step(network, optimizer, config, *batch)
+                network.share = batches["train"].share(step)
+                sums += training_step(parallel, optimizer, config, *batch, network.share[0])
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     _read(display, run, sums, epoch, step)
@@ -152,24 +157,32 @@ def _sizes(config: TrainCNN, about: dict) -> dict:
 
 
 def training_step(
-    network: Network, optimizer: torch.optim.Optimizer, config: TrainCNN, images: Tensor, labels: Tensor
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainCNN,
+    images: Tensor,
+    labels: Tensor,
+    size: int | None = None,
 ) -> Tensor:
-    """One step of the weights, the batch computed in `accumulate` parts of at least two images; returns its sums."""
+    """One step of the weights, the batch computed in `accumulate` parts of at least two images; returns its sums.
+
+    Of several processes: `size` is that of the whole batch, of which these are some images; the sums are of all.
+    """
     optimizer.zero_grad()
     sums = torch.zeros(4, device=images.device)
     count = max(1, min(config.accumulate, len(images) // 2))
     for x, y in zip(images.tensor_split(count), labels.tensor_split(count), strict=True):
         with device.autocast(images.device, config.precision):
             logits, auxiliary = network(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
+        losses = F.cross_entropy(device.exact(logits), y, label_smoothing=config.label_smoothing, reduction="sum")
         if auxiliary is not None:
-            second = F.cross_entropy(auxiliary.float(), y, label_smoothing=config.label_smoothing)
-            loss = loss + config.auxiliary_weight * second
-        (loss * (len(y) / len(labels))).backward()
-        sums += scores(loss.detach(), logits.detach(), y)
+            second = F.cross_entropy(device.exact(auxiliary), y, label_smoothing=config.label_smoothing, reduction="sum")
+            losses = losses + config.auxiliary_weight * second
+        (losses * (distributed.ranks() / (size or len(labels)))).backward()
+        sums += scores(losses.detach(), logits.detach(), y)
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
-    return sums
+    return distributed.total(sums)
 
 
 def _evaluations(
@@ -194,7 +207,7 @@ def _evaluations(
 def _evaluated(name: str, network: Network, batches, config: TrainCNN, after_each: Callable[[], None]) -> dict[str, float]:
     for sums in running_sums(network, batches, config.precision):  # noqa: B007
         after_each()
-    return metrics(name, sums)
+    return metrics(name, distributed.total(sums))
 
 
 # ---- what is said

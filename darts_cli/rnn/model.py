@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli import DartsError
+from darts_cli.distributed import BatchNorm1d
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.rnn.loss import NextWords
@@ -31,6 +32,10 @@ class Masks(NamedTuple):
     x: Tensor  # (B, D): of the cell's input
     h: Tensor  # (B, D): of the hidden state, and of every node
     output: Tensor  # (B, D): of the cell's output
+
+    def part(self, rows: slice) -> "Masks":
+        """Those of some of the streams."""
+        return Masks(self.words, *(mask[rows] for mask in self[1:]))
 
 
 # ---- cells
@@ -69,7 +74,7 @@ class SearchCell(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.W0, self.Ws = _weights(dim, NODES)
-        self.bn = nn.BatchNorm1d(dim, affine=False)
+        self.bn = BatchNorm1d(dim, affine=False)
 
     def forward(self, x: Tensor, s: Tensor, weights: list[Tensor], masks: Masks | None) -> Tensor:
         """x (T, B, D), s (B, D), weights as `by_node` gives them -> the hidden states (T, B, D), each the mean of the nodes."""

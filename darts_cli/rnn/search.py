@@ -1,11 +1,12 @@
 """The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from darts_cli import device, progress
+from darts_cli import device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
@@ -23,9 +24,11 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     state saved, when interrupted.
     """
     where = device.prepare(config.device)
+    distributed.check_batch(config.batch_size)
+    own = distributed.share(config.batch_size)  # the streams of this process
     corpus = data.load(config.dataset, config.data)
     train, valid = (
-        data.streams(part, config.batch_size, name).to(where)
+        data.streams(part, config.batch_size, name)[:, own].to(where)
         for part, name in ((corpus.train, "training"), (corpus.valid, "validation"))
     )
     evaluation = data.streams(corpus.valid, config.eval_batch_size, "validation").to(where)
@@ -51,6 +54,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         unrolled=config.unrolled,
         clip=config.grad_clip,
         buffers=network.buffers(),
+        average=distributed.average,
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
     state = run.restore(parts) or {"epoch": 0, **_fresh(network, config)}
@@ -64,12 +68,13 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         for epoch in range(state["epoch"], config.epochs):
             network.train()
             pieces = data.search_pieces(len(train), config.bptt, config.seed, epoch)
-            hidden, valid_hidden, sums = (state[name].to(where) for name in ("hidden", "valid_hidden", "sums"))
+            hidden, valid_hidden = (state[name][:, own].to(where) for name in ("hidden", "valid_hidden"))
+            sums = state["sums"].to(where)
             for step, (start, length) in list(enumerate(pieces))[state["step"] :]:
                 device.seed(config.seed, "masks", epoch, step)
                 x, y = data.piece(train, start, length)
                 valid_x, valid_y = data.piece(valid, start % (len(valid) - 1), config.bptt)
-                masks, valid_masks = network.masks(config.batch_size), network.masks(config.batch_size)
+                masks, valid_masks = (network.masks(config.batch_size).part(own) for _ in range(2))
                 w_optimizer.param_groups[0]["lr"] = config.lr * length / config.bptt  # the architect's too
                 valid_nll, valid_hidden = architect.step((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
 
@@ -77,18 +82,19 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 with constant(alphas), device.autocast(where, config.precision):
                     train_loss, nll, hidden = network.loss(x, y, hidden, ar=config.ar, tar=config.tar, masks=masks)
                 train_loss.backward()
+                distributed.average_gradients(weights)
                 torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
                 hidden = hidden.detach()
 
-                sums += torch.stack([summed(nll, y), summed(valid_nll, valid_y)])
+                sums += distributed.total(torch.stack([summed(nll, y), summed(valid_nll, valid_y)]))
                 display.step(epoch, start + length - 1)
                 if display.due(step, config.log_every):
                     _read(display, run, network, sums, epoch, start + length - 1)
-                position = {"epoch": epoch, "step": step + 1, "sums": sums, "hidden": hidden, "valid_hidden": valid_hidden}
+                position = {"epoch": epoch, "step": step + 1, "sums": sums, **_whole(hidden, valid_hidden)}
                 run.checkpoint(position, parts)
 
-            position = {"epoch": epoch, "step": len(pieces), "sums": sums, "hidden": hidden, "valid_hidden": valid_hidden}
+            position = {"epoch": epoch, "step": len(pieces), "sums": sums, **_whole(hidden, valid_hidden)}
             for valid_sums in running_sums(network.measured(), evaluation, config.bptt, config.precision):  # noqa: B007
                 run.checkpoint(position, parts)
             _record(display, run, network, sums, valid_sums, epoch)
@@ -96,6 +102,11 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             run.save(state, parts)
     run.report(_report(config, run, network, where))
     return network.genotype()
+
+
+def _whole(hidden: Tensor, valid_hidden: Tensor) -> dict:
+    """The hidden states of the streams of all processes, put together when they are saved."""
+    return {"hidden": partial(distributed.gather, hidden, 1), "valid_hidden": partial(distributed.gather, valid_hidden, 1)}
 
 
 def _fresh(network: SearchNetwork, config: SearchRNN) -> dict:

@@ -4,11 +4,12 @@ import copy
 import math
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from darts_cli import DartsError, device, legacy, progress
+from darts_cli import DartsError, device, distributed, legacy, progress
 from darts_cli.config import TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
@@ -96,9 +97,11 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     if (run.genotype, run.config) != (genotype, config):
         raise DartsError('the run must be of this genotype and configuration: Run("train rnn", config, folder, genotype)')
     where = device.prepare(config.device)
+    distributed.check_batch(config.batch_size)
+    distributed.check_whole("--batch-chunks", config.batch_chunks)
     corpus = data.load(config.dataset, config.data)
     texts = {
-        "train": data.streams(corpus.train, config.batch_size, "training").to(where),
+        "train": data.streams(corpus.train, config.batch_size, "training")[:, distributed.share(config.batch_size)].to(where),
         "valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(where),
     }
     if test:
@@ -107,6 +110,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     torch.manual_seed(config.seed)
     sizes = sizes_of(config, len(corpus.vocab))
     network = Network(genotype, **sizes).to(where)
+    loss = distributed.parallel(Loss(network))
     optimizer = Averaging(network, config)
     parts = {"network": network, "optimizer": optimizer}
     state = run.restore(parts)
@@ -121,7 +125,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
         _say_opening(display, config, run, network, corpus, where)
         while not _ended(config, run.metrics):
             try:
-                state = _epoch(network, optimizer, texts, config, run, state, display)
+                state = _epoch(network, loss, optimizer, texts, config, run, state, display)
             except NotFinite as error:
                 state = _rolled_back(error, network, optimizer, config, run, state)
                 display.say(f"{error}: back to the best epoch, {state['epoch']}, time {state['roll_backs']}")
@@ -132,18 +136,26 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
 
 
 def _epoch(
-    network: Network, optimizer: Averaging, texts: dict[str, Tensor], config: TrainRNN, run: Run, state: dict, display
+    network: Network,
+    loss: nn.Module,
+    optimizer: Averaging,
+    texts: dict[str, Tensor],
+    config: TrainRNN,
+    run: Run,
+    state: dict,
+    display: progress.Display,
 ) -> dict:
     """The rest of an epoch from that state on, its evaluation and its record; returns the state after it."""
     epoch, source, parts = state["epoch"], texts["train"], {"network": network, "optimizer": optimizer}
-    hidden, sums = state["hidden"].to(source.device), state["sums"].to(source.device)
+    own = distributed.share(config.batch_size)
+    hidden, sums = state["hidden"][:, own].to(source.device), state["sums"].to(source.device)
     network.train()
     for step, (start, length) in list(enumerate(_pieces(config, len(source), state)))[state["step"] :]:
         device.seed(config.seed, "masks", epoch, step, state["roll_backs"])
-        nll, hidden = training_step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden)
+        nll, hidden = training_step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden, loss)
         sums += nll
         display.step(epoch, start + length - 1)
-        state = state | {"step": step + 1, "sums": sums, "hidden": hidden}
+        state = state | {"step": step + 1, "sums": sums, "hidden": partial(distributed.gather, hidden, 1)}
         if display.due(step, config.log_every):
             _read(display, run, sums, epoch, start + length - 1)
         run.checkpoint(state, parts)
@@ -171,13 +183,20 @@ def _epoch(
 
 
 def training_step(
-    network: Network, optimizer: torch.optim.Optimizer, config: TrainRNN, x: Tensor, y: Tensor, hidden: Tensor
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    config: TrainRNN,
+    x: Tensor,
+    y: Tensor,
+    hidden: Tensor,
+    loss_of: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums and the hidden state.
 
-    Every mean in the loss is over the streams too, so that the parts' gradients add up to those of the whole.
+    `loss_of`: the network's Loss, where several processes compute some of the streams each. Every mean in the loss is over the
+    streams too, so that the parts' gradients add up to those of the whole.
     """
-    masks = network.masks(x.shape[1])
+    masks = network.masks(config.batch_size).part(distributed.share(config.batch_size))
     parts = [tensor.tensor_split(config.batch_chunks, dim=1) for tensor in (x, y, hidden)]
     rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # a row a stream; words are common to all
     optimizer.param_groups[0]["lr"] = config.lr * len(x) / config.bptt
@@ -185,7 +204,7 @@ def training_step(
     sums, after = torch.zeros(2, dtype=sums_dtype(x.device), device=x.device), []
     for (x_part, y_part, hidden_part), mask in zip(zip(*parts, strict=True), zip(*rows, strict=True), strict=True):
         with device.autocast(x.device, config.precision):
-            loss, nll, last = network.loss(
+            loss, nll, last = (loss_of or network.loss)(
                 x_part, y_part, hidden_part, ar=config.ar, tar=config.tar, masks=Masks(masks.words, *mask)
             )
         (loss * (x_part.shape[1] / x.shape[1])).backward()
@@ -193,7 +212,18 @@ def training_step(
         after.append(last.detach())
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
-    return sums, torch.cat(after, dim=1)
+    return distributed.total(sums), torch.cat(after, dim=1)
+
+
+class Loss(nn.Module):
+    """The network's loss as what a module does, for DistributedDataParallel."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args, **keywords):
+        return self.network.loss(*args, **keywords)
 
 
 def _pieces(config: TrainRNN, rows: int, state: dict) -> list[tuple[int, int]]:

@@ -1,0 +1,279 @@
+"""Several processes as one, started by torchrun: which one this is, its share of a batch, and what they compute together.
+
+Every process computes its rows of each batch. Sums over the batch, BatchNorm's among them, and the means of gradients go over
+all processes, so that each takes the same step, the one that a single process with the whole batch would take. Without torchrun
+there is one process, and nothing here does anything.
+"""
+
+import contextlib
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+from darts_cli import DartsError
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
+communicated = {"bytes": 0, "calls": 0}  # what this process has put into collectives so far
+
+
+def join() -> None:
+    """Find the other processes, where torchrun has started several. Raises DartsError when they cannot be found."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
+        return
+    numbers = [name for name in VARIABLES if name != "MASTER_ADDR" and not os.environ.get(name, "").isdecimal()]
+    wrong = numbers + ["MASTER_ADDR"] * (not os.environ.get("MASTER_ADDR"))
+    if wrong:
+        found = ", ".join(f"{name} is {os.environ.get(name) or 'not set'}" for name in wrong)
+        raise DartsError(
+            f"WORLD_SIZE says that there are several processes, but {found}; start them with torchrun", exit_code=2
+        )
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise DartsError(f"the {os.environ['WORLD_SIZE']} processes found no way to each other ({_reason(error)})") from None
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_device(name: str, present: int) -> str:
+    """The device of this process where `present` CUDA devices are to be shared out: one each. Raises DartsError if too few."""
+    processes, own = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
+    if name != "cuda":
+        raise DartsError(f"--device {name}: torchrun gives every process a device of its own; use auto, cuda or cpu", 2)
+    if processes > present:
+        raise DartsError(
+            f"torchrun started {processes} processes here for {present} CUDA devices; use --nproc-per-node {present}", 2
+        )
+    return f"cuda:{own}"
+
+
+# ---- shares
+
+
+def check_batch(size: int) -> None:
+    """Raises DartsError when a batch of that size has no equal parts for all processes."""
+    if size % ranks():
+        raise DartsError(f"--batch-size {size}: must be a multiple of the number of processes, {ranks()}", exit_code=2)
+
+
+def check_whole(option: str, parts: int) -> None:
+    """Raises DartsError when a batch that several processes share is to be computed in parts besides."""
+    if parts > 1 and ranks() > 1:
+        raise DartsError(f"{option} {parts}: not under torchrun; more processes compute smaller parts as well", exit_code=2)
+
+
+def share(count: int) -> slice:
+    """The rows of this process, of so many: the first processes have one more where it does not come out even."""
+    each, more = divmod(count, ranks())
+    start = rank() * each + min(rank(), more)
+    return slice(start, start + each + (rank() < more))
+
+
+# ---- what is computed together
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum of every process' tensor; not differentiable."""
+    if ranks() == 1:
+        return tensor
+    tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
+    _collect(lambda: dist.all_reduce(tensor), tensor)
+    return tensor
+
+
+def totals(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sums over rows, of any shape, and the number of rows, both over all processes."""
+    own = sums.new_full((), count)
+    if ranks() == 1:
+        return sums, own
+    joined = total(torch.cat([sums.flatten(), own[None]]))
+    return joined[:-1].view(sums.shape), joined[-1]
+
+
+def average(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each tensor over the processes, sent in one message."""
+    if ranks() == 1:
+        return list(tensors)
+    means = total(torch.cat([tensor.flatten() for tensor in tensors])) / ranks()
+    return [mean.view(t.shape) for mean, t in zip(means.split([t.numel() for t in tensors]), tensors, strict=True)]
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace the gradients by their means over the processes."""
+    if ranks() > 1:
+        for parameter, mean in zip(parameters, average([each.grad for each in parameters]), strict=True):
+            parameter.grad = mean
+
+
+def parallel(network: nn.Module, unused: bool = False) -> nn.Module:
+    """The network within DistributedDataParallel, where there are several processes; `unused`: whether it has parameters that
+    its output does not depend on."""
+    if ranks() == 1:
+        return network
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, which lie the same in any order
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers`")  # which later versions call by another name
+        wrapped = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)
+    wrapped.register_comm_hook(None, _all_reduce)
+    return wrapped
+
+
+def _all_reduce(_, bucket: dist.GradBucket):
+    _count(bucket.buffer())
+    return default_hooks.allreduce_hook(None, bucket)
+
+
+def gather(tensor: Tensor, dim: int) -> Tensor:
+    """The tensors of all processes, of equal size, side by side."""
+    if ranks() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(ranks())]
+    _collect(lambda: dist.all_gather(parts, tensor.contiguous()), tensor)
+    return torch.cat(parts, dim)
+
+
+def largest(*numbers: int) -> list[int]:
+    """The largest of each number over the processes."""
+    if ranks() == 1:
+        return list(numbers)
+    tensor = torch.tensor(numbers)
+    _collect(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX), tensor)
+    return tensor.tolist()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    largest(0)
+
+
+def check_equal(tensors: dict[str, Tensor]) -> None:
+    """Raises DartsError when a tensor has not the same bits in all processes."""
+    if ranks() == 1:
+        return
+    digests = bytearray(b"".join(_digest(tensor.detach()) for tensor in tensors.values()))
+    own = torch.frombuffer(digests, dtype=torch.uint8).view(-1, 32)
+    for other, theirs in enumerate(gather(own[None], 0)):
+        for name, same in zip(tensors, (theirs == own).all(1).tolist(), strict=True):
+            if not same:
+                raise DartsError(f"{name} of process {other} is not that of process {rank()}: nothing was saved")
+
+
+def _digest(tensor: Tensor) -> bytes:
+    return hashlib.sha256(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()).digest()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within it, the loss of another process becomes a DartsError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks() > 1 and any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "processgroup")):
+            raise _lost(error) from None
+        raise
+
+
+def _collect(collective, tensor: Tensor) -> None:
+    _count(tensor)
+    with together():
+        collective()
+
+
+def _count(tensor: Tensor) -> None:
+    communicated["bytes"] += tensor.numel() * tensor.element_size()
+    communicated["calls"] += 1
+
+
+def _lost(error: Exception) -> DartsError:
+    return DartsError(
+        f"process {rank()} of {ranks()} lost the others ({_reason(error)}); the same command goes on from the last checkpoint"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())[-80:]
+
+
+# ---- BatchNorm over the batches of all processes
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance (C,) of each channel of x (B, C, ...), over all processes, and the count of what they are of.
+
+    Every process sends its own; the variance is the mean of theirs and of the squared distances of their means.
+    """
+    dims, shape, n = [0, *range(2, x.dim())], [-1, *[1] * (x.dim() - 2)], x.numel() // x.shape[1]
+    mean = x.sum(dims) / max(n, 1)
+    squares = (x - mean.view(shape)).square_().sum(dims)
+    every = gather(torch.cat([mean, squares, mean.new_full((1,), n)])[None], 0)  # a row a process
+    (means, squares), counts = every[:, :-1].chunk(2, dim=1), every[:, -1:]
+    count = counts.sum()
+    m = (counts * means).sum(0) / count
+    return m, (squares + counts * (means - m).square()).sum(0) / count, count
+
+
+class Normalise(Function):
+    """(x - m) / sqrt(v + eps) of each channel of x (B, C, ...), with its mean m and variance v over all processes' x.
+
+    Returns it, m (C,), v (C,) and the count of what they are of. With y what is returned and N the count, the gradient of x is
+    (g - sum g / N - y sum (g y) / N) / sqrt(v + eps), the sums over all processes.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shape = [-1, *[1] * (x.dim() - 2)]
+        m, v, count = moments(x)
+        factor = (v + eps).rsqrt()
+        y = (x - m.view(shape)).mul_(factor.view(shape))
+        ctx.save_for_backward(y, factor, count)
+        ctx.mark_non_differentiable(m, v, count)
+        return y, m, v, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor, *_):
+        y, factor, count = ctx.saved_tensors
+        dims, shape = [0, *range(2, y.dim())], [-1, *[1] * (y.dim() - 2)]
+        of_mean, of_variance = (each.view(shape) for each in total(torch.stack([g.sum(dims), (g * y).sum(dims)])) / count)
+        return factor.view(shape) * (g - of_mean - y * of_variance), None
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """PyTorch's, but for the batch of all processes where there are several; on CPUs too, unlike SyncBatchNorm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or ranks() == 1:
+            return super().forward(x)
+        y, m, v, count = Normalise.apply(x.to(self.running_mean.dtype), self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(m, self.momentum)
+            self.running_var.lerp_(v * count / (count - 1), self.momentum)
+        if self.affine:
+            shape = [-1, *[1] * (x.dim() - 2)]
+            y = torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
+        return y.to(x.dtype)
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    pass
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    pass

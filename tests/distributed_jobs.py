@@ -1,0 +1,86 @@
+"""What tests/test_distributed.py runs under torchrun: all jobs one after another in the same processes, in float64."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from darts_cli import DartsError, distributed
+from darts_cli.cnn.search import search as search_cnn
+from darts_cli.cnn.train import train as train_cnn
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
+from darts_cli.genotype import Cell, Edge, Genotype, load
+from darts_cli.rnn.search import search as search_rnn
+from darts_cli.rnn.train import train as train_rnn
+from darts_cli.run import Run
+
+IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 11 steps of a half
+TEXT = {"dataset": "text", "dim": 6, "batch_size": 12, "eval_batch_size": 3, "bptt": 5, "lr": 1.0, "device": "cpu"}
+DROPOUTS = {"dropout": 0.3, "dropouth": 0.2, "dropoutx": 0.2, "dropouti": 0.1, "dropoute": 0.1}
+
+
+def idle() -> Genotype:
+    """A cell whose second node leads nowhere, so that some parameters have no gradient."""
+    nodes = ((Edge("sep_conv_3x3", 0), Edge("dil_conv_5x5", 1)), (Edge("sep_conv_3x3", 0), Edge("max_pool_3x3", 1)))
+    return Genotype("cnn", {name: Cell(nodes, (2,)) for name in ("normal", "reduce")})
+
+
+def jobs(text: str, images: str) -> dict:
+    def search(kind, function, **settings):
+        return lambda folder: function(kind(**settings), Run(f"search {function.__module__[10:13]}", kind(**settings), folder))
+
+    def train(kind, function, genotype, **settings):
+        name = f"train {function.__module__[10:13]}"
+        return lambda folder: function(genotype, kind(**settings), Run(name, kind(**settings), folder, genotype))
+
+    words, pictures, cell = TEXT | DROPOUTS | {"data": text}, IMAGES | {"data": images}, load("darts_v2", "cnn")
+    return {
+        "search-cnn-first": search(SearchCNN, search_cnn, **pictures),
+        "search-cnn-second": search(SearchCNN, search_cnn, unrolled=True, **pictures),
+        "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **words),
+        "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **words),
+        "train-cnn": train(TrainCNN, train_cnn, cell, **pictures | {"epochs": 2, "drop_path": 0.4, "train_portion": 0.5}),
+        "train-cnn-idle": train(TrainCNN, train_cnn, idle(), **pictures | {"batch_size": 24}),
+        "train-rnn": train(TrainRNN, train_rnn, load("darts_v2", "rnn"), epochs=2, **words),
+    }
+
+
+def check_collectives() -> None:
+    """The parts that the jobs would not tell apart."""
+    size, rank = distributed.ranks(), distributed.rank()
+    distributed.check_equal({"same": torch.ones(3)})
+    with pytest.raises(DartsError, match="mine of process"):
+        distributed.check_equal({"same": torch.ones(3), "mine": torch.full((2,), float(rank))})
+    assert distributed.largest(rank, 3) == [size - 1, 3]
+    torch.manual_seed(0)
+    rows = torch.arange(7 * 3.0).view(7, 3)
+    own = rows[distributed.share(7)]
+    assert torch.equal(distributed.total(own.sum(0)), rows.sum(0))
+    assert torch.equal(distributed.gather(own[:2], 0).unique(), distributed.gather(own[:2], 0).flatten().sort().values)
+
+    whole = (2 + torch.randn(7, 3, 4, 2)).requires_grad_()  # an uneven number of images; one process alone has them all here
+    direction, norm = torch.randn(7, 3, 4, 2), nn.BatchNorm2d(3)
+    ours = distributed.BatchNorm2d(3)
+    for each in (norm, ours):
+        nn.init.uniform_(each.weight, generator=torch.Generator().manual_seed(1))
+    expected = norm(whole)
+    gradients = torch.autograd.grad((expected * direction).sum(), [whole, *norm.parameters()])
+    mine = whole.detach()[distributed.share(7)].requires_grad_()
+    found = ours(mine)
+    torch.testing.assert_close(found, expected[distributed.share(7)])
+    of_x, *of_parameters = torch.autograd.grad((found * direction[distributed.share(7)]).sum(), [mine, *ours.parameters()])
+    torch.testing.assert_close(of_x, gradients[0][distributed.share(7)])
+    torch.testing.assert_close([distributed.total(each) for each in of_parameters], list(gradients[1:]))
+    torch.testing.assert_close([*ours.buffers()], [*norm.buffers()])
+
+
+if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
+    out, text, images = Path(sys.argv[1]), *sys.argv[2:]
+    distributed.join()
+    if distributed.ranks() > 1:
+        check_collectives()
+    for name, job in jobs(text, images).items():
+        job(out / name)

@@ -1,0 +1,176 @@
+"""Several processes as one: the same numbers as a single process, and what happens when one of them dies."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed_jobs
+import pytest
+import torch
+from PIL import Image
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if "RANK" not in key and "WORLD" not in key}
+ENVIRONMENT["OMP_NUM_THREADS"] = "1"
+
+
+def torchrun(processes, *args, **more):
+    command = [*TORCHRUN, "--nproc-per-node", str(processes), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env=ENVIRONMENT, **more)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A small text in which a word depends on the one before."""
+    folder, g = tmp_path_factory.mktemp("text"), random.Random(0)
+    for part, lines in (("train", 60), ("valid", 25), ("test", 5)):
+        words = [" ".join(str((7 * i + g.randrange(3)) % 11) for i in range(9)) for _ in range(lines)]
+        (folder / f"{part}.txt").write_text("\n".join(words))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """128 images to train and 20 to test, of three classes that differ in brightness."""
+    folder, g = tmp_path_factory.mktemp("images"), torch.Generator().manual_seed(0)
+    for part, count in (("train", 128), ("test", 20)):
+        for i in range(count):
+            path = folder / part / str(i % 3) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = torch.randint(0, 100, (8, 8, 3), generator=g) + 70 * (i % 3)
+            Image.fromarray(pixels.to(torch.uint8).numpy()).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, text, images):
+    """The run folders of all jobs, by the number of processes."""
+    found = {}
+    for processes in (1, 2, 3):
+        found[processes] = tmp_path_factory.mktemp(f"processes{processes}")
+        done = torchrun(processes, Path(__file__).with_name("distributed_jobs.py"), found[processes], text, images)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("job", distributed_jobs.jobs("", ""))
+def test_several_processes_are_one(folders, job, processes):
+    """Losses, alphas, weights, optimisers and cells; of batches whose last one is not divisible."""
+    alone, together = (folders[each] / job for each in (1, processes))
+    for one, other in zip(records(alone), records(together), strict=True):
+        assert one.get("genotype") == other.get("genotype")
+        torch.testing.assert_close(plain(other), plain(one), rtol=1e-9, atol=1e-10)
+    one, other = (torch.load(each / "checkpoint.pt", weights_only=True) for each in (alone, together))
+    assert one["config"] == other["config"]
+    torch.testing.assert_close(plain(other), plain(one), rtol=1e-9, atol=1e-10)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def plain(state, skip=("config", "command", "genotype", "data")):
+    """Its tensors and numbers, as tensors, by their place."""
+    found = {}
+    for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+        if key in skip:
+            continue
+        if isinstance(value, torch.Tensor):
+            found[str(key)] = value
+        elif isinstance(value, dict | list | tuple):
+            found |= {f"{key}.{inner}": each for inner, each in plain(value, ()).items()}
+        elif isinstance(value, int | float):
+            found[str(key)] = torch.tensor(float(value), dtype=torch.float64)
+    return found
+
+
+SEARCH = ["search", "cnn", "--dataset", "digits", "--channels", 2, "--layers", 3, "--epochs", 2, "--batch-size", 240]
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path):
+    done = torchrun(2, "-m", "--", "darts_cli", *SEARCH[:-1], 15, "--run", "run", cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if "error:" in line and "batch" in line]
+    assert (done.returncode != 0, lines) == (
+        True,
+        ["error: --batch-size 15: must be a multiple of the number of processes, 2"],
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "LOCAL_RANK is not set, LOCAL_WORLD_SIZE is not set, MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "two"}, "RANK is not set, LOCAL_RANK is not set, WORLD_SIZE is two"),
+        ({"WORLD_SIZE": "2", "RANK": "first"}, "RANK is first"),
+    ],
+)
+def test_a_world_that_nobody_set_up(tmp_path, variables, message):
+    command = [sys.executable, "-m", "darts_cli", *map(str, SEARCH)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT | variables)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: WORLD_SIZE says that there are several processes, but {message}")
+    assert done.stderr.endswith("; start them with torchrun\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_parts_of_parts(tmp_path):
+    done = torchrun(2, "-m", "--", "darts_cli", "train", "cnn", "--dataset", "digits", "--accumulate", 2, cwd=tmp_path)
+    assert "error: --accumulate 2: not under torchrun" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_is_killed_and_the_job_goes_on(tmp_path):
+    """Bit-equal with as many processes as before; and with another number (equal to rounding then, as shown above)."""
+    common = ["-m", "--", "darts_cli", *SEARCH, "--checkpoint-minutes", 0]
+    undisturbed = torchrun(2, *common, "--run", "undisturbed", cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr[-2000:]
+    assert undisturbed.stdout.count("domain: cnn") == 1  # the first process speaks, the other does not
+    assert undisturbed.stderr.count("next: darts train cnn") == 1
+    for name, later in (("same", 2), ("other", 1)):
+        kill_one(tmp_path, [*common, "--run", name])
+        done = torchrun(later, *common, "--run", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "going on after step" in done.stderr
+        assert len(records(tmp_path / name)) == 2
+    undisturbed, same = (torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("undisturbed", "same"))
+    torch.testing.assert_close(plain(same), plain(undisturbed), rtol=0, atol=0)
+    assert records(tmp_path / "same") == records(tmp_path / "undisturbed")
+
+
+def kill_one(folder, args):
+    """Start the job with two processes, and kill the second one at a moment after the first step."""
+    name = args[-1]
+    command = [*TORCHRUN, "--nproc-per-node", "2", *map(str, args)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT) as job:
+        while not (folder / name / "checkpoint.pt").exists():
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.05)
+        time.sleep(random.Random(name).random())
+        os.kill(ranks_of(job.pid)[1], signal.SIGKILL)
+        errors = job.stderr.read()
+    assert job.returncode != 0
+    assert "rank" in errors
+    assert re.search(r"exitcode\s*: -9", errors)  # torchrun names who died, and of what
+
+
+def ranks_of(launcher):
+    """The processes that torchrun has started, in the order of their ranks."""
+    found = {}
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (each / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            variables = dict(v.split("=", 1) for v in (each / "environ").read_text().split("\0") if "=" in v)
+        except OSError:
+            continue
+        if int(parent) == launcher and "RANK" in variables:
+            found[int(variables["RANK"])] = int(each.name)
+    return [found[rank] for rank in sorted(found)]
