@@ -14,6 +14,7 @@ from darts_cli import DartsError, __version__
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options
 from darts_cli.output import encodable, lines, printable
+from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
 from darts_cli.toolbox import genotype
 
 
@@ -85,48 +86,9 @@ def search():
     """Search a cell; the run folder keeps it and everything needed to go on."""
 
 
-def many_seeds(command):
-    """Decorator: the options of a search with several seeds, and of what follows it."""
-    for option in (
-        click.option(
-            "--parallel", metavar="N|auto", help="Sub-runs at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
-        ),
-        click.option("--random-cells", type=click.IntRange(0), help="Random cells to train beside those found. [default: 0]"),
-        click.option(
-            "--select-epochs",
-            type=click.IntRange(0),
-            help="Epochs of the training that chooses the winner of several seeds; 0 is none. [default: 100 for cnn, 300 for rnn]",
-        ),
-        click.option(
-            "--seeds", metavar="N|LIST", help="Search with N seeds from --seed on, or with those of a list such as 0,3,7."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def repeated(command):
-    """Decorator: the options of a training with several seeds."""
-    for option in (
-        click.option(
-            "--parallel", metavar="N|auto", help="Repeats at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
-        ),
-        click.option(
-            "--repeats",
-            type=click.IntRange(1),
-            default=1,
-            show_default=True,
-            help="Train with so many seeds, from --seed on; the result is mean and deviation.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, parallel):
     """Search with several seeds, choose, and show the winner."""
     from darts_cli.selection import select
-    from darts_cli.whole import parallel_count, seed_list
 
     found, whole = select(
         config,
@@ -150,20 +112,13 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
 def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
     """Train with several seeds and show mean and deviation."""
     from darts_cli.repeats import repeat, shown
-    from darts_cli.whole import parallel_count
 
     count = parallel_count(parallel or "1")
     result, whole = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
-    click.echo(encodable(lines(shown(result))))
+    sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
+    click.echo(lines(shown(result)).replace("±", sign))
     if not quiet:
         click.echo(f"in {whole.folder}, see report.md", err=True)
-
-
-def _only_with(option, **others):
-    """Refuse what has no meaning without that option."""
-    for name, value in others.items():
-        if value is not None:
-            raise DartsError(f"--{name.replace('_', '-')}: only together with {option}", exit_code=2)
 
 
 @search.command("cnn")
@@ -182,7 +137,7 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     config = SearchCNN(**settings)
     if seeds is not None:
         return _select("cnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
-    _only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
+    only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
     from darts_cli.cnn.search import search
     from darts_cli.run import Run
 
@@ -209,7 +164,7 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     config = SearchRNN(**settings)
     if seeds is not None:
         return _select("rnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
-    _only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
+    only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
     from darts_cli.rnn.search import search
     from darts_cli.run import Run
 
@@ -250,7 +205,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     config = TrainCNN(**settings)
     if repeats > 1:
         return _repeat("cnn", genotype, config, run, quiet, repeats, parallel)
-    _only_with("--repeats", parallel=parallel)
+    only_with("--repeats", parallel=parallel)
     from darts_cli.cnn.train import train
     from darts_cli.run import Run
 
@@ -285,7 +240,7 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     config = TrainRNN(**settings)
     if repeats > 1:
         return _repeat("rnn", genotype, config, run, quiet, repeats, parallel)
-    _only_with("--repeats", parallel=parallel)
+    only_with("--repeats", parallel=parallel)
     from darts_cli.rnn.train import train
     from darts_cli.run import Run
 

@@ -18,10 +18,12 @@ class SearchCNN(Config):
 
     dataset: str = setting("cifar10", "Images to search on.", choices=IMAGES)
     unrolled: bool = setting(False, "Second order: alpha's gradient sees one step of the weights ahead.")
-    epochs: int = setting(50, "Passes over the training half.", ge=1)
+    epochs: int = setting(50, "Passes over the training half.", recipes={"digits": 10}, ge=1)
     batch_size: int = setting(64, "Images in a step, of each half.", also=("--batch",), ge=1)
-    layers: int = setting(8, "Cells of the search network.", ge=3)
-    channels: int = setting(16, "Channels of its first cells.", also=("--init-channels",), ge=2, multiple_of=2)
+    layers: int = setting(8, "Cells of the search network.", recipes={"digits": 5}, ge=3)
+    channels: int = setting(
+        16, "Channels of its first cells.", also=("--init-channels",), recipes={"digits": 8}, ge=2, multiple_of=2
+    )
     lr: float = setting(0.025, "Learning rate of the weights at the start.", also=("--learning-rate",), gt=0, lt=float("inf"))
     lr_min: float = setting(
         0.001, "Learning rate that the cosine schedule ends at.", also=("--learning-rate-min",), ge=0, lt=float("inf")
@@ -68,14 +70,19 @@ class TrainCNN(Config):
         "Images to train on.",
         choices=(*IMAGES, "imagenet"),
     )
-    epochs: int = setting(600, "Passes over the training set.", recipes={"imagenet": 250}, ge=1)
+    epochs: int = setting(600, "Passes over the training set.", recipes={"imagenet": 250, "digits": 30}, ge=1)
     batch_size: int = setting(96, "Images in a step.", also=("--batch",), recipes={"imagenet": 128}, ge=2)
     accumulate: int = setting(
         1, "Parts a batch is computed in, one after another, to save memory; BatchNorm then sees a part at a time.", ge=1
     )
-    layers: int = setting(20, "Cells of the network.", recipes={"imagenet": 14}, ge=1)
+    layers: int = setting(20, "Cells of the network.", recipes={"imagenet": 14, "digits": 5}, ge=1)
     channels: int = setting(
-        36, "Channels of its first cells.", also=("--init-channels",), recipes={"imagenet": 48}, ge=2, multiple_of=2
+        36,
+        "Channels of its first cells.",
+        also=("--init-channels",),
+        recipes={"imagenet": 48, "digits": 8},
+        ge=2,
+        multiple_of=2,
     )
     lr: float = setting(
         0.025, "Highest learning rate.", also=("--learning-rate",), recipes={"imagenet": 0.1}, gt=0, lt=float("inf")

@@ -326,7 +326,7 @@ def test_the_recipe_of_the_data_set():
     }
     assert {name: (getattr(cifar, name), getattr(imagenet, name)) for name in columns} == columns
     digits = TrainCNN(dataset="digits")
-    assert (digits.cutout, digits.auxiliary, digits.epochs) == (0, False, 600)
+    assert (digits.cutout, digits.auxiliary, digits.epochs) == (0, False, 30)
     assert TrainCNN(dataset="imagenet", epochs=3).epochs == 3
 
 

@@ -1,0 +1,222 @@
+"""Sub-runs: run folders below that of a whole, worked on several at a time, each in a process of its own.
+
+A process is told on stdin what to do; when its stdin ends, because whoever started it is gone, it saves and stops. What it says
+on stderr is passed on, a prefix before every line. All of them hold the lock of the folder of the whole, so that nobody else
+begins there while one of them is still saving.
+"""
+
+import contextlib
+import io
+import json
+import os
+import platform
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from darts_cli import DartsError
+from darts_cli.genotype import Genotype
+from darts_cli.output import printable
+from darts_cli.settings import Config
+from darts_cli.worker import MEASURED
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
+THREADS = 4  # of the CPU, for each sub-run that `auto` starts
+
+
+@dataclass(frozen=True)
+class Job:
+    """One sub-run: what to do in the folder of that name below the whole's, and whether only a few steps, to measure them."""
+
+    name: str
+    command: str  # such as "search cnn"; "select" is a training that leaves the test part closed
+    config: Config
+    genotype: Genotype | None = None
+    measure: bool = False
+
+    def done(self, whole: Path) -> bool:
+        """Whether it is complete, told without loading anything: its last file is there."""
+        return (whole / self.name / (MEASURED if self.measure else "report.md")).exists()
+
+
+class Crew:
+    """Does jobs below the folder of a whole, `parallel` at a time; a context manager that holds the folder and takes signals.
+
+    Ctrl-C and SIGTERM let the sub-runs save and stop; a second one ends them at once.
+    """
+
+    def __init__(self, folder: Path, repeat: str, parallel: str | int, device: str, quiet: bool):
+        self.folder, self.repeat, self.quiet = folder, repeat, quiet
+        self.devices, self.threads = _places(parallel, device)
+        self.processes: dict[int, subprocess.Popen] = {}  # by place
+        self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
+        self.signal: int | None = None
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Crew":
+        with contextlib.ExitStack() as stack:
+            self.lock = stack.enter_context(_lock(self.folder, self.say))
+            stack.callback(self._end)
+            if threading.current_thread() is threading.main_thread():  # which alone may take signals
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    stack.callback(signal.signal, number, signal.signal(number, self._note))
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stack.close()
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            with contextlib.suppress(BrokenPipeError):
+                print(line, file=sys.stderr, flush=True)
+
+    def run(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Do the jobs that are not done yet; returns the reason of each that failed, by its name.
+
+        Raises DartsError when interrupted.
+        """
+        waiting = [job for job in jobs if not job.done(self.folder)]
+        failed: dict[str, str] = {}
+        while self.processes or (waiting and not self.signal):
+            for place in range(len(self.devices)):
+                if waiting and not self.signal and place not in self.processes:
+                    self._start(place, waiting.pop(0))
+            try:
+                place, job, last = self.ended.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            code = self.processes.pop(place).wait()
+            if code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+                if self.signal is None:  # somebody stopped this one: all are meant
+                    self._note(abs(code) % 128)
+            elif code:
+                failed[job.name] = _reason(code, last)
+                print(f"{job.name} failed: {failed[job.name]}", file=sys.stderr, flush=True)
+        if self.signal:
+            name = signal.Signals(self.signal).name
+            raise DartsError(f"stopped by {name}; all is saved, the same command goes on: {self.repeat}", 128 + self.signal)
+        return failed
+
+    def _start(self, place: int, job: Job) -> None:
+        task = {
+            "command": job.command,
+            "settings": replace(job.config, device=self.devices[place]).to_dict(),
+            "genotype": job.genotype and job.genotype.to_dict(),
+            "folder": str(self.folder / job.name),
+            "measure": job.measure,
+            "quiet": self.quiet,
+            "repeat": self.repeat,
+        }
+        threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "darts_cli.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
+            pass_fds=[self.lock.fileno()] if fcntl else (),
+            start_new_session=True,  # the terminal's Ctrl-C comes here alone, and is passed on once
+        )
+        self.processes[place] = process
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task).encode() + b"\n")
+            process.stdin.flush()
+        threading.Thread(target=self._follow, args=(place, job, process), daemon=True).start()
+
+    def _follow(self, place: int, job: Job, process: subprocess.Popen) -> None:
+        """Pass on what the process says until it ends."""
+        last = ""
+        for line in io.TextIOWrapper(process.stderr, errors="replace"):
+            last = line.strip() or last
+            if line.startswith("error: ") or job.measure:  # told once, by `run`, or not at all when it was stopped
+                continue
+            self.say(f"{job.name}: {printable(line)}")
+        self.ended.put((place, job, last))
+
+    def _note(self, number: int, _frame=None) -> None:
+        first, self.signal = self.signal is None, self.signal or number
+        for process in list(self.processes.values()):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
+
+    def _end(self) -> None:
+        for process in self.processes.values():
+            process.stdin.close()  # after an error here they save and stop
+        for process in self.processes.values():
+            process.wait()
+
+
+def _places(parallel: str | int, device: str) -> tuple[list[str], int]:
+    """The device of every sub-run that runs at the same time, and the number of CPU threads for each."""
+    cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    threads = torch.get_num_threads()
+    if parallel == "auto":
+        parallel = cuda or (max(1, threads // THREADS) if device in ("auto", "cpu") else 1)
+    devices = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
+    return devices, max(1, threads // len(devices))
+
+
+def _reason(code: int, last: str) -> str:
+    """Why a process failed; of a number that is no longer finite not where, since that depends on when one looked."""
+    if "finite" in last and last.startswith("error: "):
+        return "diverged: a number is no longer finite"
+    killed = f"killed by {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else ""
+    return killed or printable(last).removeprefix("error: ") or f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, say):
+    """Hold the folder, alone; sub-runs that outlive a killed job are waited for. Raises DartsError naming the holder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        raise DartsError(f"{folder}: cannot be used as run folder ({error.strerror}); name another with --run") from None
+    with lock:
+        waiting = False
+        while fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read(100).strip()
+                if _alive(holder):
+                    raise DartsError(
+                        f"{folder}: {holder or 'another process'} is at work here; wait for it, or name another with --run"
+                    ) from None
+                if not waiting:
+                    say(f"{folder}: {holder} is gone; waiting until its sub-runs have saved")
+                waiting = True
+                time.sleep(0.2)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}\n")
+        lock.flush()
+        yield lock
+
+
+def _alive(holder: str) -> bool:
+    """Whether that process is still there, as far as one can tell."""
+    words = holder.split()
+    if len(words) != 4 or words[3] != platform.node() or not words[1].isdigit():
+        return True
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,84 @@
+"""The options of several seeds, and what their values mean."""
+
+from collections.abc import Sequence
+
+import click
+
+from darts_cli import DartsError
+
+
+def many_seeds(command):
+    """Decorator: the options of a search with several seeds, and of what follows it."""
+    for option in (
+        click.option(
+            "--parallel", metavar="N|auto", help="Sub-runs at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
+        ),
+        click.option("--random-cells", type=click.IntRange(0), help="Random cells to train beside those found. [default: 0]"),
+        click.option(
+            "--select-epochs",
+            type=click.IntRange(0),
+            help="Epochs of the trainings that choose the winner; 0 is none. [default: 100; of rnn: 300]",
+        ),
+        click.option(
+            "--seeds", metavar="N|LIST", help="Search with N seeds from --seed on, or with those of a list such as 0,3,7."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def repeated(command):
+    """Decorator: the options of a training with several seeds."""
+    for option in (
+        click.option(
+            "--parallel", metavar="N|auto", help="Repeats at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
+        ),
+        click.option(
+            "--repeats",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Train with so many seeds, from --seed on; the result is mean and deviation.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def only_with(option, **others):
+    """Refuse what has no meaning without that option."""
+    for name, value in others.items():
+        if value is not None:
+            raise DartsError(f"--{name.replace('_', '-')}: only together with {option}", exit_code=2)
+
+
+def seed_list(text: str, first: int) -> tuple[int, ...]:
+    """The seeds of `--seeds`: a count, from the first on, or a list such as 0,3,7. Raises DartsError."""
+    rule = f"--seeds {text}: must be a count of at least 1, or a list of different seeds such as 0,3,7"
+    words = text.split(",")
+    if not all(word.strip().isascii() and word.strip().isdigit() for word in words):
+        raise DartsError(rule, exit_code=2)
+    numbers = [int(word) for word in words]
+    if len(numbers) == 1:
+        if not 1 <= numbers[0] <= 10_000:
+            raise DartsError(rule, exit_code=2)
+        return tuple(range(first, first + numbers[0]))
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise DartsError(f"--seeds {text}: names the seed {twice} twice; every seed must be another", exit_code=2)
+    return tuple(numbers)
+
+
+def seed_options(seeds: Sequence[int]) -> tuple[str, ...]:
+    """The options that give these seeds where --seed is the first of them."""
+    consecutive = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    return (f"--seeds {len(seeds)}",) if consecutive else (f"--seeds {','.join(map(str, seeds))}",)
+
+
+def parallel_count(text: str) -> str | int:
+    """What `--parallel` says. Raises DartsError."""
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
+        raise DartsError(f"--parallel {text}: must be a number of sub-runs, at least 1, or auto", exit_code=2)
+    return int(text)
