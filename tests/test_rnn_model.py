@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from darts_cli import DartsError, legacy
+from darts_cli import DartsError, device, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn import loss as loss_of_words
@@ -377,3 +377,33 @@ def test_second_order_under_dropout_is_exact_when_the_passes_share_their_masks(m
     assert error_of_the_implicit_term(fresh_masks=True) > 1
     monkeypatch.setattr(Architect, "RADIUS", 1e-6)
     assert error_of_the_implicit_term(fresh_masks=False) < 1e-6
+
+
+# ---- the recurrence
+
+
+@pytest.mark.parametrize("make", [lambda: Network(load("rnn/darts_v2"), 50, 16), lambda: SearchNetwork(50, 16)])
+def test_bf16_stays_near_fp32(make):
+    torch.manual_seed(0)
+    network, (x, y) = make(), torch.randint(0, 50, (2, 7, 4))
+    masks, found = network.masks(4), []
+    for precision in ("fp32", "bf16"):
+        with device.autocast(torch.device("cpu"), precision):
+            loss, _, hidden = network.loss(x, y, network.initial(4), tar=1e-3, masks=masks)
+        gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
+        found.append((loss.item(), torch.cat([each.flatten() for each in gradients])))
+        assert {loss.dtype, hidden.dtype, *(each.dtype for each in gradients)} == {torch.float32}
+    (exact, of_exact), (near, of_near) = found
+    assert exact != near
+    assert near == pytest.approx(exact, rel=1e-3)
+    assert (of_near - of_exact).norm() < 0.05 * of_exact.norm()
+
+
+def test_a_second_backward_pass_is_refused():
+    """The first one overwrites the gates; silently wrong gradients would be worse."""
+    network = Network(load("rnn/darts_v2"), 9, 4)
+    x = torch.randint(0, 9, (3, 2))
+    loss, _, _ = network.loss(x, x, network.initial(2))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
