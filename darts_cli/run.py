@@ -255,17 +255,23 @@ class Run:
         if fcntl is None or not self._writes:
             yield
             return
-        with open(self.folder / ".lock", "a+") as lock:
+        path = self.folder / ".lock"
+        with open(path, "a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
                 holder = lock.read(100).strip() or "another process"
                 raise DartsError(f"{self.folder}: {holder} is at work here; wait for it, or name another with --run") from None
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                raise DartsError(f"{self.folder}: another process has just finished here; start once more")
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {platform.node()}\n")
             lock.flush()
-            yield
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def _about(self) -> dict:
         """What every checkpoint says besides the state."""
