@@ -98,7 +98,10 @@ class Crew:
                 place, job, last = self.ended.get(timeout=0.5)
             except queue.Empty:
                 continue
-            code = self.processes.pop(place).wait()
+            process = self.processes.pop(place)
+            code = process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             if code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM):
                 if self.signal is None:  # somebody stopped this one: all are meant
                     self._note(abs(code) % 128)
@@ -139,11 +142,11 @@ class Crew:
     def _follow(self, place: int, job: Job, process: subprocess.Popen) -> None:
         """Pass on what the process says until it ends."""
         last = ""
-        for line in io.TextIOWrapper(process.stderr, errors="replace"):
-            last = line.strip() or last
-            if line.startswith("error: ") or job.measure:  # told once, by `run`, or not at all when it was stopped
-                continue
-            self.say(f"{job.name}: {printable(line)}")
+        with io.TextIOWrapper(process.stderr, errors="replace") as lines:
+            for line in lines:
+                last = line.strip() or last
+                if not (line.startswith("error: ") or job.measure):  # told once, by `run`, or never if it was stopped
+                    self.say(f"{job.name}: {printable(line)}")
         self.ended.put((place, job, last))
 
     def _note(self, number: int, _frame=None) -> None:
@@ -153,8 +156,9 @@ class Crew:
                 process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
     def _end(self) -> None:
-        for process in self.processes.values():
-            process.stdin.close()  # after an error here they save and stop
+        for process in self.processes.values():  # after an error here; they save and stop
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         for process in self.processes.values():
             process.wait()
 

@@ -1,0 +1,246 @@
+"""Many seeds: the ranking against numbers worked out by hand, and real tiny searches, stopped, killed and gone on with."""
+
+import math
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import yaml
+from conftest import assert_same_run, darts, finish, start
+
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
+from darts_cli.genotype import load, random_genotype
+from darts_cli.repeats import _summary, shown
+from darts_cli.seeds import seed_list, seed_options
+from darts_cli.selection import Candidate, compare, rank, score, spread, summary
+from darts_cli.whole import training
+
+CELLS = load("cnn/darts_v2")
+TINY = ["search", "cnn", "--dataset", "digits", "--epochs", 1, "--layers", 3, "--channels", 2, "--batch-size", 240]
+MANY = [*TINY, "--seeds", "4,1", "--select-epochs", 2, "--random-cells", 1, "--parallel", 2]
+
+
+def candidates(**curves):
+    return [Candidate(name, i, CELLS, tuple(curve)) for i, (name, curve) in enumerate(curves.items())]
+
+
+def names(ranked):
+    return [each.name for each in ranked]
+
+
+# ---- by hand
+
+
+def test_accuracies_are_ranked_by_the_mean_of_the_last_five():
+    """a: (0.5 + 0.6 + 0.7 + 0.8 + 0.9) / 5 = 0.7, whatever came before; b has a better last epoch, and 0.68."""
+    a = [0.99, 0.5, 0.6, 0.7, 0.8, 0.9]
+    b = [0.1, 0.5, 0.5, 0.7, 0.75, 0.95]
+    assert math.isclose(score(a, "cnn"), 0.7)
+    assert math.isclose(score(b, "cnn"), 0.68)
+    assert math.isclose(spread(a), math.sqrt(0.1 / 4))  # deviations -0.2 -0.1 0 0.1 0.2
+    assert names(rank(candidates(b=b, a=a), "cnn")) == ["a", "b"]
+
+
+def test_perplexities_are_ranked_by_the_lowest():
+    curves = candidates(a=[200, 120, 130], b=[180, 110, 140, 150, 160, 170], c=[115, 116])
+    assert names(rank(curves, "rnn")) == ["b", "c", "a"]
+    assert spread(curves[1].curve) == pytest.approx(math.sqrt((36**2 + 6**2 + 4**2 + 14**2 + 24**2) / 4))  # mean 146
+
+
+def test_ties_go_to_the_earlier():
+    same = candidates(x=[0.5, 0.75], y=[0.75, 0.5], z=[0.625, 0.625])
+    assert names(rank(same, "cnn")) == ["x", "y", "z"]
+    assert names(rank(same[::-1], "cnn")) == ["z", "y", "x"]
+
+
+@pytest.mark.parametrize("domain", ["cnn", "rnn"])
+@pytest.mark.parametrize("curve", [(), (0.99, math.nan), (0.99, math.inf)])
+def test_one_that_diverged_is_last(domain, curve):
+    lost = Candidate("lost", 0, CELLS, curve, "diverged")
+    assert names(rank([lost, *candidates(worse=[0.1], better=[0.1])], domain)) == ["worse", "better", "lost"]
+
+
+def test_how_far_apart_the_first_two_are():
+    """Scores 0.75 and 0.5; spreads sqrt(0.02) and sqrt(0.08), so the noise is sqrt(0.05)."""
+    a, b = candidates(a=[0.65, 0.85], b=[0.3, 0.7])
+    found = compare(a, b, "cnn")
+    assert found["difference"] == pytest.approx(0.25)
+    assert found["noise"] == pytest.approx(math.sqrt(0.05))
+    assert found["apart"] == pytest.approx(0.25 / math.sqrt(0.05))
+    assert compare(*candidates(a=[0.5, 0.5], b=[0.4, 0.4]), "cnn")["apart"] is None  # no noise
+    assert compare(*candidates(a=[0.5], b=[0.4, 0.4]), "cnn")["noise"] is None  # unknown
+
+
+def test_mean_and_deviation_over_the_cells():
+    some = [*candidates(a=[0.2], b=[0.4], c=[0.6]), Candidate("lost", 3, CELLS, failed="diverged")]
+    assert summary(some, "cnn") == {"trained": 3, "mean": pytest.approx(0.4), "deviation": pytest.approx(0.2)}
+    assert summary(some[:1], "cnn")["deviation"] is None
+    assert summary([], "cnn")["mean"] is None
+
+
+def test_repeats_are_shown_as_the_paper_has_them():
+    runs = [{"seed": i, "test_accuracy": 1 - error} for i, error in enumerate((0.0267, 0.0276, 0.0285))]
+    result = {"domain": "cnn", **_summary(runs), "runs": [*runs, {"seed": 3, "failed": "diverged"}]}
+    assert shown(result) == {"test_error": "2.76 ± 0.09 %", "test_accuracy": "97.24 ± 0.09 %", "runs": "3 of 4"}
+    runs = [{"seed": 0, "test_perplexity": 55.0}, {"seed": 1, "test_perplexity": 57.0}]
+    assert shown({**_summary(runs), "runs": runs})["test_perplexity"] == "56.00 ± 1.41"
+    assert shown({**_summary(runs[:1]), "runs": runs})["test_perplexity"] == "55.00"
+
+
+def test_seeds_are_a_count_or_a_list():
+    assert seed_list("3", 2) == (2, 3, 4)
+    assert seed_list("0,3,7", 2) == (0, 3, 7)
+    assert seed_list("7, 3", 2) == (7, 3)
+    for seeds in ((2, 3, 4), (0, 3, 7), (5,), (4, 1)):
+        (option,) = seed_options(seeds)
+        assert seed_list(option.split()[1], seeds[0]) == seeds
+
+
+def test_the_short_training_is_the_recipe_on_the_searchs_halves():
+    search = SearchCNN(train_portion=0.4, split_seed=3, data="images", precision="bf16", channels=8, cutout=4)
+    expected = TrainCNN(epochs=100, train_portion=0.4, split_seed=3, data="images", precision="bf16")
+    assert training(search, TrainCNN, epochs=100) == expected
+    assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
+    assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
+
+
+# ---- for real
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two seeds and a random cell, never interrupted: the result, and the folder."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    result = darts(*MANY, "--run", folder)
+    assert result.exit_code == 0, result.stderr
+    return result, folder
+
+
+@pytest.mark.slow
+def test_a_selection_tells_everything(whole):
+    result, folder = whole
+    selection = yaml.safe_load((folder / "selection.yaml").read_text())
+    assert [each["rank"] for each in selection["candidates"]] == [1, 2]
+    assert {each["seed"] for each in selection["candidates"]} == {4, 1}
+    first, second = selection["candidates"]
+    assert first["score"] == pytest.approx(sum(first["valid_accuracy"]) / 2)
+    assert first["score"] >= second["score"]
+    assert selection["winner"] == first["name"]
+    assert selection["random_cells"][0]["name"] == "random-0"
+    drawn = load(folder / "select" / "random-0")
+    assert drawn == random_genotype("cnn", random.Random(0))
+    assert selection["first_two"]["difference"] == pytest.approx(first["score"] - second["score"])
+    assert load(folder) == load(folder / first["name"])
+    assert result.stdout == (folder / "genotype.yaml").read_text()
+    assert "about " in result.stderr
+    assert "MB on the disk" in result.stderr
+    assert f"next: darts train cnn --genotype {folder}" in result.stderr
+    assert "`" in (folder / "report.md").read_text()
+    for path in folder.rglob("metrics.jsonl"):
+        assert "test_" not in path.read_text()
+    assert not list(folder.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_repeated(whole):
+    result, folder = whole
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.parent != folder}
+    begun = time.monotonic()
+    again = darts(*MANY, "--run", folder)
+    assert time.monotonic() - begun < 2  # no process was started
+    assert (again.exit_code, again.stdout) == (0, result.stdout)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_another_command_on_the_folder_is_told_what_differs(whole):
+    _, folder = whole
+    other = darts(*MANY, "--random-cells", 0, "--seeds", "4", "--run", folder)
+    assert other.exit_code == 1
+    assert "--seeds was [4, 1], now [2, 3, 4, 5]; --random-cells was 1, now 0" in " ".join(other.stderr.split())
+    assert len(other.stderr.splitlines()) == 1
+    assert "is the run folder of darts search cnn --seeds" in darts(*TINY, "--run", folder).stderr
+
+
+@pytest.mark.slow
+def test_killed_twice_it_ends_the_same(whole, tmp_path):
+    """Once in a search, with SIGKILL; once in a training, with SIGTERM, of another process a moment later."""
+    _, folder = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "measured", run / "measured")
+    shutil.copy(folder / "config.yaml", run)
+    process = start(*MANY, "--checkpoint-minutes", 0, "--run", run)
+    wait_for(process, run / "seed-4" / "checkpoint.pt")
+    process.kill()
+    finish(process)
+    process = start(*MANY, "--checkpoint-minutes", 0, "--run", run)
+    wait_for(process, run / "select" / "seed-4" / "checkpoint.pt")
+    busy = darts(*MANY, "--run", run)
+    assert busy.exit_code == 1
+    assert f"process {process.pid} on " in busy.stderr
+    assert "is at work here; wait for it" in busy.stderr
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    assert (code, out) == (143, "")
+    assert err.splitlines()[-1].startswith(
+        "error: stopped by SIGTERM; all is saved, the same command goes on: darts search cnn"
+    )
+    code, out, err = finish(start(*MANY, "--run", run))
+    assert code == 0, err
+    assert out == (folder / "genotype.yaml").read_text()
+    assert (run / "selection.yaml").read_bytes() == (folder / "selection.yaml").read_bytes()
+    for part in ("seed-4", "seed-1", "select/seed-4", "select/seed-1", "select/random-0"):
+        assert_same_run(folder / part, run / part)
+
+
+def wait_for(process, path):
+    while not path.exists():
+        assert process.poll() is None, finish(process)
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_one_that_fails_does_not_lose_the_others(whole, tmp_path):
+    """One search cannot begin, and one training: the other is chosen."""
+    _, folder = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    (run / "selection.yaml").unlink()
+    for lost in ("seed-4", "select/random-0"):
+        shutil.rmtree(run / lost)
+        (run / lost).mkdir()
+        (run / lost / "mine").touch()
+    result = darts(*MANY, "--run", run, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == ["seed-4 failed", "select/random-0 failed"]
+    selection = yaml.safe_load((run / "selection.yaml").read_text())
+    assert selection["winner"] == "seed-1"
+    assert "holds other files and no config.yaml" in selection["candidates"][1]["failed"]
+    assert selection["random"]["trained"] == 0
+
+
+@pytest.mark.slow
+def test_recurrent_seeds_without_a_selection(text, tmp_path):
+    args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--epochs", 1, "--run", tmp_path / "run"]
+    result = darts("search", "rnn", *args, "--seeds", 2, "--select-epochs", 0, "--parallel", 2)
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    selection = yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())
+    assert [each["name"] for each in selection["candidates"]] == ["seed-3", "seed-4"]
+    assert selection["winner"] is None
+    assert not (tmp_path / "run" / "genotype.yaml").exists()
+
+
+@pytest.mark.slow
+def test_recurrent_repeats(text, tmp_path):
+    args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--epochs", 2, "--run", tmp_path / "run"]
+    result = darts("train", "rnn", *args, "--repeats", 2, "--seed", 5)
+    assert result.exit_code == 0, result.stderr
+    content = yaml.safe_load((tmp_path / "run" / "result.yaml").read_text())
+    values = [run["test_perplexity"] for run in content["runs"]]
+    assert [run["seed"] for run in content["runs"]] == [5, 6]
+    mean, deviation = sum(values) / 2, abs(values[0] - values[1]) / math.sqrt(2)
+    assert content["test_perplexity"] == {"mean": pytest.approx(mean), "deviation": pytest.approx(deviation)}
+    assert result.stdout.splitlines()[0] == f"test perplexity  {mean:.2f} ± {deviation:.2f}"
+    assert (tmp_path / "run" / "report.md").exists()
