@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shlex
 import signal
 
@@ -168,6 +169,18 @@ def test_a_signal_saves_and_ends(tmp_path, number, code):
     assert error.value.exit_code == code
     assert signal.getsignal(number) is before
     assert (run.folder / "checkpoint.pt").exists()
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    run = started(tmp_path / "run")
+    (run.folder / ".lock").write_text("process 1 on another machine\n")  # what a killed run leaves is no lock
+    with run.interruptible():
+        holder = f"process {os.getpid()} on {platform.node()} is at work here"
+        with pytest.raises(DartsError, match=holder), started(tmp_path / "run").interruptible():
+            pytest.fail("two runs held the folder")
+    assert not (run.folder / ".lock").exists()
+    with started(tmp_path / "run").interruptible():
+        pass
 
 
 def test_the_command_that_repeats_it():
