@@ -90,8 +90,9 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
             sums = state["sums"].to(where)  # over this epoch's steps
             for step, batch in enumerate(batches["train"].shuffled(epoch, state["step"]), state["step"]):
                 device.seed(config.seed, "drop-path", epoch, step)
-                network.share = batches["train"].share(step)
-                sums += training_step(parallel, optimizer, config, *batch, network.share[0])
+                size, own = batches["train"].share(step)
+                network.share = (size, own) if distributed.ranks() > 1 else None  # one process may compute the batch in parts
+                sums += training_step(parallel, optimizer, config, *batch, size)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     _read(display, run, sums, epoch, step)
