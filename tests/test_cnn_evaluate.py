@@ -48,14 +48,14 @@ def images_of(root, names, count, side):
 
 def test_scores():
     logits = torch.tensor([[3.0, 2, 1, 0, -1, -2, -3], [3.0, 2, 1, 0, -1, -2, -3], [3.0, 2, 1, 0, -1, -2, -3]])
-    sums = scores(torch.tensor(2.5), logits, torch.tensor([0, 4, 6]))
+    sums = scores(torch.tensor(7.5), logits, torch.tensor([0, 4, 6]))
     assert sums.tolist() == [7.5, 1, 2, 3]
     assert metrics("test", sums) == {
         "test_loss": 2.5,
         "test_accuracy": pytest.approx(1 / 3),
         "test_top5": pytest.approx(2 / 3),
     }
-    assert scores(torch.tensor(1.0), logits[:, :2], torch.tensor([1, 1, 0])).tolist() == [3, 1, 3, 3]
+    assert scores(torch.tensor(3.0), logits[:, :2], torch.tensor([1, 1, 0])).tolist() == [3, 1, 3, 3]
 
 
 def test_the_numbers_are_those_of_the_whole_test_part(trained, parts):

@@ -196,7 +196,8 @@ def training_step(
     `loss_of`: the network's Loss, where several processes compute some of the streams each. Every mean in the loss is over the
     streams too, so that the parts' gradients add up to those of the whole.
     """
-    masks = network.masks(config.batch_size).part(distributed.share(config.batch_size))
+    streams = x.shape[1] * distributed.ranks()
+    masks = network.masks(streams).part(distributed.share(streams))
     parts = [tensor.tensor_split(config.batch_chunks, dim=1) for tensor in (x, y, hidden)]
     rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # a row a stream; words are common to all
     optimizer.param_groups[0]["lr"] = config.lr * len(x) / config.bptt
