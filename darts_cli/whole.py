@@ -52,6 +52,7 @@ class Whole(Run):
     torchrun."""
 
     def __init__(self, command: str, asked: Asked, folder: str | None, genotype: Genotype | None = None):
+        distributed.join()
         if distributed.ranks() > 1:
             raise DartsError(f"{command.split()[-1]}: not under torchrun; use --parallel", exit_code=2)
         resolve(asked.config.device)
