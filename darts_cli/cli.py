@@ -1,11 +1,7 @@
 """The command `darts`: parse, call one function, show its result."""
 
-import contextlib
-import errno
 import json
-import os
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -13,59 +9,10 @@ import click
 from darts_cli import DartsError, __version__
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options
+from darts_cli.outcome import Darts
 from darts_cli.output import encodable, lines, printable
 from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
 from darts_cli.toolbox import genotype
-
-
-class Darts(click.Group):
-    """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
-
-    def main(self, *args, **kwargs):
-        rank = _rank()
-        with _silent() if rank else contextlib.nullcontext():  # of several processes the first one speaks
-            message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
-        if rank and message:
-            time.sleep(2)  # torchrun ends this process meanwhile if the first one has said it
-            message = f"process {rank}: {message}"
-        with contextlib.suppress(BrokenPipeError):
-            if message:
-                click.echo(message, err=True)
-        sys.exit(exit_code)
-
-    def _outcome(self, *args, **kwargs) -> tuple[str, int]:
-        try:
-            result = super().main(*args, **kwargs | {"standalone_mode": False})
-        except click.exceptions.NoArgsIsHelpError as error:
-            return error.format_message(), error.exit_code
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "darts"
-            return _error(f"{error.format_message().rstrip('.')}; see {path} --help"), error.exit_code
-        except click.ClickException as error:
-            return _error(error.format_message()), error.exit_code
-        except DartsError as error:
-            return _error(str(error)), error.exit_code
-        except click.Abort:
-            return _error("stopped"), 130
-        except OSError as error:  # of stdout: what the rest reads and writes says itself what fails
-            return "" if error.errno == errno.EPIPE else _error(f"the result cannot be written ({error.strerror})"), 1
-        return "", result if isinstance(result, int) else 0
-
-
-def _rank() -> int:
-    """Which of torchrun's processes this is."""
-    rank = os.environ.get("RANK", "") if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-    return int(rank) if rank.isdecimal() else 0
-
-
-@contextlib.contextmanager
-def _silent():
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        yield
-
-
-def _error(message: str) -> str:
-    return f"error: {printable(message)}"
 
 
 @click.group(

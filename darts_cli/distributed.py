@@ -5,6 +5,7 @@ all processes, so that each takes the same step, the one that a single process w
 there is one process, and nothing here does anything.
 """
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -39,6 +40,7 @@ def join() -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo")
     except (RuntimeError, ValueError) as error:
         raise DartsError(f"the {os.environ['WORLD_SIZE']} processes found no way to each other ({_reason(error)})") from None
+    atexit.register(dist.destroy_process_group)  # whose threads would abort a process that ends with them
 
 
 def rank() -> int:

@@ -9,13 +9,11 @@ import contextlib
 import io
 import json
 import os
-import platform
 import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,14 +22,10 @@ import torch
 
 from darts_cli import DartsError
 from darts_cli.genotype import Genotype
+from darts_cli.lock import alive, locked
 from darts_cli.output import printable
 from darts_cli.settings import Config
 from darts_cli.worker import MEASURED
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
 
 THREADS = 4  # of the CPU, for each sub-run that `auto` starts
 
@@ -63,11 +57,12 @@ class Crew:
         self.processes: dict[int, subprocess.Popen] = {}  # by place
         self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
         self.signal: int | None = None
+        self.waiting = False
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Crew":
         with contextlib.ExitStack() as stack:
-            self.lock = stack.enter_context(_lock(self.folder, self.say))
+            self.lock = stack.enter_context(locked(self.folder, patient=self._left_behind))
             stack.callback(self._end)
             if threading.current_thread() is threading.main_thread():  # which alone may take signals
                 for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,6 +72,15 @@ class Crew:
 
     def __exit__(self, *_) -> None:
         self.stack.close()
+
+    def _left_behind(self, holder: str) -> bool:
+        """Whether the holder was killed and only its sub-runs hold the folder, which save and stop."""
+        if alive(holder):
+            return False
+        if not self.waiting:
+            self.say(f"{self.folder}: {holder} is gone; waiting until its sub-runs have saved")
+        self.waiting = True
+        return True
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -130,7 +134,7 @@ class Crew:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
-            pass_fds=[self.lock.fileno()] if fcntl else (),
+            pass_fds=[self.lock.fileno()] if os.name == "posix" else (),
             start_new_session=True,  # the terminal's Ctrl-C comes here alone, and is passed on once
         )
         self.processes[place] = process
@@ -179,48 +183,3 @@ def _reason(code: int, last: str) -> str:
         return "diverged: a number is no longer finite"
     killed = f"killed by {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else ""
     return killed or printable(last).removeprefix("error: ") or f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, say):
-    """Hold the folder, alone; sub-runs that outlive a killed job are waited for. Raises DartsError naming the holder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a+")  # noqa: SIM115
-    except OSError as error:
-        raise DartsError(f"{folder}: cannot be used as run folder ({error.strerror}); name another with --run") from None
-    with lock:
-        waiting = False
-        while fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read(100).strip()
-                if _alive(holder):
-                    raise DartsError(
-                        f"{folder}: {holder or 'another process'} is at work here; wait for it, or name another with --run"
-                    ) from None
-                if not waiting:
-                    say(f"{folder}: {holder} is gone; waiting until its sub-runs have saved")
-                waiting = True
-                time.sleep(0.2)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}\n")
-        lock.flush()
-        yield lock
-
-
-def _alive(holder: str) -> bool:
-    """Whether that process is still there, as far as one can tell."""
-    words = holder.split()
-    if len(words) != 4 or words[3] != platform.node() or not words[1].isdigit():
-        return True
-    try:
-        os.kill(int(words[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -17,7 +17,6 @@ import errno
 import io
 import json
 import os
-import platform
 import shlex
 import signal
 import threading
@@ -30,13 +29,9 @@ import yaml
 
 from darts_cli import DartsError, distributed, files, genotype
 from darts_cli.genotype import Genotype
+from darts_cli.lock import locked
 from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
 
 LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"  # what to do about it
 
@@ -227,7 +222,7 @@ class Run:
             for each in before:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 
-        with self._alone(), distributed.together():
+        with locked(self.folder) if self._writes else contextlib.nullcontext(), distributed.together():
             if not self.lasting or threading.current_thread() is not threading.main_thread():  # which alone may take signals
                 yield
                 return
@@ -245,33 +240,6 @@ class Run:
     @property
     def _writes(self) -> bool:
         return distributed.rank() == 0
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock of the folder, which the system takes back however the process ends.
-
-        Raises DartsError naming the holder.
-        """
-        if fcntl is None or not self._writes:
-            yield
-            return
-        path = self.folder / ".lock"
-        with open(path, "a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read(100).strip() or "another process"
-                raise DartsError(f"{self.folder}: {holder} is at work here; wait for it, or name another with --run") from None
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                raise DartsError(f"{self.folder}: another process has just finished here; start once more")
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}\n")
-            lock.flush()
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
 
     def _about(self) -> dict:
         """What every checkpoint says besides the state."""

@@ -15,14 +15,12 @@ from pathlib import Path
 import torch
 
 from darts_cli import DartsError, files
-from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype
+from darts_cli.history import CONFIGS
 from darts_cli.output import printable
 from darts_cli.run import Run
 from darts_cli.settings import Config
 
-CONFIGS = {"search cnn": SearchCNN, "search rnn": SearchRNN, "train cnn": TrainCNN, "train rnn": TrainRNN}
-CONFIGS |= {"select cnn": TrainCNN, "select rnn": TrainRNN}  # a training that leaves the test part closed
 MEASURED = "measured.json"
 STEPS = 3  # that are measured, after a first one
 

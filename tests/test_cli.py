@@ -48,7 +48,7 @@ MISTAKES = [
     ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be used as run folder .*name another with --run"),
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
-    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 10.*name another with --run"),
+    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 8.*name another with --run"),
     ([*SEARCH, "--epochs", "3", "--run", "other"], 1, "checkpoint.pt: is damaged .*delete other/checkpoint.pt"),
     (["search", "cnn", "--dataset", "folder"], 2, "--dataset folder needs --data DIR"),
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),

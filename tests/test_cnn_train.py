@@ -1,5 +1,6 @@
 """The training from the command line and as a function: what a step computes, the data protocol, and going on after a stop."""
 
+import contextlib
 import json
 import math
 import os
@@ -396,15 +397,19 @@ def test_a_run_of_something_else_is_refused(tmp_path):
 def test_ctrl_c_ends_a_training_without_a_run_like_any_function():
     program = (
         "from darts_cli.cnn.train import train; from darts_cli.config import TrainCNN; from darts_cli.genotype import load\n"
-        "try: train(load('darts_v1', 'cnn'), TrainCNN(dataset='digits', channels=2, layers=3, log_every=1))\n"
+        "try: train(load('darts_v1', 'cnn'), TrainCNN(dataset='digits', epochs=600, channels=2, layers=3, log_every=1))\n"
         "except KeyboardInterrupt: print('interrupted')"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if "step 2/" in line:
             break
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[0] == "interrupted\n"
+    for _ in range(3):  # Python drops an interrupt that comes inside a destructor
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert process.communicate(timeout=20)[0] == "interrupted\n"
+            return
+    pytest.fail("not interrupted")
 
 
 def test_nothing_is_left_of_a_training_without_a_run(tmp_path, monkeypatch, capfd):
