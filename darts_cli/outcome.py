@@ -20,7 +20,7 @@ class Darts(click.Group):
         with _silent() if rank else contextlib.nullcontext():  # of several processes the first one speaks
             message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
         if rank and message:
-            time.sleep(2)  # torchrun ends this process meanwhile if the first one has said it
+            time.sleep(5)  # torchrun ends this process meanwhile if the first one has said it
             message = f"process {rank}: {message}"
         with contextlib.suppress(BrokenPipeError):
             if message:
