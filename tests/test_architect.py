@@ -286,3 +286,24 @@ def test_a_loss_that_depends_on_no_alpha():
     optimizers = torch.optim.SGD([w], 0.1), torch.optim.SGD([alpha], 0.1)
     Architect(lambda batch: (w.sum(), None), [w], [alpha], *optimizers, unrolled=False).step(None, None)
     assert torch.equal(alpha.grad, torch.zeros(2))
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_the_gradients_of_every_pass_are_averaged(unrolled):
+    """The mean of two processes that see half of the loss each, scaled twice: the step of one that sees it all."""
+    *_, w, alpha, loss = quadratic()
+    sizes = []
+
+    def doubled(gradients):
+        sizes.append([tuple(each.shape) for each in gradients])
+        return [2 * each for each in gradients]
+
+    def half(batch):
+        return loss(batch)[0] / 2, None
+
+    found = []
+    for function, more in ((loss, {}), (half, {"average": doubled})):
+        Architect(function, [w], [alpha], sgd([w]), frozen([alpha]), unrolled=unrolled, **more).step("train", "valid")
+        found.append(alpha.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+    assert sizes == ([[(3,)], [(4,), (3,)], [(4,)], [(4,)]] if unrolled else [[(4,)]])

@@ -235,3 +235,10 @@ def test_channels_last_all_the_way():
     network(torch.randn(2, 3, 8, 8))
     assert len(seen) == 3
     assert all(output.is_contiguous(memory_format=torch.channels_last) for output in seen)
+
+
+def test_every_normalisation_counts_its_batches():
+    network = Network(load("darts_v2", "cnn"), 4, 10, 3)
+    network(torch.randn(4, 3, 8, 8))
+    counts = {int(each) for name, each in network.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counts == {1}
