@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from darts_cli import DartsError, __version__
+from darts_cli import DartsError
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.options import GenotypeType, options
+from darts_cli.options import GenotypeType, options, version
 from darts_cli.outcome import Darts
 from darts_cli.output import encodable, lines, printable
 from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
@@ -23,7 +23,7 @@ from darts_cli.toolbox import genotype
         "token_normalize_func": lambda token: token.replace("_", "-"),  # --batch_size, as the original writes it
     },
 )
-@click.version_option(__version__, prog_name="darts", message="%(prog)s %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=version, help="Show versions and devices.")
 def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
@@ -53,7 +53,7 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         advice = (
             f"next: darts train {domain} --genotype {whole.folder}" if found else "nothing was trained, so nothing was chosen"
         )
-        click.echo(f"in {whole.folder}, see report.md; {advice}", err=True)
+        click.echo(printable(f"in {whole.folder}, see report.md; {advice}"), err=True)
 
 
 def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
@@ -65,7 +65,7 @@ def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
     sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
     click.echo(lines(shown(result)).replace("±", sign))
     if not quiet:
-        click.echo(f"in {whole.folder}, see report.md", err=True)
+        click.echo(printable(f"in {whole.folder}, see report.md"), err=True)
 
 
 @search.command("cnn")
@@ -92,7 +92,7 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     found = search(config, the_run, quiet)
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
-        click.echo(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}", err=True)
+        click.echo(printable(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}"), err=True)
 
 
 @search.command("rnn")
@@ -119,7 +119,7 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     found = search(config, the_run, quiet)
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
-        click.echo(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}", err=True)
+        click.echo(printable(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}"), err=True)
 
 
 @main.group()
@@ -160,7 +160,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     result = train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
-        click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
+        click.echo(printable(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}"), err=True)
 
 
 @train.command("rnn")
@@ -195,7 +195,7 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     result = train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
-        click.echo(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}", err=True)
+        click.echo(printable(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}"), err=True)
 
 
 @main.command("eval")
@@ -229,11 +229,11 @@ def eval_(checkpoint, genotype, dataset, data, batch_size, precision, device, wo
     \b
     Example: darts eval --checkpoint runs/train-cnn-cifar10-seed0-1a2b3c4d
     """
+    from darts_cli import checkpoint as checkpoints
     from darts_cli.genotype import load
     from darts_cli.legacy import domain_of
-    from darts_cli.run import checkpoint_file
 
-    domain = domain_of(checkpoint_file(checkpoint))
+    domain = domain_of(checkpoints.file(checkpoint))
     if dataset is not None and (dataset in TEXTS) != (domain == "rnn"):
         raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {domain}", exit_code=2)
     cells = load(genotype, domain) if genotype else None

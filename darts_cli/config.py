@@ -54,6 +54,9 @@ class SearchCNN(Config):
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
     checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
     log_every: int = setting(50, "Steps between readings of the metrics.", also=("--report-freq",), changes_result=False, ge=1)
+    detect_anomaly: bool = setting(
+        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -155,6 +158,9 @@ class TrainCNN(Config):
     )
     checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
     log_every: int = setting(50, "Steps between readings of the metrics.", also=("--report-freq",), changes_result=False, ge=1)
+    detect_anomaly: bool = setting(
+        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -202,6 +208,9 @@ class SearchRNN(Config):
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
     checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
     log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
+    detect_anomaly: bool = setting(
+        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
+    )
 
 
 @dataclass(frozen=True)
@@ -245,6 +254,9 @@ class TrainRNN(Config):
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
     checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
     log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
+    detect_anomaly: bool = setting(
+        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,16 +13,22 @@ from darts_cli import DartsError, __version__, distributed
 
 def resolve(name: str) -> torch.device:
     """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises DartsError naming the devices there are."""
-    present = ["cpu"]
-    if torch.backends.mps.is_available():
-        present.insert(0, "mps")
-    if torch.cuda.is_available():
-        present = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *present]
+    present = devices()
     if name == "auto":
         return torch.device(present[0])
     if name not in present:
         raise DartsError(f"--device {name}: there is no such device here; use auto or one of {', '.join(present)}", exit_code=2)
     return torch.device(name)
+
+
+def devices() -> list[str]:
+    """The names of the devices there are, the first choice first."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *present]
+    return present
 
 
 def prepare(name: str) -> torch.device:

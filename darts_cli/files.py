@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import BinaryIO
@@ -69,6 +71,8 @@ def read_text(path: str | Path) -> str:
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 file of any size. Raises DartsError, naming the file, when it cannot be read."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DartsError(f"{path}: not a regular file")
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from None
@@ -118,19 +122,29 @@ def _check_depth(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=event.start_mark)
 
 
-def write(path: str | Path, content: str | bytes) -> None:
+def write(path: str | Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
     """Write a whole file: to a temporary name beside it, flushed to the disk, then renamed over it.
 
-    A process killed at any moment leaves either the old or the new content. Raises DartsError when it cannot be written.
+    A process killed at any moment leaves either the old or the new content. With `keep` the old content is found under that
+    name afterwards; killed between the two renamings, there only. Raises DartsError when it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+            content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+            middle = len(content) // 2
+            file.write(content[:middle])
+            _crash(file, path, "half")
+            file.write(content[middle:])
             file.flush()
             os.fsync(file.fileno())
+        _crash(file, path, "written")
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+            _crash(file, path, "kept")
         os.replace(temporary, path)
+        _crash(file, path, "renamed")
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -144,6 +158,24 @@ def append(path: str | Path, line: str) -> None:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else "\n" + line
-            file.write(line.encode())
+            content = line.encode()
+            file.write(content[: len(content) // 2])
+            _crash(file, Path(path), "half")
+            file.write(content[len(content) // 2 :])
     except OSError as error:
         raise DartsError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _crash(file: BinaryIO, path: Path, point: str) -> None:
+    """Die as by SIGKILL where a test wants it: DARTS_TEST_CRASH="checkpoint.pt half 3" is in the third writing of that file."""
+    wanted = os.environ.get("DARTS_TEST_CRASH")
+    if wanted is None:
+        return
+    _passed[path.name, point] += 1
+    if wanted == f"{path.name} {point} {_passed[path.name, point]}":
+        if not file.closed:
+            file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+_passed: Counter[tuple[str, str]] = Counter()

@@ -1,16 +1,12 @@
 """Checkpoints of the original code (quark0/darts), and their tensors in the models of this one."""
 
-import contextlib
-import io
 import re
-import warnings
-import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError, pickled
+from darts_cli import DartsError, checkpoint, pickled
 from darts_cli.cnn.ops import DilConv, ReLUConvBN, SepConv
 from darts_cli.space import SPACES
 
@@ -71,8 +67,8 @@ def read_checkpoint(path: str | Path) -> dict:
     that is cut short or no checkpoint.
     """
     try:
-        data = Path(path).read_bytes()
-        state = _read_zip(data) if data[:2] == b"PK" else pickled.load(data)
+        data = checkpoint.verified(Path(path))
+        state = checkpoint.loaded(data) if data[:2] == b"PK" else pickled.load(data)
         if isinstance(state, pickled.Plain):
             return _whole_model(state)
     except OSError as error:
@@ -82,22 +78,6 @@ def read_checkpoint(path: str | Path) -> dict:
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise DartsError(f"{path}: is no checkpoint but a {type(state).__name__}")
     return state
-
-
-def _read_zip(data: bytes) -> object:
-    """The form of PyTorch since 1.6, which its own restricted reader reads."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
-        with (
-            contextlib.suppress(zipfile.BadZipFile, StopIteration, KeyError, NotImplementedError),
-            zipfile.ZipFile(io.BytesIO(data)) as parts,
-        ):
-            pickled.refused(parts.read(next(name for name in parts.namelist() if name.endswith("data.pkl"))))
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise DartsError(f"is no checkpoint, or is damaged ({reason})") from None
 
 
 def _whole_model(model: pickled.Plain) -> dict:

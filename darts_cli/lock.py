@@ -41,7 +41,8 @@ def locked(folder: Path, patient: Callable[[str], bool] = lambda holder: False) 
             try:
                 yield lock
             finally:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # left in a folder that can no longer be written to, it is no lock
+                    path.unlink(missing_ok=True)
             return
 
 

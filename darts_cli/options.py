@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import click
 
-from darts_cli import DartsError
+from darts_cli import DartsError, __version__
 from darts_cli.genotype import Genotype, load
+from darts_cli.seeds import seed_options
 from darts_cli.settings import Config, option_name
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _NOT_SETTINGS = ("command", "environment")  # what the config.yaml of a run says besides the settings
+_OF_THE_COMMAND = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # ... and what are options all the same
 
 
 class GenotypeType(click.ParamType):
@@ -26,6 +28,21 @@ class GenotypeType(click.ParamType):
         if isinstance(value, dict):
             return Genotype.from_dict(value)
         return value if isinstance(value, Genotype) else load(str(value), self.domain)
+
+
+def version(ctx: click.Context, _param, wanted: bool) -> None:
+    """What a report of a problem should tell: the versions, and the devices there are."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    import platform
+
+    import torch
+
+    from darts_cli.device import devices
+
+    click.echo(f"darts {__version__}\ntorch {torch.__version__}\npython {platform.python_version()}")
+    click.echo(f"devices {' '.join(devices())}")
+    ctx.exit()
 
 
 def options(config: type[Config]) -> Callable:
@@ -107,8 +124,8 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
         name = str(key).replace("-", "_")
         if name in _NOT_SETTINGS:
             continue
-        if name == "genotype" and any(each.name == name for each in ctx.command.params):
-            ctx.default_map[name] = value
+        if name in _OF_THE_COMMAND and any(each.name == name for each in ctx.command.params):
+            ctx.default_map |= _seeds(value) if name == "seeds" else {name: value}
             continue
         if name not in settings:
             import difflib
@@ -117,6 +134,13 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(settings)}"
             raise DartsError(f"{path}: unknown key {key!r}; {meant}", exit_code=2)
         ctx.default_map[name] = _plain(path, settings[name], _kinds(config)[name], value)
+
+
+def _seeds(value: object) -> dict:
+    """The options of a list of seeds, as the config.yaml of several searches has it, or of what `--seeds` takes."""
+    if isinstance(value, list) and value and all(type(seed) is int for seed in value):
+        return {"seed": value[0], "seeds": seed_options(value)[0].split()[1]}
+    return {"seeds": str(value)}
 
 
 def _plain(path: str, each: dataclasses.Field, kind: type, value: object) -> object:

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import io
 import os
+import re
 import sys
 import time
 
@@ -11,12 +13,20 @@ import click
 from darts_cli import DartsError
 from darts_cli.output import printable
 
+LESS = (
+    "a smaller --batch-size needs less, and so do --recompute (search cnn), --accumulate (train cnn), --batch-chunks "
+    "(train rnn) and, on a GPU, --precision bf16"
+)
+
 
 class Darts(click.Group):
     """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
 
     def main(self, *args, **kwargs):
         rank = _rank()
+        for stream in (sys.stdout, sys.stderr):  # a letter that this locale lacks ends nothing
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         with _silent() if rank else contextlib.nullcontext():  # of several processes the first one speaks
             message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
         if rank and message:
@@ -41,9 +51,26 @@ class Darts(click.Group):
             return _error(str(error)), error.exit_code
         except click.Abort:
             return _error("stopped"), 130
-        except OSError as error:  # of stdout: what the rest reads and writes says itself what fails
-            return "" if error.errno == errno.EPIPE else _error(f"the result cannot be written ({error.strerror})"), 1
+        except OSError as error:  # of stdout, where it names no file
+            what = "the result cannot be written" if error.filename is None else f"{error.filename}: cannot be read or written"
+            return "" if error.errno == errno.EPIPE else _error(f"{what} ({error.strerror})"), 1
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            return _error(f"out of memory{_asked(error)}; {LESS}"), 1
         return "", result if isinstance(result, int) else 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, or PyTorch on any device, has found no memory; told by name and text, since torch may not be loaded."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+
+
+def _asked(error: Exception) -> str:
+    """How much was asked for when it was over, where the error says so."""
+    found = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    return f" when {found[1]} were asked for" if found else ""
 
 
 def _rank() -> int:

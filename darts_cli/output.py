@@ -5,7 +5,12 @@ import sys
 
 def printable(message: str) -> str:
     """On one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    return harmless(" ".join(message.split()))
+
+
+def harmless(text: str) -> str:
+    """Without what a terminal would obey, but for the ends of lines."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def lines(result: dict) -> str:

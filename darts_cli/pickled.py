@@ -19,6 +19,7 @@ from torch import Tensor
 from darts_cli import DartsError
 
 MAGIC = 0x1950A86A20F9469CFC6C
+TOO_MANY = "it claims more numbers than it holds"
 LONGEST = 1000  # numbers of a range; a cell's output joins a few nodes
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -76,14 +77,17 @@ def load(data: bytes) -> object:
         raise DartsError(f"is no checkpoint, or is damaged ({type(error).__name__})") from None
 
 
-def refused(data: bytes) -> None:
-    """Read a single pickle; raises DartsError naming what it refers to without need, if anything."""
+def check(data: bytes, sizes: dict[str, int]) -> None:
+    """Check the single pickle of the form since 1.6, whose numbers are in parts of these sizes in bytes ("data/0").
+
+    Raises DartsError naming what it refers to without need, or that it claims more numbers than there are.
+    """
     try:
-        _Names(io.BytesIO(data), 0).load()
+        _Checker(io.BytesIO(data), sizes).load()
     except DartsError:
         raise
-    except Exception:
-        return
+    except Exception as error:  # a damaged pickle ends in any exception
+        raise DartsError(f"is no checkpoint, or is damaged ({error or type(error).__name__})") from None
 
 
 class _Reader(pickle._Unpickler):
@@ -103,18 +107,18 @@ class _Reader(pickle._Unpickler):
             return _FUNCTIONS[module, name]
         if module in ("torch", "torch.cuda") and name in DTYPES:
             return DTYPES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
         raise DartsError(f"refers to {module}.{name}, which a checkpoint has no need of; nothing of it was read")
 
     def persistent_load(self, address: tuple) -> object:
         if address[0] == "module":  # class, and the text of its source
             return address[1]
-        kind, dtype, key, _place, count = address[:5]
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or address[5:] not in ((None,), ()):
-            raise ValueError("not the address of a storage")
+        dtype, key, count = _storage(address)
         if key not in self.storages:
             self.room -= count * dtype.itemsize
-            if count < 0 or self.room < 0:
-                raise ValueError("claims more numbers than the file holds")
+            if self.room < 0:
+                raise ValueError(TOO_MANY)
             self.storages[key] = torch.zeros(count, dtype=dtype)
         return self.storages[key]
 
@@ -138,23 +142,26 @@ class _Reader(pickle._Unpickler):
     dispatch[pickle.REDUCE[0]] = load_reduce
 
 
-class _Names(_Reader):
-    """Looks up what a pickle refers to, and makes nothing of it."""
+class _Checker(_Reader):
+    """Makes everything but the numbers."""
 
-    dispatch: ClassVar = dict(_Reader.dispatch)
+    def __init__(self, file: io.BytesIO, sizes: dict[str, int]):
+        super().__init__(file, 0)
+        self.sizes = sizes
 
-    def persistent_load(self, address: tuple) -> None:
-        return None
+    def persistent_load(self, address: tuple) -> Tensor:
+        dtype, key, count = _storage(address)
+        if count * dtype.itemsize > self.sizes[f"data/{key}"]:
+            raise ValueError(TOO_MANY)
+        return torch.empty(count, dtype=dtype, device="meta")
 
-    def load_build(self) -> None:
-        self.stack.pop()
 
-    def load_reduce(self) -> None:
-        self.stack.pop()
-        self.stack[-1] = OrderedDict()
-
-    dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.REDUCE[0]] = load_reduce
+def _storage(address: tuple) -> tuple[torch.dtype, str, int]:
+    """Kind and number of the numbers in a storage, and where they are."""
+    kind, dtype, key, _place, count = address[:5]
+    if kind != "storage" or not isinstance(dtype, torch.dtype) or address[5:] not in ((None,), ()) or count < 0:
+        raise ValueError("not the address of a storage")
+    return dtype, key, count
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
@@ -192,6 +199,7 @@ _FUNCTIONS: dict[tuple[str, str], Callable] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.nn.parameter", "Parameter"): _parameter,
+    ("torch", "Size"): tuple,
     ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _nothing,
 }
 

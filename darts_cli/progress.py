@@ -11,6 +11,7 @@ from rich.text import Text
 
 from darts_cli import distributed
 from darts_cli.genotype import Genotype
+from darts_cli.output import harmless
 
 ESTIMATE_AFTER = 20  # steps whose time stands for all
 READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are read whatever the number of steps
@@ -46,6 +47,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """One line that stays."""
+        line = harmless(line)
         with contextlib.suppress(BrokenPipeError):  # a reader that left must not end the run
             if self.live:
                 self.live.console.print(Text(line))

@@ -4,8 +4,9 @@
     metrics.jsonl    one line an epoch, without clock times: equal for equal runs
     log.jsonl        one line a reading, with clock times
     genotype.yaml    a search's cells so far, or the cells that are trained
-    checkpoint.pt    everything that resuming needs
+    checkpoint.pt    everything that resuming needs; previous.pt, the one before
     best.pt          the network of the best epoch, where a part of the training set was held out to tell
+    *.pt.sha256      their checksums
     report.md        protocol, result and cost, at the end
 
 Every file but the log is written whole or not at all, the checkpoint after what it implies, so that a run killed at any moment
@@ -14,7 +15,6 @@ goes on from its last checkpoint and ends as if nothing had happened.
 
 import contextlib
 import errno
-import io
 import json
 import os
 import shlex
@@ -24,20 +24,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 import yaml
 
-from darts_cli import DartsError, distributed, files, genotype
+from darts_cli import DartsError, checkpoint, distributed, files, genotype
+from darts_cli.finite import LOWER, NotFinite, Watch, check_finite, named_tensors
 from darts_cli.genotype import Genotype
 from darts_cli.lock import locked
 from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
-
-LOWER = "nothing was saved since; try a lower --lr or --grad-clip, in another --run"  # what to do about it
-
-
-class NotFinite(DartsError):
-    """A number that is no longer finite, where it was noticed."""
 
 
 class Run:
@@ -62,6 +56,8 @@ class Run:
         self.genotype, self.lasting = genotype, lasting
         self.data: dict = {}
         self.metrics: list[dict] = []  # the records of the finished epochs
+        self.watch = Watch()  # over the numbers of every step
+        self._saved = ""  # where the newest checkpoint is
         self._saved_at = self._logged_at = time.monotonic()
         self._signal: int | None = None
         distributed.join()
@@ -95,13 +91,12 @@ class Run:
             if before.get("data") != place:
                 files.write(path, yaml.safe_dump(before | {"data": place}, sort_keys=False))
         else:
-            cells = {}
-            if self.genotype is not None:
-                genotype.save(self.genotype, self.folder / "genotype.yaml")
-                cells = {"genotype": self.genotype.to_dict()}
+            cells = {} if self.genotype is None else {"genotype": self.genotype.to_dict()}
             settings = {"command": self.command, **cells, **self.config.to_dict(), "data": place}
             settings["environment"] = environment | {"data": data["fingerprint"]}
             files.write(path, yaml.safe_dump(settings, sort_keys=False))
+        if self.genotype is not None and not (self.folder / "genotype.yaml").exists():
+            genotype.save(self.genotype, self.folder / "genotype.yaml")
 
     def repeat(self) -> str:
         """The command that repeats this run."""
@@ -115,35 +110,42 @@ class Run:
 
     # ---- state
 
-    def save(self, progress: dict, parts: dict, name: str = "checkpoint.pt") -> None:
-        """Write a checkpoint: the progress (epoch, step, ...) and the state dict of every part, plain tensors and primitives;
-        with the command, settings, cells and data set, so that the file can be evaluated on its own.
+    def save(self, progress: dict, parts: dict, name: str = checkpoint.NEWEST) -> None:
+        """Write a checkpoint: the progress (epoch, step, ...), the state dict of every part, plain tensors and primitives, and
+        the metrics; with the command, settings, cells and data set, so that the file can be evaluated on its own.
 
         A function in the progress is called for its value: what the processes hold in parts. Raises DartsError, and keeps the
         checkpoint there is, when a number in it is not finite, or not the same in all processes.
         """
+        self.check_finite()
         state = {key: value() if callable(value) else value for key, value in progress.items()}
         state |= {name: part.state_dict() for name, part in parts.items()}
-        _check_finite(state, f"epoch {progress['epoch'] + 1}, step {progress['step']}")
-        distributed.check_equal(dict(_tensors("", state)))
+        bad = check_finite(state)
+        if bad is not None:
+            raise self.not_finite(f"{_place(progress)}: {bad}")
+        distributed.check_equal(dict(named_tensors("", state)))
         if self._writes:
-            buffer = io.BytesIO()
-            torch.save(state | self._about(), buffer)
-            files.write(self.folder / name, buffer.getbuffer())
+            checkpoint.write(self.folder / name, state | self._about() | {"metrics": self.metrics[: progress["epoch"]]})
         distributed.wait()
-        self._saved_at = time.monotonic()
+        if name == checkpoint.NEWEST:
+            self._saved, self._saved_at = _place(progress), time.monotonic()
 
     def restore(self, parts: dict) -> dict | None:
         """Bring the parts to the state last saved and return the progress; None, and nothing done, in a fresh folder.
 
-        The metrics are cut back to the epochs that were finished then. Raises DartsError for a damaged or foreign checkpoint.
+        A kill may have left the checkpoint before that alone, and nothing is lost by it. Raises DartsError for a damaged or
+        foreign checkpoint.
         """
-        path = self.folder / "checkpoint.pt"
+        newest, previous = (self.folder / name for name in (checkpoint.NEWEST, checkpoint.PREVIOUS))
+        path = newest if newest.exists() else previous
         if not path.exists():
             return None
-        afresh = f"delete {path} to start this run afresh"
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = checkpoint.read(path)
+        except DartsError as error:
+            raise DartsError(f"{error}; {self._offer(path)}") from None
+        afresh = _afresh(newest, previous)
+        try:
             theirs = {key: state.pop(key) for key in self._about()}
             if not self._same_cells(theirs["genotype"]):
                 raise DartsError(f"{path}: comes from a run of another genotype; {afresh}")
@@ -151,15 +153,33 @@ class Run:
                 raise DartsError(f"{path}: comes from a run with other settings; {afresh}")
             for name, part in parts.items():
                 part.load_state_dict(state.pop(name))
-            self.metrics = self._read_metrics()[: state["epoch"]]
+            self.metrics, self._saved = state.pop("metrics"), _place(state)
         except DartsError:
             raise
-        except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
+        except Exception as error:  # a file that fits its checksum and is of another program
             reason = " ".join(str(error).split())[:80] or type(error).__name__
-            raise DartsError(f"{path}: is damaged and cannot be read ({reason}); {afresh}") from None
-        if len(self.metrics) < state["epoch"]:
-            raise DartsError(f"{self.folder / 'metrics.jsonl'}: lacks epochs that checkpoint.pt has finished; {afresh}")
+            raise DartsError(f"{path}: is damaged and cannot be read ({reason}); {self._offer(path)}") from None
         return state
+
+    def _offer(self, path: Path) -> str:
+        """What to do about a damaged checkpoint."""
+        previous = path.with_name(checkpoint.PREVIOUS)
+        with contextlib.suppress(DartsError, KeyError, TypeError):
+            if path != previous and previous.exists():
+                return f"delete it, and the same command goes on from {previous}, {_place(checkpoint.read(previous))}"
+        return _afresh(path, previous)
+
+    def check_finite(self) -> None:
+        """Raise NotFinite when a number of a step was not, naming the first such step."""
+        bad = self.watch.first()
+        if bad is not None:
+            epoch, step, name = bad
+            raise self.not_finite(f"epoch {epoch + 1}, step {step + 1}: {name}")
+
+    def not_finite(self, what: str) -> NotFinite:
+        """The error that says so, where a good state is, and what to do."""
+        saved = f"the last good checkpoint is of {self._saved}" if self._saved else "there is no checkpoint yet"
+        return NotFinite(f"{what} is no longer finite; {saved}; {LOWER}, or --detect-anomaly to find the source")
 
     def checkpoint(self, progress: dict, parts: dict) -> None:
         """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run."""
@@ -194,9 +214,9 @@ class Run:
         """Time spent in this run, over all its sittings, from the entries of the log."""
         path = self.folder / "log.jsonl"
         seconds = 0.0
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):  # a kill may have cut a line
-                seconds += json.loads(line)["seconds"]
+        for line in files.read_lines(path) if path.exists() else ():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a kill may have cut a line
+                seconds += float(json.loads(line)["seconds"])
         return seconds
 
     def report(self, text: str) -> None:
@@ -291,48 +311,13 @@ class Run:
         if differing:
             raise DartsError(f"{self.folder}: is a run with other settings ({'; '.join(differing)}); name another with --run")
 
-    def _read_metrics(self) -> list[dict]:
-        path = self.folder / "metrics.jsonl"
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-        except ValueError:
-            raise DartsError(f"{path}: is damaged; delete it and checkpoint.pt to start this run afresh") from None
+
+def _afresh(*checkpoints: Path) -> str:
+    present = dict.fromkeys(str(path) for path in checkpoints if path.exists())
+    return f"delete {' and '.join(present)} to start this run afresh"
 
 
-def _check_finite(state: dict, place: str) -> None:
-    """Raise DartsError when a tensor of the state holds NaN or infinity, naming the first such tensor."""
-    tensors = {name: tensor for name, tensor in _tensors("", state) if tensor.is_floating_point()}
-    finite = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()])
-    if not finite.all():
-        first = list(tensors)[int(finite.int().argmin())]
-        raise NotFinite(f"{place}: {first} is no longer finite; {LOWER}")
-
-
-def _tensors(name: str, state: object) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(state, torch.Tensor):
-        yield name, state
-    elif isinstance(state, dict):
-        for key, value in state.items():
-            yield from _tensors(f"{name}.{key}" if name else str(key), value)
-
-
-# ---- from outside
-
-
-def checkpoint_file(path: str | Path) -> Path:
-    """The checkpoint at that path: of a run folder its best network, or else its newest state. Raises DartsError if none."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    for name in ("best.pt", "checkpoint.pt"):
-        if (path / name).exists():
-            return path / name
-    raise DartsError(f"{path}: holds no checkpoint, neither best.pt nor checkpoint.pt; a run writes one after its first epoch")
-
-
-def data_folder(checkpoint: Path) -> str | None:
-    """Where the run of that checkpoint last had its data set, if the checkpoint is still in its run folder."""
-    settings = checkpoint.with_name("config.yaml")
-    found = files.read_yaml(settings) if settings.exists() else None
-    folder = found.get("data") if isinstance(found, dict) else None
-    return folder if isinstance(folder, str) else None
+def _place(progress: dict) -> str:
+    """What was done last, counted from 1."""
+    epoch, step = progress["epoch"], progress["step"]
+    return f"epoch {epoch + 1}, step {step}" if step else f"the end of epoch {epoch}"

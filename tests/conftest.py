@@ -1,5 +1,6 @@
 """What the tests share: a small image folder, and the command run for real."""
 
+import contextlib
 import math
 import os
 import signal
@@ -97,6 +98,23 @@ def finish(process):
     return process.returncode, out, err
 
 
+def on_terminal(*args, **environment):
+    """The command with its stderr on a terminal; returns its exit code, stdout and what the terminal was sent."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "darts_cli", *(str(arg) for arg in args)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # raised when the process has closed its side
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    return process.returncode, out.decode(), shown.decode()
+
+
 def leaves(state, name=""):
     """Every tensor and number of a checkpoint, by name."""
     if isinstance(state, dict):
@@ -124,9 +142,12 @@ def kill_after(process, folder, count, delay=0.0):
     path = folder / "checkpoint.pt"
 
     def version():
-        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+        with contextlib.suppress(FileNotFoundError):  # for a moment, while the one before is put aside
+            return path.stat().st_ino, path.stat().st_mtime_ns
+        return last
 
-    last, written = version(), 0
+    last, written = None, 0
+    last = version()
     while written < count and process.poll() is None:
         if version() != last:
             last, written = version(), written + 1
@@ -135,7 +156,7 @@ def kill_after(process, folder, count, delay=0.0):
     process.kill()
     code, _, err = finish(process)
     assert code == -signal.SIGKILL, err
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path if path.exists() else folder / "previous.pt", weights_only=True)
     return state["epoch"], state["step"]
 
 

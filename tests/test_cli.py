@@ -1,5 +1,6 @@
 """The command: its transcripts, and one line for every mistake."""
 
+import platform
 import re
 import shutil
 import subprocess
@@ -49,7 +50,11 @@ MISTAKES = [
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
     ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 8.*name another with --run"),
-    ([*SEARCH, "--epochs", "3", "--run", "other"], 1, "checkpoint.pt: is damaged .*delete other/checkpoint.pt"),
+    (
+        [*SEARCH, "--epochs", "3", "--run", "other"],
+        1,
+        "other/checkpoint.pt: is damaged: .*; delete other/checkpoint.pt to start",
+    ),
     (["search", "cnn", "--dataset", "folder"], 2, "--dataset folder needs --data DIR"),
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
     (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; there must be two or more"),
@@ -68,6 +73,20 @@ MISTAKES = [
     ([*SEARCH, "--seeds", "2", "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--random-cells", "1"], 2, "--random-cells: only together with --seeds"),
     (["search", "rnn", "--parallel", "2"], 2, "--parallel: only together with --seeds"),
+    (["search", "rnn", "--dim", "0"], 2, "--dim 0: must be at least 1"),
+    (["search", "rnn", "--bptt", "x"], 2, "'x' is not a valid integer"),
+    (["search", "rnn", "--dropout", "1"], 2, "--dropout 1.0: must be less than 1"),
+    (["search", "rnn", "--dataset", "cifar10"], 2, "'cifar10' is not one of 'ptb', 'wt2', 'text', 'pydoc'"),
+    (["search", "rnn"], 2, "--dataset ptb needs --data DIR: a folder with train.txt, valid.txt and test.txt, Mikolov's"),
+    (["search", "rnn", "--data", "one"], 1, "one/train.txt: no such file; there must be train.txt, valid.txt and test.txt"),
+    (["search", "rnn", "--dataset", "pydoc", "--data", "one"], 2, "--data one: pydoc is built in and has no folder"),
+    (["search", "rnn", "--dataset", "text", "--data", "words"], 1, "words/valid.txt: holds no words"),
+    (["search", "rnn", "--channels", "4"], 2, "No such option '?--channels"),
+    (["train", "rnn", "--genotype", "nasnet"], 1, "nasnet: its domain is cnn, but cells of the domain rnn are needed here"),
+    (["train", "rnn", "--init-op", "gelu"], 2, "'gelu' is not one of 'tanh', 'relu', 'sigmoid', 'identity'"),
+    (["train", "rnn", "--batch-chunks", "65"], 2, "--batch-chunks 65: must be at most --batch-size 64"),
+    (["train", "rnn", "--asgd-below", "1"], 2, "--asgd-below 1.0: must be more than 1"),
+    (["train", "rnn", "--dataset", "pydoc", "--init-from", "file"], 1, "file: is no checkpoint, or is damaged"),
     (["train", "vit"], 2, "No such command 'vit'"),
     ([*TRAIN, "--repeats", "0"], 2, "0 is not in the range x>=1"),
     ([*TRAIN, "--parallel", "auto"], 2, "--parallel: only together with --repeats"),
@@ -91,7 +110,7 @@ MISTAKES = [
     ([*TRAIN, "--auxiliary"], 2, "an auxiliary head is for images of 32x32 pixels, not 8x8; use --no-auxiliary"),
     ([*TRAIN, "--init-from", "absent.pt"], 1, "absent.pt: no such file"),
     ([*TRAIN, "--init-from", "file"], 1, "file: "),
-    ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: is no checkpoint, or is damaged"),
+    ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: is damaged: it is not what was written"),
     ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
     ([*TRAIN, "--config", "recipe.yaml"], 1, "normal: this cell is missing"),
     (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
@@ -167,6 +186,9 @@ def desk(tmp_path, monkeypatch):
         shutil.copy(tmp_path / "one" / "a" / "a.png", tmp_path / "two" / name)
     shutil.copytree(tmp_path / "two", tmp_path / "tests" / "test")
     (tmp_path / "odd.yaml").write_text("[")
+    (tmp_path / "words").mkdir()
+    for part, words in (("train", "a b"), ("valid", " "), ("test", "a")):
+        (tmp_path / "words" / f"{part}.txt").write_text(words)
     (tmp_path / "list.yaml").write_text("genotype: [a]")
     (tmp_path / "recipe.yaml").write_text("epochs: 3\ngenotype: {domain: cnn}\n")
     (tmp_path / "unknown.yaml").write_text("epochss: 3")
@@ -200,7 +222,8 @@ def test_no_arguments_show_the_help():
 
 
 def test_version():
-    assert darts("--version").stdout == f"darts {__version__}\n"
+    versions = f"darts {__version__}\ntorch {torch.__version__}\npython {platform.python_version()}\n"
+    assert re.fullmatch(re.escape(versions) + r"devices (cuda.* )?(mps )?cpu\n", darts("--version").stdout)
 
 
 def test_list_is_a_table_of_the_published_cells():
@@ -241,7 +264,7 @@ def test_a_config_file_of_a_run_repeats_it(tiny, tmp_path):
 
 def test_the_module_runs_as_the_command_does():
     done = subprocess.run([sys.executable, "-m", "darts_cli", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"darts {__version__}\n"
+    assert done.stdout.startswith(f"darts {__version__}\n")
 
 
 def test_a_closed_pipe_is_no_traceback():

@@ -1,16 +1,13 @@
 """The search from the command line: it finishes, repeats to the bit, and goes on where it was stopped."""
 
-import contextlib
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import assert_same_run, darts, finish, kill_after, start
+from conftest import assert_same_run, darts, finish, kill_after, on_terminal, start
 from PIL import Image
 
 from darts_cli.cnn.model import SEARCHED
@@ -184,6 +181,7 @@ def test_the_report_warns_of_a_collapsed_cell(tiny, tmp_path, skips):
     alphas[[0, 2, 5, 9][:skips], SEARCHED.index("skip_connect")] = 9
     state["network"]["alphas.normal"] = alphas
     torch.save(state, folder / "checkpoint.pt")
+    (folder / "checkpoint.pt.sha256").unlink()
     assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
     report = (folder / "report.md").read_text()
     assert ("**Warning:**" in report) == (skips >= 3)
@@ -235,21 +233,12 @@ def test_other_images_are_not_taken_for_the_same_run(undisturbed, tmp_path):
 
 def test_the_display_on_a_terminal(tiny, tmp_path):
     """Bars, the reading of the metrics, the cells, skip connections, entropy, time left."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "darts_cli", *tiny, "--epochs", "1", "--log-every", "1", "--run", str(tmp_path / "run")]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "110", "LINES": "40"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # raised when the process has closed its side
-        while chunk := os.read(ours, 4096):
-            shown += chunk
-    os.close(ours)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert out.startswith(b"domain: cnn")
+    args = [*tiny, "--epochs", "1", "--log-every", "1", "--run", tmp_path / "run"]
+    code, out, shown = on_terminal(*args, TERM="xterm", COLUMNS="110", LINES="40")
+    assert code == 0
+    assert out.startswith("domain: cnn")
     for said in ("epoch 1/1", "step 3/3", "train loss", " left", "node  normal", "entropy of alpha 2.0", "skip connections: "):
-        assert said in shown.decode()
+        assert said in shown
 
 
 def test_quiet_says_nothing_but_the_result(tiny, tmp_path):

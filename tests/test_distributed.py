@@ -77,7 +77,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def plain(state, skip=("config", "command", "genotype", "data")):
+def plain(state, skip=("config", "command", "genotype", "data", "metrics")):
     """Its tensors and numbers, as tensors, by their place."""
     found = {}
     for key, value in state.items() if isinstance(state, dict) else enumerate(state):
@@ -125,6 +125,12 @@ def test_a_world_that_nobody_set_up(tmp_path, variables, message):
 def test_parts_of_parts(tmp_path):
     done = torchrun(2, "-m", "--", "darts_cli", "train", "cnn", "--dataset", "digits", "--accumulate", 2, cwd=tmp_path)
     assert "error: --accumulate 2: not under torchrun" in done.stderr
+
+
+def test_many_seeds_are_not_for_torchrun(tmp_path):
+    done = torchrun(2, "-m", "--", "darts_cli", "search", "cnn", "--dataset", "digits", "--seeds", 2, cwd=tmp_path)
+    assert done.stderr.count("error: --seeds: not under torchrun; use --parallel") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

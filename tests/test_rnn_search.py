@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import assert_same_run, darts, finish, kill_after, start, unigram
+from conftest import assert_same_run, darts, unigram
 
 from darts_cli import device
 from darts_cli.architect import Architect
@@ -111,21 +111,6 @@ def test_a_finished_run_is_not_repeated(undisturbed):
     again = darts(*args, "--run", folder)
     assert again.stdout == result.stdout
     assert "complete already" in again.stderr
-
-
-@pytest.mark.slow
-def test_killed_again_and_again(undisturbed, tmp_path):
-    """SIGKILL inside epochs, with hidden states to carry on, and in the evaluation."""
-    args, folder, _ = undisturbed
-    run = tmp_path / "killed"
-    places = []
-    for count, delay in ((1, 0.0), (3, 0.0), (5, 0.02), (4, 0.0)):
-        places.append(kill_after(start(*args, "--run", run, "--checkpoint-minutes", 0), run, count, delay))
-    assert places == sorted(places)
-    assert len(set(places)) >= 3
-    code, _, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
-    assert code == 0, err
-    assert_same_run(folder, run)
 
 
 @pytest.mark.slow

@@ -151,6 +151,8 @@ def test_what_is_finished_is_not_repeated(whole):
     again = darts(*MANY, "--run", folder)
     assert time.monotonic() - begun < 2  # no process was started
     assert (again.exit_code, again.stdout) == (0, result.stdout)
+    repeated = darts("search", "cnn", "--config", folder / "config.yaml", "--run", folder)
+    assert (repeated.exit_code, repeated.stdout) == (0, result.stdout), repeated.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -231,6 +233,25 @@ def test_recurrent_seeds_without_a_selection(text, tmp_path):
     assert [each["name"] for each in selection["candidates"]] == ["seed-3", "seed-4"]
     assert selection["winner"] is None
     assert not (tmp_path / "run" / "genotype.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_recurrent_selection_and_one_that_diverges(text, tmp_path):
+    """The lowest validation perplexity wins. Of searches that diverge that is said, and nothing is chosen."""
+    args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--epochs", 1, "--seeds", "3,5"]
+    args += ["--select-epochs", 1, "--parallel", 2]
+    result = darts("search", "rnn", *args, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    selection = yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())
+    first, second = selection["candidates"]
+    assert first["score"] == min(first["valid_perplexity"]) <= second["score"]
+    assert load(tmp_path / "run") == load(tmp_path / "run" / selection["winner"])
+    assert "test_" not in (tmp_path / "run" / "select" / "seed-3" / "metrics.jsonl").read_text()
+
+    result = darts("search", "rnn", *args, "--run", tmp_path / "lost", "--lr", "1e8", "--grad-clip", "1e30")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "seed-3 failed: diverged: a number is no longer finite" in result.stderr
+    assert "no candidate is left (seed-3: the search failed: diverged" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

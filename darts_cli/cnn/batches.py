@@ -1,6 +1,7 @@
 """Batches of images in memory: drawn by position, augmented on the device."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -95,8 +96,14 @@ def own_slice(index: int, count: int, batch_size: int) -> slice:
 
 def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
     """Bytes (B, H, W, 3) -> float32 (B, 3, H, W), channels-last, with mean and deviation of pixels in [0, 1] taken away."""
-    mean, deviation = (255 * torch.tensor(each, device=images.device) for each in (mean, deviation))
+    mean, deviation = (_pixels(tuple(each), images.device) for each in (mean, deviation))
     return ((images - mean) / deviation).permute(0, 3, 1, 2)
+
+
+@cache
+def _pixels(values: tuple[float, ...], where: torch.device) -> Tensor:
+    """Copied to the device once, since a copy in every step would wait for it."""
+    return 255 * torch.tensor(values, device=where)
 
 
 def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:
@@ -122,7 +129,7 @@ def cut_out(images: Tensor, uniform: Tensor, side: int) -> Tensor:
     `uniform` (B, 2) in [0, 1): row and column of the centre. DeVries and Taylor, arXiv 1708.04552.
     """
     H, W = images.shape[2:]
-    top, left = (uniform * torch.tensor([H, W], device=images.device)).long().unbind(1)
+    top, left = (uniform[:, 0] * H).long(), (uniform[:, 1] * W).long()
     covered = [
         (torch.arange(size, device=images.device) >= start[:, None] - side // 2)
         & (torch.arange(size, device=images.device) < start[:, None] + side // 2)

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,6 +199,13 @@ def class_folders(root: Path):
     """torchvision's ImageFolder of it. Raises DartsError when there are no two folders of images."""
     from torchvision.datasets import ImageFolder
 
+    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
+        for path in (os.path.join(folder, name) for name in inner):
+            target = os.path.realpath(path)
+            if os.path.islink(path) and os.path.commonpath([target, top := os.path.realpath(root)]) in (target, top):
+                raise DartsError(
+                    f"{path}: is a link that leads back into {root}, so that its images would count twice; remove it"
+                )
     try:
         found = ImageFolder(str(root))
     except OSError as error:
@@ -223,6 +231,8 @@ def read_image(path: str) -> Tensor:
     from PIL import Image
     from torchvision.transforms import v2
 
+    if not os.path.isfile(path):  # such as a pipe, which would be waited for
+        raise DartsError(f"{path}: cannot be read as an image (not a regular file); mend or remove it")
     try:
         with Image.open(path) as file:
             return v2.functional.pil_to_tensor(file.convert("RGB"))

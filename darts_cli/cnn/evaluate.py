@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import DartsError, device, legacy
+from darts_cli import DartsError, checkpoint, device, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
+from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype
-from darts_cli.run import LOWER, checkpoint_file, data_folder
 
 
 def evaluate(
@@ -85,10 +85,10 @@ def scores(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
-    """Mean loss, top-1 and top-5 accuracy of summed scores. Raises DartsError when the loss is not finite."""
+    """Mean loss, top-1 and top-5 accuracy of summed scores. Raises NotFinite."""
     loss, first, five, images = sums.tolist()
     if not math.isfinite(loss):
-        raise DartsError(f"the {name} loss is not finite; {remedy}")
+        raise NotFinite(f"the {name} loss is not finite; {remedy}")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": first / images, f"{name}_top5": five / images}
 
 
@@ -112,7 +112,7 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
 
     Raises DartsError when there is none, or when it is of another genotype.
     """
-    path = checkpoint_file(path)
+    path = checkpoint.file(path)
     state = legacy.read_checkpoint(path)
     if "command" not in state:
         return _original(path, state, genotype or genotypes.load("darts_v2", "cnn"))
@@ -162,7 +162,7 @@ def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
     }
     network = Network(genotype, **sizes)
     network.load_state_dict(state["network"])
-    return Trained(path, network, genotype, sizes, config["dataset"], data_folder(path), about)
+    return Trained(path, network, genotype, sizes, config["dataset"], checkpoint.data_folder(path), about)
 
 
 def _original(path: Path, state: dict, genotype: Genotype) -> Trained:

@@ -7,14 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import DartsError, device, distributed, progress
+from darts_cli import anomaly, device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
+from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype, entropy
-from darts_cli.run import LOWER, Run
+from darts_cli.run import Run
 from darts_cli.space import MANY_SKIPS
 
 
@@ -54,7 +55,11 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
     state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
 
-    with run.interruptible(), progress.Display(config.epochs, len(train), state["epoch"], state["step"], quiet) as display:
+    with (
+        run.interruptible(),
+        anomaly.detection(network, config.detect_anomaly),
+        progress.Display(config.epochs, len(train), state["epoch"], state["step"], quiet) as display,
+    ):
         _say_opening(display, config, run, network, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
@@ -71,15 +76,17 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                     train_loss, train_sums = loss(batch)
                 train_loss.backward()
                 distributed.average_gradients(weights)
-                torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
+                norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
 
                 sums += torch.stack([train_sums, valid_sums])
+                run.watch.note(epoch, step, train_sums, norm, valid_sums, alphas)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     _read(display, run, network, sums, epoch, step)
                 run.checkpoint({"epoch": epoch, "step": step + 1, "sums": sums}, parts)
 
+            run.check_finite()
             network.eval()
             valid_sums = torch.zeros(3, device=where)
             for index in range(len(valid)):
@@ -121,7 +128,7 @@ def _metrics(sums: Tensor) -> dict[str, float]:
     """Mean loss and accuracy of both halves. Raises DartsError when a loss is not finite."""
     (train_loss, train_correct, trained), (valid_loss, valid_correct, validated) = sums.tolist()
     if not math.isfinite(train_loss + valid_loss):
-        raise DartsError(f"the loss is no longer finite; {LOWER}")
+        raise NotFinite(f"the loss is no longer finite; {LOWER}")
     return {
         "train_loss": train_loss / trained,
         "train_accuracy": train_correct / trained,
@@ -159,6 +166,7 @@ def _say_opening(
 
 def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
     metrics, cells = _metrics(sums), network.genotype()
     run.log(epoch=epoch + 1, step=step + 1, **metrics)
     about = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli import DartsError, device, distributed, legacy, progress, structure
+from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress, structure
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, metrics, running_sums, scores
@@ -79,7 +79,11 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     run.start(device.environment(where), about)
 
     steps = len(batches["train"])
-    with run.interruptible(), progress.Display(config.epochs, steps, state["epoch"], state["step"], quiet) as display:
+    with (
+        run.interruptible(),
+        anomaly.detection(network, config.detect_anomaly),
+        progress.Display(config.epochs, steps, state["epoch"], state["step"], quiet) as display,
+    ):
         _say_opening(display, config, run, network, where, about)
         for epoch in range(state["epoch"], config.epochs):
             lr = learning_rate(config, epoch)
@@ -92,12 +96,15 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
                 device.seed(config.seed, "drop-path", epoch, step)
                 size, own = batches["train"].share(step)
                 network.share = (size, own) if distributed.ranks() > 1 else None  # one process may compute the batch in parts
-                sums += training_step(parallel, optimizer, config, *batch, size)
+                step_sums, norm = training_step(parallel, optimizer, config, *batch, size)
+                sums += step_sums
+                run.watch.note(epoch, step, step_sums[0], norm)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     _read(display, run, sums, epoch, step)
                 run.checkpoint({"epoch": epoch, "step": step + 1, "sums": sums}, parts)
 
+            run.check_finite()
             position = {"epoch": epoch, "step": steps, "sums": sums}
             record = {"epoch": epoch + 1, "lr": lr, "drop_path": network.drop_path, **metrics("train", sums)}
             record |= _evaluations(network, batches, config, run, epoch, partial(run.checkpoint, position, parts))
@@ -164,8 +171,9 @@ def training_step(
     images: Tensor,
     labels: Tensor,
     size: int | None = None,
-) -> Tensor:
-    """One step of the weights, the batch computed in `accumulate` parts of at least two images; returns its sums.
+) -> tuple[Tensor, Tensor]:
+    """One step of the weights, the batch computed in `accumulate` parts of at least two images; returns its sums, and the norm
+    of the gradient.
 
     Of several processes: `size` is that of the whole batch, of which these are some images; the sums are of all.
     """
@@ -181,9 +189,9 @@ def training_step(
             losses = losses + config.auxiliary_weight * second
         (losses * (distributed.ranks() / (size or len(labels)))).backward()
         sums += scores(losses.detach(), logits.detach(), y)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
-    return distributed.total(sums)
+    return distributed.total(sums), norm
 
 
 def _evaluations(
@@ -196,10 +204,10 @@ def _evaluations(
         return _evaluated("test", network, batches["test"], config, after_each)
     record = _evaluated("valid", network, batches["valid"], config, after_each)
     if record["valid_accuracy"] > max((each["valid_accuracy"] for each in run.metrics), default=-1):
-        run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, "best.pt")
+        run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, checkpoint.BEST)
     if last and "test" in batches:
         best = copy.deepcopy(network)
-        best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
+        best.load_state_dict(checkpoint.read(run.folder / checkpoint.BEST)["network"])
         record |= _evaluated("test", network, batches["test"], config, after_each)
         record |= _evaluated("best_test", best, batches["test"], config, after_each)
     return record
@@ -239,6 +247,7 @@ def _say_opening(
 
 def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
     record = metrics("train", sums)
     run.log(epoch=epoch + 1, step=step + 1, **record)
     display.read(epoch, step, _shown(record), "")

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darts_cli import DartsError, device, legacy
+from darts_cli import DartsError, checkpoint, device, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.config import TrainRNN
+from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network, parameters
-from darts_cli.run import LOWER, NotFinite, checkpoint_file, data_folder
 
 BPTT = 35  # words of a stream at a time; the hidden state is carried, so that it changes nothing
 
@@ -126,7 +126,7 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
 
     Raises DartsError when there is none, or when it is of another genotype.
     """
-    path = checkpoint_file(path)
+    path = checkpoint.file(path)
     state = legacy.read_checkpoint(path)
     if state.get("command", "train rnn") != "train rnn":
         raise DartsError(f"{path}: comes from darts {state['command']}; a trained network is needed: darts train rnn")
@@ -161,7 +161,7 @@ def _ours(path: Path, state: dict) -> Trained:
         with torch.no_grad():
             for weight, about in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
                 weight.copy_(about["ax"])
-    return Trained(path, network, genotype, sizes, state["config"]["dataset"], data_folder(path), vocab)
+    return Trained(path, network, genotype, sizes, state["config"]["dataset"], checkpoint.data_folder(path), vocab)
 
 
 def _original(path: Path, state: dict, genotype: Genotype | None) -> Trained:

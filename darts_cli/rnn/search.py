@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from darts_cli import device, distributed, progress
+from darts_cli import anomaly, device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
@@ -63,7 +63,11 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     rows = len(train) - 1
     pieces = data.search_pieces(len(train), config.bptt, config.seed, state["epoch"])
     begun = sum(length for _, length in pieces[: state["step"]])
-    with run.interruptible(), progress.Display(config.epochs, rows, state["epoch"], begun, quiet) as display:
+    with (
+        run.interruptible(),
+        anomaly.detection(network, config.detect_anomaly),
+        progress.Display(config.epochs, rows, state["epoch"], begun, quiet) as display,
+    ):
         _say_opening(display, config, run, network, corpus, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):
             network.train()
@@ -83,9 +87,10 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                     train_loss, nll, hidden = network.loss(x, y, hidden, ar=config.ar, tar=config.tar, masks=masks)
                 train_loss.backward()
                 distributed.average_gradients(weights)
-                torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
+                norm = torch.nn.utils.clip_grad_norm_(weights, config.grad_clip)
                 w_optimizer.step()
                 hidden = hidden.detach()
+                run.watch.note(epoch, step, train_loss, norm, valid_nll, alphas)
 
                 sums += distributed.total(torch.stack([summed(nll, y), summed(valid_nll, valid_y)]))
                 display.step(epoch, start + length - 1)
@@ -94,6 +99,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 position = {"epoch": epoch, "step": step + 1, "sums": sums, **_whole(hidden, valid_hidden)}
                 run.checkpoint(position, parts)
 
+            run.check_finite()
             position = {"epoch": epoch, "step": len(pieces), "sums": sums, **_whole(hidden, valid_hidden)}
             for valid_sums in running_sums(network.measured(), evaluation, config.bptt, config.precision):  # noqa: B007
                 run.checkpoint(position, parts)
@@ -137,6 +143,7 @@ def _say_opening(
 
 def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
     record = metrics("train", sums[0]) | metrics("valid", sums[1])
     run.log(epoch=epoch + 1, step=row + 1, **record)
     about = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"

@@ -9,13 +9,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError, device, distributed, legacy, progress
+from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress
 from darts_cli.config import TrainRNN
+from darts_cli.finite import NotFinite
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
+from darts_cli.rnn.averaging import Averaging, stalled
 from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed, sums_dtype
 from darts_cli.rnn.model import Masks, Network, parameters
-from darts_cli.run import NotFinite, Run
+from darts_cli.run import Run
 
 
 @dataclass(frozen=True)
@@ -36,53 +38,6 @@ class Result:
             "best_epoch": self.best_epoch,
             "parameters": self.parameters,
         }
-
-
-class Averaging:
-    """The optimiser: SGD until `average` makes it torch.optim.ASGD, whose averaged weights are those that are evaluated.
-
-    ASGD takes a changed learning rate one step late, as it always did.
-    """
-
-    def __init__(self, network: Network, config: TrainRNN):
-        self.network, self.weights, self.config = network, list(network.parameters()), config
-        self.optimizer: torch.optim.Optimizer
-        self.restart(averages=False)
-
-    @property
-    def averages(self) -> bool:
-        return isinstance(self.optimizer, torch.optim.ASGD)
-
-    def average(self) -> None:
-        """Begin to average, over all steps from here on."""
-        lr, weight_decay = self.config.lr, self.config.weight_decay
-        self.optimizer = torch.optim.ASGD(self.weights, lr, lambd=0.0, t0=0, weight_decay=weight_decay)
-
-    def averaged(self) -> Network:
-        """The network to evaluate: a copy with the averaged weights, where there are such."""
-        if not self.averages:
-            return self.network
-        mean = copy.deepcopy(self.network)
-        with torch.no_grad():
-            for weight, source in zip(mean.parameters(), self.weights, strict=True):
-                weight.copy_(self.optimizer.state[source]["ax"])
-        return mean
-
-    def restart(self, averages: bool) -> None:
-        """Forget what was averaged; average from here on, or not yet."""
-        if averages:
-            self.average()
-        else:
-            lr, weight_decay = self.config.lr, self.config.weight_decay
-            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay)
-
-    def state_dict(self) -> dict:
-        return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict) -> None:
-        if state["averages"]:
-            self.average()
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: bool = False, *, test: bool = True) -> Result:
@@ -121,7 +76,11 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     run.start(device.environment(where), corpus.about())
 
     begun = sum(length for _, length in _pieces(config, len(source), state)[: state["step"]])
-    with run.interruptible(), progress.Display(config.epochs, len(source) - 1, state["epoch"], begun, quiet) as display:
+    with (
+        run.interruptible(),
+        anomaly.detection(network, config.detect_anomaly),
+        progress.Display(config.epochs, len(source) - 1, state["epoch"], begun, quiet) as display,
+    ):
         _say_opening(display, config, run, network, corpus, where)
         while not _ended(config, run.metrics):
             try:
@@ -152,24 +111,27 @@ def _epoch(
     network.train()
     for step, (start, length) in list(enumerate(_pieces(config, len(source), state)))[state["step"] :]:
         device.seed(config.seed, "masks", epoch, step, state["roll_backs"])
-        nll, hidden = training_step(network, optimizer.optimizer, config, *data.piece(source, start, length), hidden, loss)
+        x, y = data.piece(source, start, length)
+        nll, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden, loss)
         sums += nll
+        run.watch.note(epoch, step, nll[0], norm)
         display.step(epoch, start + length - 1)
         state = state | {"step": step + 1, "sums": sums, "hidden": partial(distributed.gather, hidden, 1)}
         if display.due(step, config.log_every):
             _read(display, run, sums, epoch, start + length - 1)
         run.checkpoint(state, parts)
 
+    run.check_finite()
     record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
     evaluated = optimizer.averaged().eval()
     for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
         run.checkpoint(state, parts)
     record |= metrics("valid", valid_sums)
     if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
-        run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, "best.pt")
+        run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, checkpoint.BEST)
     if "test" in texts and _ended(config, [*run.metrics, record]):
         best = copy.deepcopy(network).eval()
-        best.load_state_dict(legacy.read_checkpoint(run.folder / "best.pt")["network"])
+        best.load_state_dict(checkpoint.read(run.folder / checkpoint.BEST)["network"])
         for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
             run.checkpoint(state, parts)
         record |= metrics("test", test_sums)
@@ -190,8 +152,9 @@ def training_step(
     y: Tensor,
     hidden: Tensor,
     loss_of: nn.Module | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums and the hidden state.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums, the hidden state and the norm of
+    the gradient.
 
     `loss_of`: the network's Loss, where several processes compute some of the streams each. Every mean in the loss is over the
     streams too, so that the parts' gradients add up to those of the whole.
@@ -211,9 +174,9 @@ def training_step(
         (loss * (x_part.shape[1] / x.shape[1])).backward()
         sums += summed(nll, y_part)
         after.append(last.detach())
-    torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
-    return distributed.total(sums), torch.cat(after, dim=1)
+    return distributed.total(sums), torch.cat(after, dim=1), norm
 
 
 class Loss(nn.Module):
@@ -237,13 +200,6 @@ def _fresh(network: Network, config: TrainRNN) -> dict:
     return {"step": 0, "sums": torch.zeros(2, dtype=sums_dtype(hidden.device)), "hidden": hidden}
 
 
-def stalled(config: TrainRNN, records: list[dict]) -> bool:
-    """Whether to begin averaging: the validation of this epoch is not below the least of all before the last `asgd_after`."""
-    *before, last = [each["valid_loss"] for each in records]
-    low_enough = config.asgd_below is None or math.exp(min(last, 700)) < config.asgd_below
-    return low_enough and len(before) > config.asgd_after and last > min(before[: -config.asgd_after])
-
-
 def _ended(config: TrainRNN, records: list[dict]) -> bool:
     losses = [each["valid_loss"] for each in records]
     waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
@@ -252,10 +208,11 @@ def _ended(config: TrainRNN, records: list[dict]) -> bool:
 
 def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, config: TrainRNN, run: Run, state: dict) -> dict:
     """The state of the best epoch, to go on from with other masks."""
-    path = run.folder / "best.pt"
+    path = run.folder / checkpoint.BEST
     if state["roll_backs"] >= config.roll_backs or not path.exists():
         raise error
-    best = legacy.read_checkpoint(path)
+    run.watch.forget()
+    best = checkpoint.read(path)
     network.load_state_dict(best["network"])
     run.metrics = run.metrics[: best["epoch"]]
     optimizer.restart(averages=run.metrics[-1]["averages"])
@@ -286,6 +243,7 @@ def _say_opening(
 
 def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
     record = metrics("train", sums)
     run.log(epoch=epoch + 1, step=row + 1, **record)
     display.read(epoch, row, _shown(record), "")

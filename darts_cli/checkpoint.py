@@ -1,0 +1,126 @@
+"""Checkpoint files: each with a checksum, the one before kept, and nothing in them ever executed.
+
+    checkpoint.pt           the newest state of a run
+    previous.pt             the one before
+    checkpoint.pt.sha256    the checksums of both, as `sha256sum` writes them; likewise best.pt.sha256
+
+A file on its own, copied elsewhere or of another program, is read without a checksum.
+"""
+
+import hashlib
+import io
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from darts_cli import DartsError, files, pickled
+
+NEWEST, PREVIOUS, BEST = "checkpoint.pt", "previous.pt", "best.pt"
+
+
+def write(path: Path, state: dict) -> None:
+    """Write a state: its checksum, then the file; what was at checkpoint.pt is kept as previous.pt.
+
+    The checksum before stays in the list, since a kill may come between the two. Raises DartsError when they cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    keep = path.with_name(PREVIOUS) if path.name == NEWEST else None
+    kept = path if path.exists() or keep is None else keep  # what will be the one before
+    before = _checksum(kept.read_bytes()) if kept.exists() else None
+    listed = _listed(path)
+    intact = before is not None and (listed is None or before in listed)
+    sums = [(_checksum(content), path), *([(before, keep or path)] if intact else [])]
+    files.write(_list(path), "".join(f"{checksum}  {place.name}\n" for checksum, place in sums))
+    files.write(path, content, keep)
+
+
+def read(path: Path) -> dict:
+    """The state in a checkpoint of this program, on the CPU. Raises DartsError when it is not what was written, or is none."""
+    try:
+        return loaded(verified(path))
+    except OSError as error:
+        raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}") from None
+
+
+def verified(path: Path) -> bytes:
+    """The bytes of a checkpoint. Raises DartsError when there are checksums beside it and it has none of them."""
+    if path.exists() and not path.is_file():
+        raise DartsError("is not a regular file")
+    data = path.read_bytes()
+    listed = _listed(path)
+    if listed is not None and _checksum(data) not in listed:
+        raise DartsError(f"is damaged: it is not what was written ({_list(path).name} has another checksum)")
+    return data
+
+
+def loaded(data: bytes) -> object:
+    """What PyTorch's own restricted reader makes of a checkpoint in the form of PyTorch since 1.6.
+
+    Before, it is checked that the file holds all the numbers that it claims. Raises DartsError when it does not, when it refers
+    to what a checkpoint has no need of, or is none.
+    """
+    try:
+        _check(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except DartsError:
+        raise
+    except Exception as error:  # torch.load raises whatever its reader meets in a damaged file
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise DartsError(f"is no checkpoint, or is damaged ({reason})") from None
+
+
+def file(path: str | Path) -> Path:
+    """The checkpoint at that path: of a run folder its best network, or else its newest state. Raises DartsError if none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in (BEST, NEWEST, PREVIOUS):
+        if (path / name).exists():
+            return path / name
+    raise DartsError(f"{path}: holds no checkpoint, neither {BEST} nor {NEWEST}; a run writes one after its first epoch")
+
+
+def data_folder(path: Path) -> str | None:
+    """Where the run of that checkpoint last had its data set, if the checkpoint is still in its run folder."""
+    settings = path.with_name("config.yaml")
+    found = files.read_yaml(settings) if settings.exists() else None
+    folder = found.get("data") if isinstance(found, dict) else None
+    return folder if isinstance(folder, str) else None
+
+
+# ---- inside
+
+
+def _check(data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = archive.infolist()
+        pickles = [part for part in parts if part.filename.endswith("/data.pkl")]
+        whole = all(part.compress_type == zipfile.ZIP_STORED and part.file_size <= len(data) for part in parts)
+        if len(pickles) != 1 or not whole or len({part.filename for part in parts}) < len(parts):
+            raise DartsError("is no checkpoint, or is damaged (not in the form in which PyTorch writes one)")
+        folder = pickles[0].filename.removesuffix("data.pkl")
+        pickled.check(archive.read(pickles[0]), {part.filename.removeprefix(folder): part.file_size for part in parts})
+
+
+def _list(path: Path) -> Path:
+    return path.with_name(f"{NEWEST if path.name == PREVIOUS else path.name}.sha256")
+
+
+def _listed(path: Path) -> set[str] | None:
+    """The checksums beside that file; None where there are none."""
+    if not files.is_file(_list(path)):
+        return None
+    with open(_list(path), encoding="utf-8", errors="replace") as file:
+        return {line.split()[0] for line in file.read(files.LARGEST).splitlines() if line.strip()}
+
+
+def _checksum(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()

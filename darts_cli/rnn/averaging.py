@@ -1,0 +1,63 @@
+"""From SGD to averaged SGD, when the validation is no longer better (Merity et al., arXiv 1708.02182)."""
+
+import copy
+import math
+
+import torch
+
+from darts_cli.config import TrainRNN
+from darts_cli.rnn.model import Network
+
+
+class Averaging:
+    """The optimiser: SGD until `average` makes it torch.optim.ASGD, whose averaged weights are those that are evaluated.
+
+    ASGD takes a changed learning rate one step late, as it always did.
+    """
+
+    def __init__(self, network: Network, config: TrainRNN):
+        self.network, self.weights, self.config = network, list(network.parameters()), config
+        self.optimizer: torch.optim.Optimizer
+        self.restart(averages=False)
+
+    @property
+    def averages(self) -> bool:
+        return isinstance(self.optimizer, torch.optim.ASGD)
+
+    def average(self) -> None:
+        """Begin to average, over all steps from here on."""
+        lr, weight_decay = self.config.lr, self.config.weight_decay
+        self.optimizer = torch.optim.ASGD(self.weights, lr, lambd=0.0, t0=0, weight_decay=weight_decay)
+
+    def averaged(self) -> Network:
+        """The network to evaluate: a copy with the averaged weights, where there are such."""
+        if not self.averages:
+            return self.network
+        mean = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for weight, source in zip(mean.parameters(), self.weights, strict=True):
+                weight.copy_(self.optimizer.state[source]["ax"])
+        return mean
+
+    def restart(self, averages: bool) -> None:
+        """Forget what was averaged; average from here on, or not yet."""
+        if averages:
+            self.average()
+        else:
+            lr, weight_decay = self.config.lr, self.config.weight_decay
+            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay)
+
+    def state_dict(self) -> dict:
+        return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["averages"]:
+            self.average()
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def stalled(config: TrainRNN, records: list[dict]) -> bool:
+    """Whether to begin averaging: the validation of this epoch is not below the least of all before the last `asgd_after`."""
+    *before, last = [each["valid_loss"] for each in records]
+    low_enough = config.asgd_below is None or math.exp(min(last, 700)) < config.asgd_below
+    return low_enough and len(before) > config.asgd_after and last > min(before[: -config.asgd_after])

@@ -1,0 +1,155 @@
+"""Checkpoint files: checksums, the one before, and files that claim what they do not hold."""
+
+import io
+import pickle
+import shutil
+import subprocess
+import warnings
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from darts_cli import DartsError, checkpoint
+
+STATE = {"epoch": 3, "network": {"w": torch.arange(6.0).view(2, 3)}, "names": ["a", "b"], "optimizer": OrderedDict(lr=0.1)}
+
+
+def written(folder, *epochs):
+    for epoch in epochs:
+        checkpoint.write(folder / "checkpoint.pt", STATE | {"epoch": epoch})
+    return folder / "checkpoint.pt"
+
+
+def test_what_was_written_is_read(tmp_path):
+    found = checkpoint.read(written(tmp_path, 3))
+    assert torch.equal(found.pop("network")["w"], STATE["network"]["w"])
+    assert found == {name: value for name, value in STATE.items() if name != "network"}
+
+
+def test_the_one_before_is_kept(tmp_path):
+    path = written(tmp_path, 1, 2, 3)
+    assert [checkpoint.read(path)["epoch"], checkpoint.read(tmp_path / "previous.pt")["epoch"]] == [3, 2]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.sha256", "previous.pt"]
+
+
+def test_the_best_replaces_the_best(tmp_path):
+    for epoch in (1, 2):
+        checkpoint.write(tmp_path / "best.pt", STATE | {"epoch": epoch})
+    assert checkpoint.read(tmp_path / "best.pt")["epoch"] == 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["best.pt", "best.pt.sha256"]
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
+def test_the_checksums_are_those_of_sha256sum(tmp_path):
+    written(tmp_path, 1, 2)
+    done = subprocess.run(["sha256sum", "--check", "checkpoint.pt.sha256"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "checkpoint.pt: OK\nprevious.pt: OK\n"
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "previous.pt", "checkpoint.pt.sha256"])
+def test_a_flipped_bit_is_noticed(tmp_path, name):
+    path = written(tmp_path, 1, 2)
+    damaged = tmp_path / name
+    content = bytearray(damaged.read_bytes())
+    content[10] ^= 4
+    damaged.write_bytes(content)
+    for each in (path, tmp_path / "previous.pt"):
+        if each == damaged or (name == "checkpoint.pt.sha256" and each == path):
+            with pytest.raises(
+                DartsError, match=rf"{each.name}: is damaged: it is not what was written \(checkpoint\.pt\.sha256"
+            ):
+                checkpoint.read(each)
+        else:
+            checkpoint.read(each)
+
+
+def test_the_next_write_keeps_what_a_kill_left(tmp_path):
+    """Between the two renamings there is only previous.pt, and the list may be of a checkpoint that never came."""
+    path = written(tmp_path, 1, 2)
+    path.unlink()
+    (tmp_path / "checkpoint.pt.sha256").write_text(f"{'0' * 64}  checkpoint.pt\n" + _line(tmp_path / "previous.pt"))
+    written(tmp_path, 3)
+    assert [checkpoint.read(path)["epoch"], checkpoint.read(tmp_path / "previous.pt")["epoch"]] == [3, 1]
+
+
+def _line(path):
+    import hashlib
+
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  checkpoint.pt\n"
+
+
+def test_a_copy_on_its_own_needs_no_checksum(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    copy = shutil.copy(written(tmp_path, 5), tmp_path / "elsewhere" / "mine.pt")
+    assert checkpoint.read(tmp_path / "elsewhere" / copy.name)["epoch"] == 5
+
+
+# ---- files that claim what they do not hold
+
+
+class Storage:
+    def __init__(self, count):
+        self.count = count
+
+
+class Claim:
+    """A tensor of that size in a storage of `count` numbers."""
+
+    def __init__(self, count, size):
+        self.count, self.size = count, size
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, (Storage(self.count), 0, (self.size,), (1,), False, OrderedDict())
+
+
+class Call:
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def archive(state, numbers=b"\0" * 16, compression=zipfile.ZIP_STORED, twice=False):
+    """A checkpoint in PyTorch's form, made by hand."""
+    pickled = io.BytesIO()
+    pickler = pickle.Pickler(pickled, 2)
+    pickler.persistent_id = lambda each: (
+        ("storage", torch.FloatStorage, "0", "cpu", each.count) if isinstance(each, Storage) else None
+    )
+    pickler.dump(state)
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", compression) as parts:
+        warnings.simplefilter("ignore")  # of a name given twice
+        for name, content in (("data.pkl", pickled.getvalue()), ("version", b"3\n"), ("data/0", numbers)):
+            for _ in range(1 + (twice and name == "data.pkl")):
+                parts.writestr(f"archive/{name}", content)
+    return file.getvalue()
+
+
+def test_an_archive_made_by_hand_is_read():
+    found = checkpoint.loaded(archive({"w": Claim(4, 4)}))
+    assert torch.equal(found["w"], torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (archive({"w": Claim(2**29, 4)}), "it claims more numbers than it holds"),
+        (archive({"w": Claim(5, 4)}), "it claims more numbers than it holds"),
+        (archive({"w": Claim(4, 2**29)}), "a tensor larger than its storage"),
+        (archive({"w": Claim(-1, 0)}), "not the address of a storage"),
+        (archive({"w": Claim(4, 4)}, bytes(2**22), zipfile.ZIP_DEFLATED), "not in the form in which PyTorch writes one"),
+        (archive({"w": Claim(4, 4)}, twice=True), "not in the form in which PyTorch writes one"),
+        (archive({"w": Call(bytearray, 2**33)}), r"refers to (__builtin__|builtins)\.bytearray"),
+        (archive({"w": Call(torch.FloatTensor, 2**33)}), r"refers to torch\.FloatTensor"),
+        (archive({"w": Call(exec, "raise SystemExit")}), r"refers to (__builtin__|builtins)\.exec"),
+        (b"PK\x03\x04" + bytes(100), "is no checkpoint, or is damaged"),
+    ],
+    ids=["2 GB", "one too many", "size", "negative", "bomb", "two pickles", "bytearray", "FloatTensor", "exec", "header"],
+)
+def test_claims_and_calls_are_refused(data, said):
+    with pytest.raises(DartsError, match=said):
+        checkpoint.loaded(data)

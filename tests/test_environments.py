@@ -1,0 +1,162 @@
+"""The command in surroundings that are not like home."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import on_terminal, start
+
+ROOT = Path(__file__).parent.parent
+FOLDER = "ein Lauf, Ωμέγα"  # with blanks, and letters that Latin-1 lacks
+
+
+def bare(**changes):
+    """This environment, with variables changed or, where None, left out."""
+    merged = os.environ | {"PYTHONUNBUFFERED": "1"} | changes
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def command(*args, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "darts_cli", *map(str, args)], capture_output=True, stdin=subprocess.DEVNULL, **options
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None},
+        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "TMPDIR": None},
+        {"TERM": None, "COLUMNS": "20"},
+        {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "300"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=lambda changes: " ".join(f"{name}={value}" for name, value in changes.items()),
+)
+def test_a_search_and_a_drawing_anywhere(tiny, tmp_path, changes):
+    """Without a terminal, in a folder whose name has blanks and foreign letters; the next command accepts that folder."""
+    run = tmp_path / FOLDER
+    done = command(*tiny, "--epochs", 1, "--run", run, env=bare(**changes))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"domain: cnn\n")
+    assert b"\x1b" not in done.stderr
+    assert sorted(path.name for path in run.glob("*.yaml")) == ["config.yaml", "genotype.yaml"]
+    drawn = command(
+        "visualize", run, "--what", "cells", "--format", "dot", "--output", tmp_path / "Zeichnung é", env=bare(**changes)
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert len(drawn.stdout.splitlines()) == 2
+    listed = command("genotype", "list", env=bare(**changes))
+    assert listed.returncode == 0, listed.stderr
+    assert len(listed.stdout.splitlines()) == 13
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_to(tiny, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    done = command(*tiny, "--epochs", 1, "--run", tmp_path / "run", env=bare(HOME=str(home), XDG_CACHE_HOME=str(home)))
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize("width", ["20", "300"])
+def test_narrow_and_wide_terminals(tiny, tmp_path, width):
+    code, out, shown = on_terminal(*tiny, "--epochs", 1, "--log-every", 1, "--run", tmp_path / "run", COLUMNS=width, LINES="40")
+    assert code == 0, shown
+    assert out.startswith("domain: cnn\n")
+    assert "Traceback" not in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= int(width)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_no_colours_where_none_are_wanted(tiny, tmp_path):
+    args = [*tiny, "--epochs", 1, "--log-every", 1, "--run"]
+    colours = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|4[0-7])m|\x1b\[[34]8;")
+    _, _, shown = on_terminal(*args, tmp_path / "run", TERM="xterm-256color", COLUMNS="100", LINES="40")
+    assert colours.search(shown)
+    code, _, shown = on_terminal(*args, tmp_path / "other", TERM="xterm-256color", COLUMNS="100", LINES="40", NO_COLOR="1")
+    assert code == 0
+    assert not colours.search(shown)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_dumb_terminal_gets_plain_lines(tiny, tmp_path):
+    code, _, shown = on_terminal(*tiny, "--epochs", 1, "--log-every", 1, "--run", tmp_path / "run", TERM="dumb")
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "epoch 1/1  step 3/3" in shown
+
+
+@pytest.mark.skipif(shutil.which("head") is None, reason="there is no head")
+@pytest.mark.parametrize(
+    "args", ["genotype list", "genotype show nasnet", "visualize nasnet --format text", "search cnn --help"]
+)
+def test_output_into_head(args):
+    line = f"{sys.executable} -m darts_cli {args} | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_reader_of_the_progress_that_leaves(tiny, tmp_path):
+    """The run goes on to its end."""
+    process = start(*tiny, "--epochs", 1, "--run", tmp_path / "run")
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.stdout.read().startswith("domain: cnn\n")
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert (tmp_path / "run" / "report.md").exists()
+
+
+OTHERS = [name for name in ("python3.10", "python3.11", "python3.12", "python3.13") if shutil.which(name)]
+
+
+@pytest.mark.parametrize("python", OTHERS)
+def test_every_python_there_is_reads_the_sources(python, tmp_path):
+    shutil.copytree(ROOT / "darts_cli", tmp_path / "darts_cli", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run([python, "-W", "error", "-m", "compileall", "-q", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- memory
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("more", [["search", "cnn"], ["train", "cnn", "--no-auxiliary"]], ids=" ".join)
+def test_too_little_memory_is_one_line(more, tmp_path):
+    """Four gigabytes of addresses, of which PyTorch takes some before it begins."""
+    limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
+    args = [*more, "--dataset", "digits", "--channels", "512", "--layers", "20", "--batch-size", "512", "--run", str(tmp_path)]
+    done = subprocess.run(["bash", "-c", f"{limited} {' '.join(args)}"], capture_output=True, text=True)
+    error = done.stderr.splitlines()[-1]
+    assert done.returncode == 1, done.stderr
+    assert error.startswith("error: out of memory"), error
+    assert all(name in error for name in ("--batch-size", "--recompute", "--precision")), error
+    assert "Traceback" not in done.stderr
+
+
+def test_out_of_memory_on_a_gpu_is_told_by_its_class():
+    from darts_cli.outcome import _asked, _out_of_memory
+
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB")
+    assert _out_of_memory(error)
+    assert _asked(error) == " when 2.50 GiB were asked for"
+    assert _out_of_memory(MemoryError())
+    assert not _out_of_memory(RuntimeError("shapes cannot be multiplied"))
