@@ -10,7 +10,7 @@ from darts_cli import DartsError
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.options import GenotypeType, options, version
 from darts_cli.outcome import Darts
-from darts_cli.output import encodable, lines, printable
+from darts_cli.output import encodable, hint, lines, printable
 from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
 from darts_cli.toolbox import genotype
 
@@ -53,7 +53,7 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         advice = (
             f"next: darts train {domain} --genotype {whole.folder}" if found else "nothing was trained, so nothing was chosen"
         )
-        click.echo(printable(f"in {whole.folder}, see report.md; {advice}"), err=True)
+        hint(f"in {whole.folder}, see report.md; {advice}")
 
 
 def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
@@ -65,7 +65,7 @@ def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
     sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
     click.echo(lines(shown(result)).replace("±", sign))
     if not quiet:
-        click.echo(printable(f"in {whole.folder}, see report.md"), err=True)
+        hint(f"in {whole.folder}, see report.md")
 
 
 @search.command("cnn")
@@ -92,7 +92,7 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     found = search(config, the_run, quiet)
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
-        click.echo(printable(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}"), err=True)
+        hint(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}")
 
 
 @search.command("rnn")
@@ -119,7 +119,7 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     found = search(config, the_run, quiet)
     click.echo(found.to_yaml(), nl=False)
     if not quiet:
-        click.echo(printable(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}"), err=True)
+        hint(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}")
 
 
 @main.group()
@@ -160,7 +160,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     result = train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
-        click.echo(printable(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}"), err=True)
+        hint(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}")
 
 
 @train.command("rnn")
@@ -195,7 +195,7 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     result = train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
-        click.echo(printable(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}"), err=True)
+        hint(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}")
 
 
 @main.command("eval")
@@ -290,7 +290,7 @@ def visualize(subjects, what, form, output, html, view):
         for each in found:
             click.echo(encodable(text(each.genotype())), nl=False)
     for remark in drawn.remarks:
-        click.echo(printable(remark), err=True)
+        hint(remark)
     failed = [str(each) for each in drawn.missing]
     if view and not failed and any(click.launch(str(path)) for path in paths):
         failed.append("--view: there is no program here that opens pictures")

@@ -1,6 +1,9 @@
 """How results and messages are printed: on one line, aligned, without what a terminal would obey."""
 
+import contextlib
 import sys
+
+import click
 
 
 def printable(message: str) -> str:
@@ -11,6 +14,12 @@ def printable(message: str) -> str:
 def harmless(text: str) -> str:
     """Without what a terminal would obey, but for the ends of lines."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def hint(text: str) -> None:
+    """Say it on stderr; that nobody reads it is no failure."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(printable(text), err=True)
 
 
 def lines(result: dict) -> str:

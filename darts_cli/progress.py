@@ -33,7 +33,8 @@ class Display:
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
         self.epoch_bar = self.bars.add_task("", total=self.total, completed=self.done)
         self.step_bar = self.bars.add_task("", total=steps, completed=step)
-        self.live = Live(Group(self.bars, self.text), console=console) if console.is_terminal and not self.quiet else None
+        lively = console.is_terminal and not console.is_dumb_terminal and not self.quiet
+        self.live = Live(Group(self.bars, self.text), console=console) if lively else None
         self.started = self.read_at = time.monotonic()
 
     def __enter__(self) -> "Display":
