@@ -7,8 +7,10 @@ there is one process, and nothing here does anything.
 
 import atexit
 import contextlib
+import datetime
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -22,6 +24,8 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from darts_cli import DartsError
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
+SILENT = 20  # seconds after which a process that waits for the others says so
+LONGEST = datetime.timedelta(minutes=10)  # that the others may take, to come and in each collective
 communicated = {"bytes": 0, "calls": 0}  # what this process has put into collectives so far
 
 
@@ -36,10 +40,17 @@ def join() -> None:
         raise DartsError(
             f"WORLD_SIZE says that there are several processes, but {found}; start them with torchrun", exit_code=2
         )
+    waiting = f"process {os.environ['RANK']} waits for all {os.environ['WORLD_SIZE']} at {os.environ['MASTER_ADDR']}\n"
+    patience = threading.Timer(SILENT, lambda: os.write(2, waiting.encode()))
+    patience.daemon = True
+    patience.start()
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        dist.init_process_group(backend, timeout=LONGEST)
     except (RuntimeError, ValueError) as error:
         raise DartsError(f"the {os.environ['WORLD_SIZE']} processes found no way to each other ({_reason(error)})") from None
+    finally:
+        patience.cancel()
     atexit.register(dist.destroy_process_group)  # whose threads would abort a process that ends with them
 
 
@@ -97,6 +108,11 @@ def total(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
     _collect(lambda: dist.all_reduce(tensor), tensor)
     return tensor
+
+
+def first(tensor: Tensor) -> Tensor:
+    """The tensor of the first process, for all: what each computes alone, and then decides by."""
+    return total(tensor if rank() == 0 else torch.zeros_like(tensor))
 
 
 def totals(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class Crew:
         self.processes: dict[int, subprocess.Popen] = {}  # by place
         self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
         self.signal: int | None = None
-        self.waiting = False
+        self.waiting = self.killed = False
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Crew":
@@ -109,12 +109,14 @@ class Crew:
             if code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM):
                 if self.signal is None:  # somebody stopped this one: all are meant
                     self._note(abs(code) % 128)
-            elif code:
+            elif code and not self.killed:
                 failed[job.name] = _reason(code, last)
-                print(f"{job.name} failed: {failed[job.name]}", file=sys.stderr, flush=True)
+                if not job.measure:
+                    print(f"{job.name} failed: {failed[job.name]}", file=sys.stderr, flush=True)
         if self.signal:
+            how = " at once; from the last checkpoints" if self.killed else "; all is saved,"
             name = signal.Signals(self.signal).name
-            raise DartsError(f"stopped by {name}; all is saved, the same command goes on: {self.repeat}", 128 + self.signal)
+            raise DartsError(f"stopped by {name}{how} the same command goes on: {self.repeat}", 128 + self.signal)
         return failed
 
     def _start(self, place: int, job: Job) -> None:
@@ -138,6 +140,8 @@ class Crew:
             start_new_session=True,  # the terminal's Ctrl-C comes here alone, and is passed on once
         )
         self.processes[place] = process
+        if self.signal is not None:  # came while the process began, and so did not reach it
+            process.send_signal(signal.SIGTERM)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(task).encode() + b"\n")
             process.stdin.flush()
@@ -155,6 +159,7 @@ class Crew:
 
     def _note(self, number: int, _frame=None) -> None:
         first, self.signal = self.signal is None, self.signal or number
+        self.killed = not first
         for process in list(self.processes.values()):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM if first else signal.SIGKILL)

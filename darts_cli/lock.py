@@ -65,7 +65,7 @@ def _opened(path: Path) -> TextIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "a+")
     except OSError as error:
-        raise DartsError(f"{path.parent}: cannot be used as run folder ({error.strerror}); name another with --run") from None
+        raise DartsError(f"{path.parent}: cannot be written to ({error.strerror})") from None
 
 
 def _free(lock: TextIO) -> bool:

@@ -10,6 +10,7 @@ from darts_cli import DartsError, files
 from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.jobs import Crew, Job
+from darts_cli.seeds import at_a_time
 from darts_cli.whole import Asked, Whole, estimate, records
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")  # a training ends with some of them
@@ -30,10 +31,11 @@ def repeat(
 
     A training that failed is reported and does not lose the others. Raises DartsError when all fail, and when interrupted.
     """
-    asked = Asked(config, f"repeats{count}", (f"--repeats {count}",), {"repeats": count})
+    asked = Asked(config, f"repeats{count}", (f"--repeats {count}", *at_a_time(parallel)), {"repeats": count})
     whole = Whole(f"train {domain} --repeats", asked, folder, cells)
     seeds = range(config.seed, config.seed + count)
     jobs = [Job(f"seed-{seed}", f"train {domain}", replace(config, seed=seed), cells) for seed in seeds]
+    whole.check_data(domain)
     with Crew(whole.folder, whole.repeat(), parallel, config.device, quiet) as crew:
         whole.begin()
         estimate(crew, jobs)

@@ -75,6 +75,11 @@ def seed_options(seeds: Sequence[int]) -> tuple[str, ...]:
     return (f"--seeds {len(seeds)}",) if consecutive else (f"--seeds {','.join(map(str, seeds))}",)
 
 
+def at_a_time(parallel: str | int) -> tuple[str, ...]:
+    """The option that says so, where it is not one; the number of threads, and so the last bits, depend on it."""
+    return () if parallel == 1 else (f"--parallel {parallel}",)
+
+
 def parallel_count(text: str) -> str | int:
     """What `--parallel` says. Raises DartsError."""
     if text == "auto":

@@ -20,7 +20,7 @@ from darts_cli import DartsError, files, genotype
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.jobs import Crew, Job
-from darts_cli.seeds import seed_options
+from darts_cli.seeds import at_a_time, seed_options
 from darts_cli.whole import Asked, Whole, estimate, records, training
 
 LAST = 5  # epochs at the end of a curve that tell its noise
@@ -113,7 +113,7 @@ def select(
     asked = Asked(
         config,
         name=f"seeds{len(seeds)}",
-        options=(*seed_options(seeds), f"--select-epochs {epochs}", f"--random-cells {random_cells}"),
+        options=(*seed_options(seeds), f"--select-epochs {epochs}", f"--random-cells {random_cells}", *at_a_time(parallel)),
         further={
             "seeds": list(seeds),
             "select_epochs": epochs,
@@ -124,6 +124,7 @@ def select(
     whole = Whole(f"search {domain} --seeds", asked, folder)
     searches = [Job(f"seed-{seed}", f"search {domain}", replace(config, seed=seed)) for seed in seeds]
     drawn = [Candidate(f"random-{k}", k, _draw(domain, k)) for k in range(random_cells)]
+    whole.check_data(domain)
     with Crew(whole.folder, whole.repeat(), parallel, config.device, quiet) as crew:
         whole.begin()
         planned = [_job(f"{job.name}", domain, short, None) for job in searches] if short else []
@@ -131,10 +132,8 @@ def select(
         estimate(crew, [*searches, *planned])
         failed = crew.run(searches)
         found = [_found(crew, job, failed.get(job.name)) for job in searches]
-        if short:
-            trained = [each for each in (*found, *drawn) if each.cells]
-            jobs = {each.name: _job(each.name, domain, short, each.cells) for each in trained}
-            failed |= crew.run(list(jobs.values())) if any(each.cells for each in found) else {}
+        if short and any(each.cells for each in found):
+            failed |= crew.run([_job(each.name, domain, short, each.cells) for each in (*found, *drawn) if each.cells])
             found, drawn = ([_trained(crew, each, domain, failed) for each in some] for some in (found, drawn))
         return _conclude(whole, domain, rank(found, domain), drawn, short), whole
 

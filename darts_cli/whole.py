@@ -1,5 +1,6 @@
 """The folder of several sub-runs: what was asked of them all, and about what it will cost."""
 
+import importlib
 import json
 import shutil
 from collections import Counter
@@ -62,6 +63,11 @@ class Whole(Run):
         """Write config.yaml, unless it is there already. The sub-runs compare their data themselves."""
         self.start({"darts": __version__}, {"fingerprint": "that of the sub-runs"})
 
+    def check_data(self, domain: str) -> None:
+        """Load the data set, before anything is written and, where it must be downloaded, once. Raises DartsError."""
+        if not (self.folder / "report.md").exists():
+            importlib.import_module(f"darts_cli.{domain}.data").load(self.config.config.dataset, self.config.data)
+
     def repeat(self) -> str:
         return super().repeat().replace(self.command, " ".join(self.command.split()[:2]), 1)
 
@@ -76,17 +82,20 @@ def training(config: Config, kind: type[Config], **further) -> Config:
     return kind(**{name: getattr(config, name) for name in taken if name in both}, **further)
 
 
+# What a run keeps, in checkpoints as they are at its beginning: two of them; of a training also the best network, which is half
+# of one that holds a momentum, and all of one that later holds an average.
+COPIES = {"train cnn": 2.5, "select cnn": 2.5, "train rnn": 5, "select rnn": 5}
+
+
 def estimate(crew: Crew, jobs: Sequence[Job]) -> None:
     """Say about how long the jobs that are not done will take, and how much they all take on the disk; of each command a few
-    steps are measured, once.
-
-    Raises DartsError when not even these can be done.
+    steps are measured, once. Where these fail that is said, and there is no estimate.
     """
     left = Counter(job.command for job in jobs if not job.done(crew.folder))
     samples = {job.command: job for job in jobs if left[job.command]}
     probes = [_probe(job) for job in samples.values()]
     for reason in crew.run(probes).values():
-        raise DartsError(reason)
+        return crew.say(f"how long it takes could not be measured: {reason}")
     seconds, size, parts = 0.0, 0, []
     for probe in probes:
         command, epochs = probe.command, probe.config.epochs
@@ -94,9 +103,7 @@ def estimate(crew: Crew, jobs: Sequence[Job]) -> None:
         each = measured["seconds_a_step"] * measured["steps"] * epochs
         rounds = -(-left[command] // len(crew.devices))
         seconds += rounds * each
-        # A training keeps the network, its momentum or average, and the best network.
-        copies = 1 if command.startswith("search") else 1.5
-        size += round(copies * measured["bytes"] * sum(job.command == command for job in jobs))
+        size += round(COPIES.get(command, 2) * measured["bytes"] * sum(job.command == command for job in jobs))
         work = "searches" if command.startswith("search") else "trainings"
         parts.append(f"{left[command]} {work} of {epochs} epochs, {measured['seconds_a_step']:.2g} s a step")
     if parts:

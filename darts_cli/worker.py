@@ -41,17 +41,31 @@ class _Enough(Exception):
 
 
 class _Measured(Run):
-    """A run that saves nothing and ends after a few steps: `seconds_a_step`, and `size`, the bytes of a checkpoint."""
+    """A run that saves nothing and ends after a few steps, of which it keeps the times, or after its first epoch."""
 
-    times: tuple[float, ...] = ()
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.times: list[float] = [time.monotonic()]
+        self.step, self.size = 0, 0  # how many steps were done; bytes of a checkpoint
 
     def checkpoint(self, progress: dict, parts: dict) -> None:
-        self.times += (time.monotonic(),)
-        if len(self.times) > STEPS or progress["epoch"]:
-            buffer = io.BytesIO()
-            torch.save({name: part.state_dict() for name, part in parts.items()}, buffer)
-            self.size = buffer.tell()
-            raise _Enough
+        if self.step == progress["step"] or progress["epoch"]:  # in the evaluation of the epoch, or behind it
+            self._measure(parts)
+        self.times.append(time.monotonic())
+        self.step = progress["step"]
+        if self.step > STEPS:
+            self._measure(parts)
+
+    def _measure(self, parts: dict) -> None:
+        buffer = io.BytesIO()
+        torch.save({name: part.state_dict() for name, part in parts.items()}, buffer)
+        self.size = buffer.tell()
+        raise _Enough
+
+    def seconds_a_step(self) -> float:
+        """Without the first one, which is slower, where there are others."""
+        times = self.times[1:] if len(self.times) > 2 else self.times
+        return (times[-1] - times[0]) / (len(times) - 1)
 
     def save(self, progress: dict, parts: dict, name: str = "checkpoint.pt") -> None:
         pass
@@ -80,10 +94,8 @@ def _work(task: dict) -> None:
         run = _Measured(task["command"], config, temporary, genotype)
         with contextlib.suppress(_Enough):
             do(run)
-    times = run.times
-    seconds = (times[-1] - times[0]) / (len(times) - 1)
     folder.mkdir(parents=True, exist_ok=True)
-    measured = {"seconds_a_step": seconds, "steps": _steps(domain, config), "bytes": run.size}
+    measured = {"seconds_a_step": run.seconds_a_step(), "steps": _steps(domain, config), "bytes": run.size}
     files.write(folder / MEASURED, json.dumps(measured))
 
 

@@ -59,6 +59,8 @@ MISTAKES = [
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
     (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; there must be two or more"),
     (["search", "cnn", "--data", "one"], 1, "one: CIFAR-10 is missing here or incomplete; leave --data out to download it"),
+    (["search", "cnn", "--dataset", "folder", "--seeds", "2"], 2, "--dataset folder needs --data DIR"),
+    (["train", "rnn", "--repeats", "2"], 2, "--dataset ptb needs --data DIR"),
     ([*SEARCH, "--seeds", "0"], 2, "--seeds 0: must be a count of at least 1, or a list of different seeds such as 0,3,7"),
     ([*SEARCH, "--seeds", "-2"], 2, "--seeds -2: must be a count of at least 1"),
     ([*SEARCH, "--seeds", "3,x"], 2, "--seeds 3,x: must be a count of at least 1"),

@@ -137,3 +137,10 @@ def test_the_way_of_imagenet(photos, tmp_path):
     further = ["--epochs", 1, "--no-auxiliary", "--init-from", tmp_path / "run", "--run", tmp_path / "further"]
     second = darts("train", "cnn", *args, *further)
     assert second.exit_code == 0, second.stderr
+
+
+def test_a_process_without_an_image_of_the_last_batch():
+    images, labels = imagenet._stacked([])
+    assert (images.shape, labels.shape) == ((0, 224, 224, 3), (0,))
+    assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+    assert normalised(images, (0.5,) * 3, (0.2,) * 3).shape == (0, 3, 224, 224)

@@ -122,6 +122,15 @@ def test_a_world_that_nobody_set_up(tmp_path, variables, message):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_process_that_waits_for_others_says_so(tmp_path):
+    variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "MASTER_ADDR": "localhost"}
+    command = [sys.executable, "-m", "darts_cli", *map(str, SEARCH)]
+    environment = ENVIRONMENT | variables | {"MASTER_PORT": "29876"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        assert process.stderr.readline() == "process 0 waits for all 3 at localhost\n"
+        process.kill()
+
+
 def test_parts_of_parts(tmp_path):
     done = torchrun(2, "-m", "--", "darts_cli", "train", "cnn", "--dataset", "digits", "--accumulate", 2, cwd=tmp_path)
     assert "error: --accumulate 2: not under torchrun" in done.stderr

@@ -237,7 +237,9 @@ def test_new_checkpoints(trained, tmp_path):
 def test_old_checkpoints(trained, tmp_path):
     path = tmp_path / "model.pt"
     state = torch.load(trained / "checkpoint.pt", weights_only=True)["network"]
-    old_format.write(path, {"epoch": 3, "state_dict": {key: state[key] for key in list(state)[:12]}})
+    old_format.write(
+        path, {"epoch": 3, "state_dict": {key: state[key] for key in list(state)[:12] if state[key].is_floating_point()}}
+    )
     content = path.read_bytes()
     assert survives(legacy.read_checkpoint, path)
 
@@ -347,7 +349,7 @@ def test_a_file_that_is_none(trained, tmp_path, name, what):
             path.symlink_to("/dev/zero")
     for args in (["eval", "--checkpoint", run], ["visualize", run, "--format", "text"], ["genotype", "show", run]):
         result = darts(*args)
-        assert result.exit_code in (0, 1)
+        assert result.exit_code in (0, 1, 2)
         assert result.exit_code == 0 or result.stderr.startswith("error: ")
 
 

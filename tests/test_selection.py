@@ -248,10 +248,46 @@ def test_a_recurrent_selection_and_one_that_diverges(text, tmp_path):
     assert load(tmp_path / "run") == load(tmp_path / "run" / selection["winner"])
     assert "test_" not in (tmp_path / "run" / "select" / "seed-3" / "metrics.jsonl").read_text()
 
-    result = darts("search", "rnn", *args, "--run", tmp_path / "lost", "--lr", "1e8", "--grad-clip", "1e30")
+    result = darts("search", "rnn", *args, "--run", tmp_path / "lost", "--weight-decay", "1e30")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "seed-3 failed: diverged: a number is no longer finite" in result.stderr
     assert "no candidate is left (seed-3: the search failed: diverged" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_nothing_is_left_when_all_searches_fail(tmp_path):
+    """The random cells are not trained then; a measurement that fails loses nothing but the estimate."""
+    args = [*TINY, "--seeds", 2, "--select-epochs", 1, "--random-cells", 1, "--lr", "1e30", "--log-every", 1, "--momentum", 0]
+    result = darts(*args, "--run", tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, *_, last = [line for line in result.stderr.splitlines() if not line.startswith("seed-")]
+    assert first.startswith("how long it takes could not be measured: diverged")
+    assert "no candidate is left (seed-2: the search failed: diverged" in last
+    assert not (tmp_path / "run" / "select").exists()
+
+
+@pytest.mark.slow
+def test_epochs_of_a_single_step_are_measured(tmp_path):
+    args = [*TINY[:-1], 1000, "--seeds", 1, "--select-epochs", 1, "--run", tmp_path / "run"]
+    result = darts(*args)
+    assert result.exit_code == 0, result.stderr
+    assert "1 searches of 1 epochs" in result.stderr
+    assert yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())["winner"] == "seed-2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signals", "said"), [(1, "stopped by SIGINT; all is saved,"), (2, "stopped by SIGINT at once; from")])
+def test_interrupted_once_and_twice(tmp_path, signals, said):
+    args = [*TINY, "--epochs", 50, "--checkpoint-minutes", 0, "--seeds", 2, "--select-epochs", 1]
+    process = start(*args, "--run", tmp_path / "run")
+    wait_for(process, tmp_path / "run" / "seed-2" / "checkpoint.pt")
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    code, out, err = finish(process)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1].startswith(f"error: {said}")
+    assert "failed" not in err
 
 
 @pytest.mark.slow

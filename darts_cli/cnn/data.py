@@ -15,6 +15,7 @@ from torch import Tensor
 
 from darts_cli import DartsError
 from darts_cli.device import generator
+from darts_cli.lock import locked
 
 DOWNLOADS = Path("data")
 
@@ -143,7 +144,8 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashi
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, where only results go
+        alone = locked(root, patient=lambda holder: True) if download else contextlib.nullcontext()
+        with alone, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
             found = _open(name, root, train, download)
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None

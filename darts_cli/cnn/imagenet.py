@@ -162,6 +162,8 @@ def _stacked(items: list) -> tuple[Tensor, Tensor] | DartsError:
     for item in items:
         if isinstance(item, DartsError):
             return item
+    if not items:  # the last batch has no image for this process
+        return torch.empty(0, SIDE, SIDE, 3, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
     images, labels = zip(*items, strict=True)
     return torch.stack(images), torch.tensor(labels)
 

@@ -103,7 +103,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             position = {"epoch": epoch, "step": len(pieces), "sums": sums, **_whole(hidden, valid_hidden)}
             for valid_sums in running_sums(network.measured(), evaluation, config.bptt, config.precision):  # noqa: B007
                 run.checkpoint(position, parts)
-            _record(display, run, network, sums, valid_sums, epoch)
+            _record(display, run, network, sums, distributed.first(valid_sums), epoch)
             state = {"epoch": epoch + 1, **_fresh(network, config)}
             run.save(state, parts)
     run.report(_report(config, run, network, where))

@@ -126,7 +126,7 @@ def _epoch(
     evaluated = optimizer.averaged().eval()
     for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
         run.checkpoint(state, parts)
-    record |= metrics("valid", valid_sums)
+    record |= metrics("valid", distributed.first(valid_sums))
     if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, checkpoint.BEST)
     if "test" in texts and _ended(config, [*run.metrics, record]):
@@ -134,7 +134,7 @@ def _epoch(
         best.load_state_dict(checkpoint.read(run.folder / checkpoint.BEST)["network"])
         for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
             run.checkpoint(state, parts)
-        record |= metrics("test", test_sums)
+        record |= metrics("test", distributed.first(test_sums))
     run.record(record)
     run.log(**record)
     display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}{'  averaged' if optimizer.averages else ''}")
