@@ -3,7 +3,7 @@
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from darts_cli import DartsError
 
 @contextlib.contextmanager
 def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, if wanted, the first output of a module that is not finite, or gradient that is NaN, raises DartsError naming it.
+    """If wanted, the first output of a module or gradient of a parameter that is not finite raises DartsError naming it.
 
-    Gradients are PyTorch's anomaly detection, which also tells the line of the operation. It all takes several times longer.
+    Before that PyTorch's own detection tells the line of the operation whose gradient is NaN. It all takes much longer.
     """
     if not wanted:
         yield
@@ -26,23 +26,35 @@ def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
         if module in names and not all(tensor.isfinite().all() for tensor in _floating(output)):
             raise DartsError(f"--detect-anomaly: the output of {names[module]} ({type(module).__name__}) is not finite")
 
-    hook, said = nn.modules.module.register_module_forward_hook(look), []
+    def checked(name: str) -> Callable[[Tensor], None]:
+        def look_at(gradient: Tensor) -> None:
+            if not gradient.isfinite().all():
+                raise DartsError(f"--detect-anomaly: the gradient of {name} is not finite")
+
+        return look_at
+
+    hooks = [nn.modules.module.register_module_forward_hook(look)]
+    hooks += [parameter.register_hook(checked(name)) for name, parameter in network.named_parameters()]
+    said, show = [], warnings.showwarning
+
+    def note(message, *about, **more) -> None:
+        said.append(str(message)) if "Error detected in" in str(message) else show(message, *about, **more)
+
     try:
-        with warnings.catch_warnings(record=True) as said, torch.autograd.set_detect_anomaly(True):
+        with warnings.catch_warnings(), torch.autograd.set_detect_anomaly(True):
             warnings.filterwarnings("always", message="Error detected in")
+            warnings.showwarning = note
             yield
     except RuntimeError as error:
         found = re.search(r"Function '(\w+?)(?:Backward\w*)?' returned nan", str(error))
         if found is None:
             raise
-        lines = re.findall(r'File ".*?(darts_cli[^"]*)", line (\d+), in (\w+)', "".join(str(each.message) for each in said))
+        lines = re.findall(r'File ".*?(darts_cli[^"]*)", line (\d+), in (\w+)', "".join(said))
         place = f" ({lines[-1][0]}, line {lines[-1][1]}, in {lines[-1][2]})" if lines else ""
         raise DartsError(f"--detect-anomaly: the gradient of {found[1]}{place} is NaN") from None
     finally:
-        hook.remove()
-        for each in said:
-            if "Error detected in" not in str(each.message):
-                warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+        for hook in hooks:
+            hook.remove()
 
 
 def _floating(output: object) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ A file on its own, copied elsewhere or of another program, is read without a che
 
 import hashlib
 import io
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,19 +24,23 @@ NEWEST, PREVIOUS, BEST = "checkpoint.pt", "previous.pt", "best.pt"
 def write(path: Path, state: dict) -> None:
     """Write a state: its checksum, then the file; what was at checkpoint.pt is kept as previous.pt.
 
-    The checksum before stays in the list, since a kill may come between the two. Raises DartsError when they cannot be written.
+    A kill may come between the two, so the checksums of all that is there stay in the list, of what will be gone as a comment.
+    Raises DartsError when they cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
     keep = path.with_name(PREVIOUS) if path.name == NEWEST else None
-    kept = path if path.exists() or keep is None else keep  # what will be the one before
-    before = _checksum(kept.read_bytes()) if kept.exists() else None
-    listed = _listed(path)
-    intact = before is not None and (listed is None or before in listed)
-    sums = [(_checksum(content), path), *([(before, keep or path)] if intact else [])]
-    files.write(_list(path), "".join(f"{checksum}  {place.name}\n" for checksum, place in sums))
+    checksum, listed = _checksum(content), _listed(path)
+    lines = [f"{checksum}  {path.name}"]
+    for place, stays_as in ((path, keep), (keep, None if path.exists() else keep)):
+        if (
+            place is not None and place.exists() and (listed is None or _checksum_of(place) in listed)
+        ):  # a damaged file has none
+            lines.append(f"{'' if stays_as else '# '}{_checksum_of(place)}  {(stays_as or place).name}")
+    files.write(_list(path), "\n".join(lines) + "\n")
     files.write(path, content, keep)
+    _known[_identity(path)] = checksum
 
 
 def read(path: Path) -> dict:
@@ -55,6 +60,8 @@ def verified(path: Path) -> bytes:
     data = path.read_bytes()
     listed = _listed(path)
     if listed is not None and _checksum(data) not in listed:
+        if not listed:
+            raise DartsError(f"its checksums, {_list(path)}, are damaged; delete that file to go on without")
         raise DartsError(f"is damaged: it is not what was written ({_list(path).name} has another checksum)")
     return data
 
@@ -103,7 +110,8 @@ def _check(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = archive.infolist()
         pickles = [part for part in parts if part.filename.endswith("/data.pkl")]
-        whole = all(part.compress_type == zipfile.ZIP_STORED and part.file_size <= len(data) for part in parts)
+        whole = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        whole = whole and sum(part.file_size for part in parts) <= len(data)  # a part that is counted twice would exceed it
         if len(pickles) != 1 or not whole or len({part.filename for part in parts}) < len(parts):
             raise DartsError("is no checkpoint, or is damaged (not in the form in which PyTorch writes one)")
         folder = pickles[0].filename.removesuffix("data.pkl")
@@ -119,7 +127,21 @@ def _listed(path: Path) -> set[str] | None:
     if not files.is_file(_list(path)):
         return None
     with open(_list(path), encoding="utf-8", errors="replace") as file:
-        return {line.split()[0] for line in file.read(files.LARGEST).splitlines() if line.strip()}
+        return set(re.findall(r"^(?:# )?([0-9a-f]{64})  \S+$", file.read(files.LARGEST), re.MULTILINE))
+
+
+def _checksum_of(path: Path) -> str:
+    """That of a file, which need not be read again when this process has written it."""
+    identity = _identity(path)
+    return _known[identity] if identity in _known else _checksum(path.read_bytes())
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
+_known: dict[tuple[int, ...], str] = {}  # of the files that this process has written
 
 
 def _checksum(content: bytes | memoryview) -> str:

@@ -131,7 +131,8 @@ def write(path: str | Path, content: str | bytes | memoryview, keep: Path | None
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # never through a link that somebody has put there
             content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
             middle = len(content) // 2
             file.write(content[:middle])
@@ -148,7 +149,7 @@ def write(path: str | Path, content: str | bytes | memoryview, keep: Path | None
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise DartsError(f"{path}: cannot be written ({error.strerror})") from None
+        raise DartsError(f"{path}: cannot be written ({error.strerror}); what was there before is untouched") from None
 
 
 def append(path: str | Path, line: str) -> None:

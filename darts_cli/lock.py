@@ -17,15 +17,18 @@ except ImportError:  # on Windows
 
 
 @contextlib.contextmanager
-def locked(folder: Path, patient: Callable[[str], bool] = lambda holder: False) -> Iterator[TextIO]:
+def locked(
+    folder: Path, patient: Callable[[str], bool] = lambda holder: False, remedy: str = "name another with --run"
+) -> Iterator[TextIO]:
     """Hold the folder; yields the open lock, which processes that inherit it hold too, until all of them are gone.
 
     `patient` is asked, with what the lock says of its holder ("process 12 on here"), whether to wait. Raises DartsError naming
     the holder otherwise. Where there are no such locks, on Windows and some storages, nobody is kept out.
     """
     path = folder / ".lock"
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     while True:
-        with _opened(path) as lock:
+        with _opened(path, remedy) as lock:
             if not _free(lock):
                 lock.seek(0)
                 holder = lock.read(100).strip() or "another process"
@@ -43,6 +46,8 @@ def locked(folder: Path, patient: Callable[[str], bool] = lambda holder: False) 
             finally:
                 with contextlib.suppress(OSError):  # left in a folder that can no longer be written to, it is no lock
                     path.unlink(missing_ok=True)
+                    for each in made:
+                        each.rmdir()  # unless something has been written there
             return
 
 
@@ -60,12 +65,12 @@ def alive(holder: str) -> bool:
     return True
 
 
-def _opened(path: Path) -> TextIO:
+def _opened(path: Path, remedy: str) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a+")
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644), "r+")
     except OSError as error:
-        raise DartsError(f"{path.parent}: cannot be written to ({error.strerror})") from None
+        raise DartsError(f"{path.parent}: cannot be written to ({error.strerror}); {remedy}") from None
 
 
 def _free(lock: TextIO) -> bool:

@@ -19,6 +19,9 @@ LESS = (
 )
 
 
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED", "memory object")
+
+
 class Darts(click.Group):
     """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
 
@@ -64,7 +67,7 @@ class Darts(click.Group):
 def _out_of_memory(error: Exception) -> bool:
     """Whether Python, or PyTorch on any device, has found no memory; told by name and text, since torch may not be loaded."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(text in str(error) for text in NO_MEMORY)
 
 
 def _asked(error: Exception) -> str:

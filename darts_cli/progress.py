@@ -18,33 +18,39 @@ READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are
 
 
 class Display:
-    """Progress of `epochs` epochs of `steps` steps each, beginning after some; a context manager.
+    """Progress of `epochs` epochs of `steps` steps each; a context manager.
 
     Of texts, whose steps are of different lengths, the steps are the words of a stream, taken several at a time.
     """
 
-    def __init__(self, epochs: int, steps: int, epoch: int = 0, step: int = 0, quiet: bool = False):
+    def __init__(self, epochs: int, steps: int, quiet: bool = False):
         self.epochs, self.steps, self.total = epochs, steps, epochs * steps
         self.quiet = quiet or distributed.rank() > 0
-        self.first = self.done = epoch * steps + step
-        self.calls = 0
+        self.calls = self.first = self.done = 0
         console = Console(stderr=True, highlight=False)
         self.text = Text()
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
-        self.epoch_bar = self.bars.add_task("", total=self.total, completed=self.done)
-        self.step_bar = self.bars.add_task("", total=steps, completed=step)
+        self.epoch_bar = self.bars.add_task("", total=self.total)
+        self.step_bar = self.bars.add_task("", total=steps)
         lively = console.is_terminal and not console.is_dumb_terminal and not self.quiet
         self.live = Live(Group(self.bars, self.text), console=console) if lively else None
         self.started = self.read_at = time.monotonic()
 
     def __enter__(self) -> "Display":
-        if self.live:
-            self.live.start()
         return self
 
     def __exit__(self, *_) -> None:
         if self.live:
             self.live.stop()
+
+    def begin(self, epoch: int, step: int) -> None:
+        """The run begins, or goes on, after that step of that epoch, both counted from 0."""
+        self.first = self.done = epoch * self.steps + step
+        self.started = self.read_at = time.monotonic()
+        self.bars.update(self.epoch_bar, completed=self.done)
+        self.bars.update(self.step_bar, completed=step)
+        if self.live:
+            self.live.start()
 
     def say(self, line: str) -> None:
         """One line that stays."""

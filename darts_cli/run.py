@@ -33,6 +33,8 @@ from darts_cli.lock import locked
 from darts_cli.settings import Config, option_name
 from darts_cli.space import problems
 
+LONGEST = 1e9  # seconds that an entry of the log can stand for
+
 
 class Run:
     """The run folder of `command` (such as "search cnn") with that configuration; nothing is written before `start`.
@@ -86,7 +88,8 @@ class Run:
         place = self.config.data and os.path.abspath(self.config.data)  # so that eval finds it from anywhere
         if not fresh:
             before = files.read_yaml(path)
-            if (before.get("environment") or {}).get("data") != data["fingerprint"]:
+            known = before.get("environment") if isinstance(before, dict) else None
+            if not isinstance(known, dict) or known.get("data") != data["fingerprint"]:
                 raise DartsError(f"{self.folder}: is a run on other data of the same settings; name another with --run")
             if before.get("data") != place:
                 files.write(path, yaml.safe_dump(before | {"data": place}, sort_keys=False))
@@ -161,6 +164,23 @@ class Run:
             raise DartsError(f"{path}: is damaged and cannot be read ({reason}); {self._offer(path)}") from None
         return state
 
+    def best(self) -> dict:
+        """The checkpoint of the best epoch. Raises DartsError when it is damaged, or not of an epoch that is finished."""
+        path = self.folder / checkpoint.BEST
+        try:
+            state = checkpoint.read(path)
+            if not state.get("epoch", 0) <= len(self.metrics) + 1:
+                raise DartsError(f"{path}: is of another run")
+        except DartsError as error:
+            raise DartsError(f"{error}; {_afresh(*self.folder.glob('*.pt'))}") from None
+        return state
+
+    def go_back(self, epoch: int) -> None:
+        """Forget what came after that epoch."""
+        self.watch.forget()
+        self.metrics = self.metrics[:epoch]
+        self._write_metrics()
+
     def _offer(self, path: Path) -> str:
         """What to do about a damaged checkpoint."""
         previous = path.with_name(checkpoint.PREVIOUS)
@@ -178,8 +198,12 @@ class Run:
 
     def not_finite(self, what: str) -> NotFinite:
         """The error that says so, where a good state is, and what to do."""
+        return NotFinite(f"{what} is no longer finite; {self.remedy()}")
+
+    def remedy(self) -> str:
+        """Where a good state is, and what to do."""
         saved = f"the last good checkpoint is of {self._saved}" if self._saved else "there is no checkpoint yet"
-        return NotFinite(f"{what} is no longer finite; {saved}; {LOWER}, or --detect-anomaly to find the source")
+        return f"{saved}; {LOWER}, or --detect-anomaly to find the source"
 
     def checkpoint(self, progress: dict, parts: dict) -> None:
         """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run."""
@@ -196,10 +220,8 @@ class Run:
     def record(self, metrics: dict, cells: Genotype | None = None) -> None:
         """Add the metrics of a finished epoch to metrics.jsonl; write the cells found so far to genotype.yaml."""
         self.metrics.append(metrics)
-        if not self._writes:
-            return
-        files.write(self.folder / "metrics.jsonl", "".join(json.dumps(each) + "\n" for each in self.metrics))
-        if cells is not None:
+        self._write_metrics()
+        if cells is not None and self._writes:
             genotype.save(cells, self.folder / "genotype.yaml")
 
     def log(self, **entry) -> None:
@@ -215,8 +237,9 @@ class Run:
         path = self.folder / "log.jsonl"
         seconds = 0.0
         for line in files.read_lines(path) if path.exists() else ():
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # a kill may have cut a line
-                seconds += float(json.loads(line)["seconds"])
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
+                entry = json.loads(line)["seconds"]
+                seconds += entry if 0 <= entry < LONGEST else 0
         return seconds
 
     def report(self, text: str) -> None:
@@ -256,6 +279,10 @@ class Run:
                     signal.signal(each, handler)
 
     # ---- inside
+
+    def _write_metrics(self) -> None:
+        if self._writes:
+            files.write(self.folder / "metrics.jsonl", "".join(json.dumps(each) + "\n" for each in self.metrics))
 
     @property
     def _writes(self) -> bool:

@@ -48,21 +48,36 @@ def test_the_checksums_are_those_of_sha256sum(tmp_path):
     assert done.stdout == "checkpoint.pt: OK\nprevious.pt: OK\n"
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "previous.pt", "checkpoint.pt.sha256"])
+@pytest.mark.parametrize("name", ["checkpoint.pt", "previous.pt"])
 def test_a_flipped_bit_is_noticed(tmp_path, name):
-    path = written(tmp_path, 1, 2)
-    damaged = tmp_path / name
+    written(tmp_path, 1, 2)
+    damaged, other = tmp_path / name, tmp_path / ("previous.pt" if name == "checkpoint.pt" else "checkpoint.pt")
     content = bytearray(damaged.read_bytes())
     content[10] ^= 4
     damaged.write_bytes(content)
-    for each in (path, tmp_path / "previous.pt"):
-        if each == damaged or (name == "checkpoint.pt.sha256" and each == path):
-            with pytest.raises(
-                DartsError, match=rf"{each.name}: is damaged: it is not what was written \(checkpoint\.pt\.sha256"
-            ):
-                checkpoint.read(each)
-        else:
-            checkpoint.read(each)
+    with pytest.raises(DartsError, match=rf"{name}: is damaged: it is not what was written \(checkpoint\.pt\.sha256"):
+        checkpoint.read(damaged)
+    checkpoint.read(other)
+
+
+@pytest.mark.parametrize("text", ["", "no checksum", "0123abc  checkpoint.pt"])
+def test_damaged_checksums_condemn_no_checkpoint(tmp_path, text):
+    path = written(tmp_path, 1)
+    checksums = tmp_path / "checkpoint.pt.sha256"
+    checksums.write_text(text)
+    with pytest.raises(DartsError, match=r"checkpoint\.pt\.sha256, are damaged; delete that file to go on without"):
+        checkpoint.read(path)
+    checksums.unlink()
+    checkpoint.read(path)
+
+
+def test_a_write_that_fails_leaves_both_readable(tmp_path):
+    """Its checksum is in the list already."""
+    path = written(tmp_path, 1, 2)
+    (tmp_path / ".checkpoint.pt.tmp").mkdir()  # where the next one would be written
+    with pytest.raises(DartsError, match="cannot be written .*; what was there before is untouched"):
+        written(tmp_path, 3)
+    assert [checkpoint.read(path)["epoch"], checkpoint.read(tmp_path / "previous.pt")["epoch"]] == [2, 1]
 
 
 def test_the_next_write_keeps_what_a_kill_left(tmp_path):

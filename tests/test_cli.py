@@ -46,7 +46,7 @@ MISTAKES = [
     ([*SEARCH, "--config", "unknown.yaml"], 2, "unknown.yaml: unknown key 'epochss'; did you mean epochs"),
     ([*SEARCH, "--config", "range.yaml"], 2, "--layers 1: must be at least 3"),
     ([*SEARCH, "--config", "words.yaml"], 2, "'many' is not a valid integer"),
-    ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be used as run folder .*name another with --run"),
+    ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be (used as run folder|written to) .*name another with --run"),
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
     ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 8.*name another with --run"),

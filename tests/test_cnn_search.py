@@ -32,10 +32,12 @@ def test_a_finished_search(undisturbed):
     assert result.stdout == genotype.to_yaml()
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoint.pt",
+        "checkpoint.pt.sha256",
         "config.yaml",
         "genotype.yaml",
         "log.jsonl",
         "metrics.jsonl",
+        "previous.pt",
         "report.md",
     ]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -57,7 +57,7 @@ def test_a_step_is_the_formula():
         loss = sum(weight * -(targets * each.log_softmax(1)).sum(1).mean() for weight, each in ((1, logits), (0.4, auxiliary)))
         gradients = torch.autograd.grad(loss, list(twin.parameters()))
         norms.append(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
-        assert norm.item() == pytest.approx(norms[-1], rel=1e-9)
+        assert norm.item() == pytest.approx(norms[-1], rel=1e-6)
         factor = min(1.0, 0.7 / (norms[-1] + 1e-6))
         with torch.no_grad():
             for weight, gradient, moving in zip(twin.parameters(), gradients, momentum, strict=True):
@@ -116,7 +116,7 @@ def test_bf16_stays_near_fp32_over_twenty_steps():
         network = Network(load("darts_v2", "cnn"), 8, 4, 3)
         optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
         config = TrainCNN(precision=precision)
-        losses[precision] = [training_step(network, optimizer, config, x, y)[0].item() / 16 for _ in range(20)]
+        losses[precision] = [training_step(network, optimizer, config, x, y)[0][0].item() / 16 for _ in range(20)]
     assert losses["fp32"] != losses["bf16"]
     assert losses["fp32"][-1] < 0.8 * losses["fp32"][0]
     assert losses["bf16"][-1] == pytest.approx(losses["fp32"][-1], rel=0.02)
@@ -138,7 +138,16 @@ def undisturbed(request, parts, tmp_path_factory):
 def test_a_finished_training(undisturbed):
     args, folder, result = undisturbed
     held_out = "--train-portion" in args
-    files = {"checkpoint.pt", "config.yaml", "genotype.yaml", "log.jsonl", "metrics.jsonl", "report.md"}
+    files = {
+        "checkpoint.pt",
+        "checkpoint.pt.sha256",
+        "previous.pt",
+        "config.yaml",
+        "genotype.yaml",
+        "log.jsonl",
+        "metrics.jsonl",
+        "report.md",
+    }
     assert {path.name for path in folder.iterdir()} == files | ({"best.pt"} if held_out else set())
     assert load(folder) == load("darts_v2", "cnn")
     found = records(folder)
@@ -410,7 +419,9 @@ def test_nothing_is_left_of_a_training_without_a_run(tmp_path, monkeypatch, capf
 def test_a_loss_that_is_not_finite_ends_the_run(parts, tmp_path):
     result = darts(*SMALL, "--data", parts, "--run", tmp_path / "run", "--lr", "1e30")
     assert result.exit_code == 1
-    assert "the train loss is not finite; nothing was saved since" in result.stderr.splitlines()[-1]
+    assert (
+        "epoch 1, step 2: the training loss is no longer finite; there is no checkpoint yet" in result.stderr.splitlines()[-1]
+    )
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 

@@ -146,7 +146,7 @@ def test_every_python_there_is_reads_the_sources(python, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 @pytest.mark.parametrize("more", [["search", "cnn"], ["train", "cnn", "--no-auxiliary"]], ids=" ".join)
 def test_too_little_memory_is_one_line(more, tmp_path):
-    """Four gigabytes of addresses, of which PyTorch takes some before it begins."""
+    """Six gigabytes of addresses, of which PyTorch takes some before it begins."""
     limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
     args = [*more, "--dataset", "digits", "--channels", "512", "--layers", "20", "--batch-size", "512", "--run", str(tmp_path)]
     done = subprocess.run(["bash", "-c", f"{limited} {' '.join(args)}"], capture_output=True, text=True)
@@ -164,4 +164,13 @@ def test_out_of_memory_on_a_gpu_is_told_by_its_class():
     assert _out_of_memory(error)
     assert _asked(error) == " when 2.50 GiB were asked for"
     assert _out_of_memory(MemoryError())
+    for text in (
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 B",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "MPS backend out of memory (MPS allocated: 8.74 GB)",
+        "std::bad_alloc",
+        "could not create a memory object",
+    ):
+        assert _out_of_memory(RuntimeError(text))
     assert not _out_of_memory(RuntimeError("shapes cannot be multiplied"))

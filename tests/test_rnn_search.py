@@ -30,10 +30,12 @@ def test_a_finished_search(undisturbed):
     args, folder, result = undisturbed
     assert {path.name for path in folder.iterdir()} == {
         "checkpoint.pt",
+        "checkpoint.pt.sha256",
         "config.yaml",
         "genotype.yaml",
         "log.jsonl",
         "metrics.jsonl",
+        "previous.pt",
         "report.md",
     }
     genotype = load(folder)

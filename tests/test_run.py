@@ -1,14 +1,17 @@
 """The run folder: whose it is, what it keeps, and how it is repeated."""
 
+import contextlib
 import json
 import os
 import platform
 import shlex
 import signal
+import time
 
 import pytest
 import torch
 import yaml
+from conftest import darts, finish, start
 
 from darts_cli import DartsError, files
 from darts_cli.config import SearchCNN
@@ -188,6 +191,85 @@ def test_two_runs_in_one_folder(tmp_path):
     assert not (run.folder / ".lock").exists()
     with started(tmp_path / "run").interruptible():
         pass
+
+
+@pytest.mark.slow
+def test_a_second_command_meets_the_first_at_work(tiny, tmp_path):
+    """It is told who is there, and neither reads nor writes anything."""
+    args = [*tiny, "--epochs", 20, "--checkpoint-minutes", 0, "--run", tmp_path / "run"]
+    first = start(*args)
+    while not (tmp_path / "run" / "previous.pt").exists():
+        assert first.poll() is None, finish(first)
+        time.sleep(0.01)
+    for _ in range(3):
+        second = darts(*args)
+        assert second.exit_code == 1
+        assert second.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'run'}: process {first.pid} on ")
+    first.terminate()
+    code, _, err = finish(first)
+    assert code == 143
+    assert "all is saved" in err
+
+
+def test_what_a_mistake_leaves_behind_is_nothing(tmp_path):
+    run = Run("search cnn", SearchCNN(), tmp_path / "runs" / "a")
+    with contextlib.suppress(DartsError), run.interruptible():
+        assert (tmp_path / "runs" / "a" / ".lock").exists()
+        raise DartsError("a mistake")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"seconds": 1e999}', '{"seconds": -5}', '{"seconds": "1"}', '{"seconds": ' + "9" * 400 + "}", "[" * 5000, "[1]", "3"],
+)
+def test_a_log_that_somebody_has_written_in(tmp_path, line):
+    run = started(tmp_path / "run")
+    run.log(epoch=1)
+    own = run.seconds()
+    with open(run.folder / "log.jsonl", "a") as file:
+        file.write(line + "\n")
+    assert run.seconds() == own
+
+
+def test_an_environment_that_is_none(tmp_path):
+    run = started(tmp_path / "run")
+    path = run.folder / "config.yaml"
+    path.write_text(path.read_text().replace("environment:", "environment: hello\nother:"))
+    with pytest.raises(DartsError, match="is a run on other data of the same settings"):
+        run.start(ENVIRONMENT, DATA)
+
+
+@pytest.mark.parametrize("name", [".lock", ".config.yaml.tmp", ".checkpoint.pt.tmp"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    (tmp_path / "precious").write_text("mine")
+    run = started(tmp_path / "run")
+    (run.folder / name).symlink_to(tmp_path / "precious")
+    (run.folder / "config.yaml").unlink()
+    with contextlib.suppress(DartsError), run.interruptible():
+        run.start(ENVIRONMENT, DATA)
+        run.save({"epoch": 0, "step": 1}, parts())
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_the_best_of_another_run_is_not_taken(tmp_path):
+    run = started(tmp_path / "run")
+    run.metrics = [{}] * 9
+    run.save({"epoch": 9, "step": 0}, parts(), "best.pt")
+    run.metrics = []
+    with pytest.raises(DartsError, match=r"best\.pt: is of another run; delete .*best\.pt to start this run afresh"):
+        run.best()
+    (run.folder / "best.pt").unlink()
+    with pytest.raises(DartsError, match=r"best\.pt: cannot be read"):
+        run.best()
+
+
+def test_what_is_given_up_leaves_the_metrics(tmp_path):
+    run = started(tmp_path / "run")
+    for epoch in (1, 2, 3):
+        run.record({"epoch": epoch})
+    run.go_back(1)
+    assert (run.folder / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
 
 
 def test_the_command_that_repeats_it():

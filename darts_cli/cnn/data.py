@@ -144,7 +144,8 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashi
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
     try:
-        alone = locked(root, patient=lambda holder: True) if download else contextlib.nullcontext()
+        remedy = "name the folder of the data set with --data"
+        alone = locked(root, lambda holder: True, remedy) if download else contextlib.nullcontext()
         with alone, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
             found = _open(name, root, train, download)
     except ModuleNotFoundError as error:

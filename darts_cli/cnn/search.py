@@ -13,7 +13,7 @@ from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
-from darts_cli.finite import LOWER, NotFinite
+from darts_cli.finite import NotFinite
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.run import Run
 from darts_cli.space import MANY_SKIPS
@@ -33,7 +33,6 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         Batches(half, config.batch_size, config.seed, name, where, config.cutout)
         for half, name in zip(halves, ("train", "valid"), strict=True)
     )
-    run.start(device.environment(where), whole.about())
     torch.manual_seed(config.seed)
     more = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     network = SearchNetwork(config.channels, len(whole.classes), config.layers, **more).to(where)
@@ -53,13 +52,15 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         average=distributed.average,
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
-    state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
 
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, len(train), state["epoch"], state["step"], quiet) as display,
+        progress.Display(config.epochs, len(train), quiet) as display,
     ):
+        run.start(device.environment(where), whole.about())
+        state = run.restore(parts) or {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}
+        display.begin(state["epoch"], state["step"])
         _say_opening(display, config, run, network, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
@@ -124,11 +125,11 @@ def loss_function(network: SearchNetwork, where: torch.device, precision: str) -
     return loss
 
 
-def _metrics(sums: Tensor) -> dict[str, float]:
+def _metrics(sums: Tensor, remedy: str) -> dict[str, float]:
     """Mean loss and accuracy of both halves. Raises DartsError when a loss is not finite."""
     (train_loss, train_correct, trained), (valid_loss, valid_correct, validated) = sums.tolist()
     if not math.isfinite(train_loss + valid_loss):
-        raise NotFinite(f"the loss is no longer finite; {LOWER}")
+        raise NotFinite(f"the loss is no longer finite; {remedy}")
     return {
         "train_loss": train_loss / trained,
         "train_accuracy": train_correct / trained,
@@ -167,7 +168,7 @@ def _say_opening(
 def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.check_finite()
-    metrics, cells = _metrics(sums), network.genotype()
+    metrics, cells = _metrics(sums, run.remedy()), network.genotype()
     run.log(epoch=epoch + 1, step=step + 1, **metrics)
     about = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
     display.read(epoch, step, _shown(metrics), f"{progress.cells(cells)}\n\n{about}")
@@ -175,7 +176,7 @@ def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Ten
 
 def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas and cells."""
-    metrics, cells = _metrics(sums), network.genotype()
+    metrics, cells = _metrics(sums, run.remedy()), network.genotype()
     changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,

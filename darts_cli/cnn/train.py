@@ -71,19 +71,19 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     unused = any(structure.unused(cell, "cnn") for cell in genotype.cells.values())
     parallel = distributed.parallel(network, unused)
     parts = {"network": network, "optimizer": optimizer}
-    state = run.restore(parts)
-    if state is None:
-        state = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
-        if config.init_from is not None:
-            load_weights(network, sizes, genotype, config.init_from)
-    run.start(device.environment(where), about)
-
     steps = len(batches["train"])
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, steps, state["epoch"], state["step"], quiet) as display,
+        progress.Display(config.epochs, steps, quiet) as display,
     ):
+        state = run.restore(parts)
+        if state is None:
+            state = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
+            if config.init_from is not None:
+                load_weights(network, sizes, genotype, config.init_from)
+        run.start(device.environment(where), about)
+        display.begin(state["epoch"], state["step"])
         _say_opening(display, config, run, network, where, about)
         for epoch in range(state["epoch"], config.epochs):
             lr = learning_rate(config, epoch)
@@ -201,22 +201,24 @@ def _evaluations(
     part."""
     last = epoch + 1 == config.epochs
     if "valid" not in batches:
-        return _evaluated("test", network, batches["test"], config, after_each)
-    record = _evaluated("valid", network, batches["valid"], config, after_each)
+        return _evaluated("test", network, batches["test"], config, after_each, run.remedy())
+    record = _evaluated("valid", network, batches["valid"], config, after_each, run.remedy())
     if record["valid_accuracy"] > max((each["valid_accuracy"] for each in run.metrics), default=-1):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": network}, checkpoint.BEST)
     if last and "test" in batches:
         best = copy.deepcopy(network)
-        best.load_state_dict(checkpoint.read(run.folder / checkpoint.BEST)["network"])
-        record |= _evaluated("test", network, batches["test"], config, after_each)
-        record |= _evaluated("best_test", best, batches["test"], config, after_each)
+        best.load_state_dict(run.best()["network"])
+        record |= _evaluated("test", network, batches["test"], config, after_each, run.remedy())
+        record |= _evaluated("best_test", best, batches["test"], config, after_each, run.remedy())
     return record
 
 
-def _evaluated(name: str, network: Network, batches, config: TrainCNN, after_each: Callable[[], None]) -> dict[str, float]:
+def _evaluated(
+    name: str, network: Network, batches, config: TrainCNN, after_each: Callable[[], None], remedy: str
+) -> dict[str, float]:
     for sums in running_sums(network, batches, config.precision):  # noqa: B007
         after_each()
-    return metrics(name, distributed.total(sums))
+    return metrics(name, distributed.total(sums), remedy)
 
 
 # ---- what is said

@@ -57,17 +57,16 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         average=distributed.average,
     )
     parts = {"network": network, "w_optimizer": w_optimizer, "alpha_optimizer": alpha_optimizer}
-    state = run.restore(parts) or {"epoch": 0, **_fresh(network, config)}
-    run.start(device.environment(where), corpus.about())
 
-    rows = len(train) - 1
-    pieces = data.search_pieces(len(train), config.bptt, config.seed, state["epoch"])
-    begun = sum(length for _, length in pieces[: state["step"]])
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, rows, state["epoch"], begun, quiet) as display,
+        progress.Display(config.epochs, len(train) - 1, quiet) as display,
     ):
+        run.start(device.environment(where), corpus.about())
+        state = run.restore(parts) or {"epoch": 0, **_fresh(network, config)}
+        pieces = data.search_pieces(len(train), config.bptt, config.seed, state["epoch"])
+        display.begin(state["epoch"], sum(length for _, length in pieces[: state["step"]]))
         _say_opening(display, config, run, network, corpus, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):
             network.train()
@@ -157,7 +156,7 @@ def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: T
     record = {
         "epoch": epoch + 1,
         **metrics("train", sums[0]),
-        **metrics("valid", valid_sums),
+        **metrics("valid", valid_sums, run.remedy()),
         "entropy": entropy([alphas]),
         "genotype": cells.to_dict(),
         "alphas": {"recurrent": alphas},

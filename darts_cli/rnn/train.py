@@ -68,26 +68,28 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     loss = distributed.parallel(Loss(network))
     optimizer = Averaging(network, config)
     parts = {"network": network, "optimizer": optimizer}
-    state = run.restore(parts)
-    if state is None:
-        state = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
-        if config.init_from is not None:
-            load_weights(network, sizes, genotype, config.init_from)
-    run.start(device.environment(where), corpus.about())
 
-    begun = sum(length for _, length in _pieces(config, len(source), state)[: state["step"]])
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, len(source) - 1, state["epoch"], begun, quiet) as display,
+        progress.Display(config.epochs, len(source) - 1, quiet) as display,
     ):
+        state = run.restore(parts)
+        if state is None:
+            state = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
+            if config.init_from is not None:
+                load_weights(network, sizes, genotype, config.init_from)
+        run.start(device.environment(where), corpus.about())
+        display.begin(state["epoch"], sum(length for _, length in _pieces(config, len(source), state)[: state["step"]]))
         _say_opening(display, config, run, network, corpus, where)
         while not _ended(config, run.metrics):
             try:
                 state = _epoch(network, loss, optimizer, texts, config, run, state, display)
             except NotFinite as error:
                 state = _rolled_back(error, network, optimizer, config, run, state)
-                display.say(f"{error}: back to the best epoch, {state['epoch']}, time {state['roll_backs']}")
+                display.say(
+                    f"{str(error).partition(';')[0]}: back to the best epoch, {state['epoch']}, time {state['roll_backs']}"
+                )
             run.save(state, parts)
     result = _result(run, network)
     run.report(_report(config, run, result, where))
@@ -126,15 +128,15 @@ def _epoch(
     evaluated = optimizer.averaged().eval()
     for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
         run.checkpoint(state, parts)
-    record |= metrics("valid", distributed.first(valid_sums))
+    record |= metrics("valid", distributed.first(valid_sums), run.remedy())
     if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
         run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, checkpoint.BEST)
     if "test" in texts and _ended(config, [*run.metrics, record]):
         best = copy.deepcopy(network).eval()
-        best.load_state_dict(checkpoint.read(run.folder / checkpoint.BEST)["network"])
+        best.load_state_dict(run.best()["network"])
         for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
             run.checkpoint(state, parts)
-        record |= metrics("test", distributed.first(test_sums))
+        record |= metrics("test", distributed.first(test_sums), run.remedy())
     run.record(record)
     run.log(**record)
     display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}{'  averaged' if optimizer.averages else ''}")
@@ -208,13 +210,11 @@ def _ended(config: TrainRNN, records: list[dict]) -> bool:
 
 def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, config: TrainRNN, run: Run, state: dict) -> dict:
     """The state of the best epoch, to go on from with other masks."""
-    path = run.folder / checkpoint.BEST
-    if state["roll_backs"] >= config.roll_backs or not path.exists():
+    if state["roll_backs"] >= config.roll_backs or not run.metrics:
         raise error
-    run.watch.forget()
-    best = checkpoint.read(path)
+    best = run.best()
     network.load_state_dict(best["network"])
-    run.metrics = run.metrics[: best["epoch"]]
+    run.go_back(best["epoch"])
     optimizer.restart(averages=run.metrics[-1]["averages"])
     return {"epoch": best["epoch"], "roll_backs": state["roll_backs"] + 1, **_fresh(network, config)}
 
