@@ -119,6 +119,11 @@ class Claim:
         return torch._utils._rebuild_tensor_v2, (Storage(self.count), 0, (self.size,), (1,), False, OrderedDict())
 
 
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value):
+        return ("storage", torch.FloatStorage, "0", "cpu", value.count) if isinstance(value, Storage) else None
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -130,11 +135,7 @@ class Call:
 def archive(state, numbers=b"\0" * 16, compression=zipfile.ZIP_STORED, twice=False):
     """A checkpoint in PyTorch's form, made by hand."""
     pickled = io.BytesIO()
-    pickler = pickle.Pickler(pickled, 2)
-    pickler.persistent_id = lambda each: (
-        ("storage", torch.FloatStorage, "0", "cpu", each.count) if isinstance(each, Storage) else None
-    )
-    pickler.dump(state)
+    Pickler(pickled, 2).dump(state)
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", compression) as parts:
         warnings.simplefilter("ignore")  # of a name given twice
