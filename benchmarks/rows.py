@@ -113,7 +113,8 @@ def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, c
     config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
     network = (plain_cnn if side == "plain" else cnn).Network(genotype, channels, 10, layers, True).to(where)
     network.drop_path = 0.1
-    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    fused = side == "ours" and device.fused(where)
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
     if side == "ours":
         return lambda: training_step(network, optimizer, config, images, labels)
 
@@ -136,7 +137,8 @@ def train_rnn(
     x, y = torch.randint(0, vocab, (2, bptt, batch), device=where)
     config = TrainRNN(dim=dim, batch_size=batch, bptt=bptt, precision=precision)
     network = (plain_rnn if side == "plain" else rnn).Network(genotype, vocab, dim).to(where)
-    optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay)
+    fused = side == "ours" and device.fused(where)
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
     drawn = rnn.Network(genotype, vocab, dim).to(where)
     if side == "ours":
         hidden = network.initial(batch)
@@ -173,8 +175,9 @@ def _optimizers(side: str, network, where, lr, momentum, decay, alpha_lr, betas)
         weights, alphas = list(network.parameters()), network.alphas
     else:
         weights, alphas = network.weights(), list(network.alphas.values())
-    w_optimizer = torch.optim.SGD(weights, lr, momentum, weight_decay=decay)
-    return w_optimizer, torch.optim.Adam(alphas, alpha_lr, betas, weight_decay=1e-3), weights
+    fused = side == "ours" and device.fused(where)
+    w_optimizer = torch.optim.SGD(weights, lr, momentum, weight_decay=decay, fused=fused)
+    return w_optimizer, torch.optim.Adam(alphas, alpha_lr, betas, weight_decay=1e-3, fused=fused), weights
 
 
 def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Step:

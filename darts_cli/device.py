@@ -73,6 +73,11 @@ def exact(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
+def fused(device: torch.device) -> bool:
+    """Whether an optimiser updates all tensors in one kernel: on CUDA, where starting one for each would take the time."""
+    return device.type == "cuda"
+
+
 def generator(*position: int | str) -> torch.Generator:
     """A CPU generator that depends on its position alone, such as (seed, "train", epoch): nothing to save or to resume."""
     return torch.Generator().manual_seed(_number(position))

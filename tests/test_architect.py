@@ -307,3 +307,31 @@ def test_the_gradients_of_every_pass_are_averaged(unrolled):
         found.append(alpha.grad)
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
     assert sizes == ([[(3,)], [(4,), (3,)], [(4,)], [(4,)]] if unrolled else [[(4,)]])
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_fused_optimisers_take_the_same_steps(unrolled):
+    """What is used on CUDA, here on the CPU: weights in channels-last, momentum, both orders; equal but for rounding."""
+    from darts_cli.cnn.model import SearchNetwork
+
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = SearchNetwork(2, 10, 3).double()
+        weights, alphas = network.weights(), list(network.alphas.values())
+        w_optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, fused=fused)
+        alpha_optimizer = torch.optim.Adam(alphas, 3e-4, (0.5, 0.999), weight_decay=1e-3, fused=fused)
+
+        def loss(batch, network=network):
+            return torch.nn.functional.cross_entropy(network(batch[0]), batch[1]), None
+
+        architect = Architect(loss, weights, alphas, w_optimizer, alpha_optimizer, unrolled=unrolled, buffers=network.buffers())
+        g = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            batch = torch.randn(4, 3, 8, 8, generator=g, dtype=torch.float64), torch.randint(0, 10, (4,), generator=g)
+            architect.step(batch, batch)
+            w_optimizer.zero_grad()
+            loss(batch)[0].backward()
+            w_optimizer.step()
+        found.append([tensor.detach() for tensor in (*weights, *alphas)])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)

@@ -37,8 +37,9 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     more = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     network = SearchNetwork(config.channels, len(whole.classes), config.layers, **more).to(where)
     weights, alphas = network.weights(), list(network.alphas.values())
-    w_optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay)
-    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
+    fused, decay = device.fused(where), config.alpha_weight_decay
+    w_optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
+    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=decay, fused=fused)
 
     loss = loss_function(network, where, config.precision)
     architect = Architect(

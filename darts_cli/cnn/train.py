@@ -67,7 +67,8 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     torch.manual_seed(config.seed)
     sizes = _sizes(config, about)
     network = Network(genotype, **sizes).to(where)
-    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    fused = device.fused(where)
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
     unused = any(structure.unused(cell, "cnn") for cell in genotype.cells.values())
     parallel = distributed.parallel(network, unused)
     parts = {"network": network, "optimizer": optimizer}

@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from darts_cli import device
 from darts_cli.config import TrainRNN
 from darts_cli.rnn.model import Network
 
@@ -45,7 +46,8 @@ class Averaging:
             self.average()
         else:
             lr, weight_decay = self.config.lr, self.config.weight_decay
-            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay)
+            fused = device.fused(self.weights[0].device)
+            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay, fused=fused)
 
     def state_dict(self) -> dict:
         return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}

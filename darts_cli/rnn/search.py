@@ -36,8 +36,9 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     dropouts = {name: getattr(config, name) for name in ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")}
     network = SearchNetwork(len(corpus.vocab), config.dim, **dropouts, alpha_scale=config.alpha_scale).to(where)
     weights, alphas = network.weights(), list(network.alphas.values())
-    w_optimizer = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay)
-    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay)
+    fused, decay = device.fused(where), config.alpha_weight_decay
+    w_optimizer = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, fused=fused)
+    alpha_optimizer = torch.optim.Adam(alphas, config.alpha_lr, config.alpha_betas, weight_decay=decay, fused=fused)
 
     def loss(batch: tuple) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x, y, hidden, masks = batch
