@@ -32,12 +32,12 @@ def write(path: Path, state: dict) -> None:
     content = buffer.getbuffer()
     keep = path.with_name(PREVIOUS) if path.name == NEWEST else None
     checksum, listed = _checksum(content), _listed(path)
+    present = [place for place in (path, keep) if place is not None and place.exists()]
+    intact = [place for place in present if listed is None or _checksum_of(place) in listed]
     lines = [f"{checksum}  {path.name}"]
-    for place, stays_as in ((path, keep), (keep, None if path.exists() else keep)):
-        if (
-            place is not None and place.exists() and (listed is None or _checksum_of(place) in listed)
-        ):  # a damaged file has none
-            lines.append(f"{'' if stays_as else '# '}{_checksum_of(place)}  {(stays_as or place).name}")
+    for place in intact:
+        stays = keep is not None and place == present[0]  # as previous.pt
+        lines.append(f"{_checksum_of(place)}  {keep.name}" if stays else f"# {_checksum_of(place)}  {place.name}")
     files.write(_list(path), "\n".join(lines) + "\n")
     files.write(path, content, keep)
     _known[_identity(path)] = checksum

@@ -10,6 +10,10 @@ from darts_cli import DartsError
 LOWER = "try a lower --lr or --grad-clip, in another --run"  # what to do about it
 
 
+LONGEST = 2**40  # steps of an epoch
+NEVER = 2**62  # later than any step of any epoch
+
+
 class NotFinite(DartsError):
     """A number that is no longer finite, where it was noticed."""
 
@@ -47,10 +51,6 @@ class Watch:
     def forget(self) -> None:
         """Begin anew, after a return to an earlier state."""
         self._bad.clear()
-
-
-LONGEST = 2**40  # steps of an epoch
-NEVER = 2**62
 
 
 def check_finite(state: dict) -> str | None:

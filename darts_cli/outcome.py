@@ -17,9 +17,14 @@ LESS = (
     "a smaller --batch-size needs less, and so do --recompute (search cnn), --accumulate (train cnn), --batch-chunks "
     "(train rnn) and, on a GPU, --precision bf16"
 )
-
-
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED", "memory object")
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "memory object",
+)  # texts
 
 
 class Darts(click.Group):
