@@ -1,5 +1,6 @@
 """Checkpoint files: checksums, the one before, and files that claim what they do not hold."""
 
+import copy
 import io
 import pickle
 import shutil
@@ -145,6 +146,17 @@ def archive(state, numbers=b"\0" * 16, compression=zipfile.ZIP_STORED, twice=Fal
     return file.getvalue()
 
 
+def counted_twice():
+    """Two names for the same bytes."""
+    file = io.BytesIO(archive({"w": Claim(4, 4)}, bytes(10**6)))
+    with zipfile.ZipFile(file, "a") as parts:
+        again = copy.copy(parts.getinfo("archive/data/0"))
+        again.filename = "archive/data/1"
+        parts.filelist.append(again)
+        parts.writestr("archive/end", b"")
+    return file.getvalue()
+
+
 def test_an_archive_made_by_hand_is_read():
     found = checkpoint.loaded(archive({"w": Claim(4, 4)}))
     assert torch.equal(found["w"], torch.zeros(4))
@@ -158,13 +170,26 @@ def test_an_archive_made_by_hand_is_read():
         (archive({"w": Claim(4, 2**29)}), "a tensor larger than its storage"),
         (archive({"w": Claim(-1, 0)}), "not the address of a storage"),
         (archive({"w": Claim(4, 4)}, bytes(2**22), zipfile.ZIP_DEFLATED), "not in the form in which PyTorch writes one"),
+        (counted_twice(), "not in the form in which PyTorch writes one"),
         (archive({"w": Claim(4, 4)}, twice=True), "not in the form in which PyTorch writes one"),
         (archive({"w": Call(bytearray, 2**33)}), r"refers to (__builtin__|builtins)\.bytearray"),
         (archive({"w": Call(torch.FloatTensor, 2**33)}), r"refers to torch\.FloatTensor"),
         (archive({"w": Call(exec, "raise SystemExit")}), r"refers to (__builtin__|builtins)\.exec"),
         (b"PK\x03\x04" + bytes(100), "is no checkpoint, or is damaged"),
     ],
-    ids=["2 GB", "one too many", "size", "negative", "bomb", "two pickles", "bytearray", "FloatTensor", "exec", "header"],
+    ids=[
+        "2 GB",
+        "one too many",
+        "size",
+        "negative",
+        "bomb",
+        "two names",
+        "two pickles",
+        "bytearray",
+        "FloatTensor",
+        "exec",
+        "header",
+    ],
 )
 def test_claims_and_calls_are_refused(data, said):
     with pytest.raises(DartsError, match=said):

@@ -118,6 +118,21 @@ def test_the_line_of_a_bad_gradient_is_named():
         made["root"](torch.ones(1, requires_grad=True)).backward()
 
 
+class Edge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x + self.scale.sqrt()  # finite, but not its gradient
+
+
+def test_an_infinite_gradient_is_named_by_its_parameter():
+    network = nn.Sequential(nn.Linear(2, 2), Edge())
+    with pytest.raises(DartsError, match=r"the gradient of 1\.scale is not finite"), detection(network, True):
+        network(torch.ones(1, 2)).sum().backward()
+
+
 def test_the_source_of_a_bad_output_is_found():
     network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1)))
     with torch.no_grad():

@@ -159,6 +159,19 @@ def test_a_bad_state_is_never_saved(tmp_path, bad):
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_bad_step_is_noticed_before_a_save(tmp_path):
+    """Also where every tensor of the state is still finite, as after a gradient that was clipped to nothing."""
+    run = started(tmp_path / "run")
+    run.save({"epoch": 0, "step": 1}, parts())
+    before = (run.folder / "checkpoint.pt").read_bytes()
+    run.watch.note(0, 1, torch.tensor(1.0), torch.tensor(float("inf")))
+    with pytest.raises(
+        DartsError, match=r"epoch 1, step 2: the gradient of the weights is .*good checkpoint is of epoch 1, step 1;"
+    ):
+        run.save({"epoch": 0, "step": 2}, parts())
+    assert (run.folder / "checkpoint.pt").read_bytes() == before
+
+
 def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):
     patient, eager = started(tmp_path / "patient"), started(tmp_path / "eager", checkpoint_minutes=0.0)
     for run in (patient, eager):
