@@ -35,7 +35,11 @@ class Config:
             if value is None and each.metadata["recipes"]:
                 value = each.metadata["recipes"].get(self.dataset, each.metadata["default"])
                 object.__setattr__(self, each.name, value)  # the one moment in which a frozen configuration is not
-            for number in value if isinstance(value, tuple) else (value,):
+            numbers = value if isinstance(value, tuple) else (value,)
+            count = len(each.metadata["default"]) if isinstance(each.metadata["default"], tuple) else 1
+            if len(numbers) != count:
+                raise DartsError(f"{option_name(each.name)} {numbers}: must be {count} numbers", exit_code=2)
+            for number in numbers:
                 _check(each, number)
 
     def to_dict(self) -> dict:

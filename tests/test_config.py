@@ -72,6 +72,7 @@ def test_every_setting_is_an_option_with_its_default():
         ("lr", float("nan"), "more than 0"),
         ("momentum", 1.0, "less than 1"),
         ("alpha_betas", (0.5, 1.0), "less than 1"),
+        ("alpha_betas", (0.5,), "2 numbers"),
         ("train_portion", 1.0, "less than 1"),
         ("train_portion", 0.0, "more than 0"),
         ("seed", -1, "at least 0"),
