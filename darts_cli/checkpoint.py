@@ -7,6 +7,7 @@
 A file on its own, copied elsewhere or of another program, is read without a checksum.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -51,6 +52,13 @@ def read(path: Path) -> dict:
         raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
     except DartsError as error:
         raise DartsError(f"{path}: {error}") from None
+
+
+def spare(path: Path) -> dict | None:
+    """The state in previous.pt beside a damaged checkpoint.pt, where that is intact."""
+    previous = path.with_name(PREVIOUS)
+    with contextlib.suppress(DartsError):
+        return read(previous) if path.name == NEWEST and previous.exists() else None
 
 
 def verified(path: Path) -> bytes:

@@ -146,10 +146,21 @@ def write(path: str | Path, content: str | bytes | memoryview, keep: Path | None
             _crash(file, path, "kept")
         os.replace(temporary, path)
         _crash(file, path, "renamed")
+        _flush_names(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise DartsError(f"{path}: cannot be written ({error.strerror}); what was there before is untouched") from None
+
+
+def _flush_names(folder: Path) -> None:
+    """Flush the folder itself to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def append(path: str | Path, line: str) -> None:

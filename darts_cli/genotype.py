@@ -113,7 +113,7 @@ class Genotype:
             if self.domain != "cnn" or further or list(cell.concat) != list(range(2, 2 + len(cell.nodes))):
                 raise DartsError(
                     f"{name}: tuples express convolutional cells of the search's operations, all nodes joined in the output in "
-                    "their order"
+                    "their order; use --to python for this one"
                 )
         cells = [self.cells[name] for name in SPACES["cnn"].cells]
         return [[(edge.input, searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
@@ -168,16 +168,20 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
         if not os.path.exists(path):
             if os.path.exists(path.with_name("config.yaml")):
                 raise DartsError(f"{path.parent}: this run has no genotype yet; a search writes it after its first epoch")
-            raise DartsError(f"{path.parent}: holds no genotype.yaml, so it is not the run folder of a search")
+            raise DartsError(f"{path.parent}: holds no genotype.yaml; name the run folder of a search, or a file")
     elif not os.path.exists(path) and not path.suffix:
         _unknown_name(str(name_or_path), domain)
-    data = files.read_yaml(path)
+    return checked(files.read_yaml(path), path, domain)
+
+
+def checked(data: object, place: str | Path, domain: str | None = None) -> Genotype:
+    """The genotype in plain data that comes from there. Raises DartsError that says place, rule and remedy."""
     try:
         genotype = Genotype.from_dict(data)
     except DartsError as error:
-        raise DartsError(f"{path}: {error}") from None
+        raise DartsError(f"{place}: {error}") from None
     if domain not in (None, genotype.domain):
-        raise DartsError(f"{path}: its domain is {genotype.domain}, but cells of the domain {domain} are needed here")
+        raise _of_other_domain(place, genotype.domain, domain)
     return genotype
 
 
@@ -223,12 +227,17 @@ def _published(spelling: str, domain: str | None) -> Path | None:
     return _folder() / f"{found[0]}.yaml" if found else None
 
 
+def _of_other_domain(place: str | Path, found: str, needed: str) -> DartsError:
+    there = ", ".join(_stems(needed))
+    return DartsError(f"{place}: its domain is {found}, but cells of the domain {needed} are needed here, such as {there}")
+
+
 def _unknown_name(spelling: str, domain: str | None):
     prefix, _, name = spelling.rpartition("/")
     domain = prefix.lower() if prefix.lower() in SPACES else domain
     others = [each for each in SPACES if name.lower() in map(str.lower, _stems(each))]
     if domain and others and not prefix:
-        raise DartsError(f"{spelling}: its domain is {others[0]}, but cells of the domain {domain} are needed here")
+        raise _of_other_domain(spelling, others[0], domain)
     known = sorted({each for one in ([domain] if domain else SPACES) for each in _stems(one)})
     there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
     raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")

@@ -74,7 +74,8 @@ def read_checkpoint(path: str | Path) -> dict:
     except OSError as error:
         raise DartsError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}") from None
     except DartsError as error:
-        raise DartsError(f"{path}: {error}") from None
+        remedy = f"{checkpoint.PREVIOUS} beside it is intact" if checkpoint.spare(Path(path)) else "name another"
+        raise DartsError(f"{path}: {error}; {remedy}") from None
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise DartsError(f"{path}: is no checkpoint but a {type(state).__name__}")
     return state

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from darts_cli import DartsError, __version__
-from darts_cli.genotype import Genotype, load
+from darts_cli.genotype import Genotype, checked, load
 from darts_cli.seeds import seed_options
 from darts_cli.settings import Config, option_name
 
@@ -26,7 +26,7 @@ class GenotypeType(click.ParamType):
 
     def convert(self, value, param, ctx) -> Genotype:
         if isinstance(value, dict):
-            return Genotype.from_dict(value)
+            return checked(value, "--config: genotype", self.domain)
         return value if isinstance(value, Genotype) else load(str(value), self.domain)
 
 

@@ -51,8 +51,8 @@ class Darts(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             return error.format_message(), error.exit_code
         except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "darts"
-            return _error(f"{error.format_message().rstrip('.')}; see {path} --help"), error.exit_code
+            path, message = error.ctx.command_path if error.ctx else "darts", error.format_message().rstrip(".")
+            return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
         except DartsError as error:

@@ -19,6 +19,7 @@ from torch import Tensor
 from darts_cli import DartsError
 
 MAGIC = 0x1950A86A20F9469CFC6C
+START = b"\x80"  # of every pickle since protocol 2
 TOO_MANY = "it claims more numbers than it holds"
 LONGEST = 1000  # numbers of a range; a cell's output joins a few nodes
 DTYPES = {
@@ -63,8 +64,8 @@ def load(data: bytes) -> object:
     file = io.BytesIO(data)
     reader = _Reader(file, len(data))
     try:
-        if reader.load() != MAGIC:
-            raise DartsError("is no checkpoint")
+        if not data.startswith(START) or reader.load() != MAGIC:
+            raise DartsError("is no checkpoint, or is damaged")
         _version, _system = (_Reader(file, len(data)).load() for _ in range(2))
         reader = _Reader(file, len(data))
         found = reader.load()

@@ -184,9 +184,8 @@ class Run:
     def _offer(self, path: Path) -> str:
         """What to do about a damaged checkpoint."""
         previous = path.with_name(checkpoint.PREVIOUS)
-        with contextlib.suppress(DartsError, KeyError, TypeError):
-            if path != previous and previous.exists():
-                return f"delete it, and the same command goes on from {previous}, {_place(checkpoint.read(previous))}"
+        with contextlib.suppress(KeyError, TypeError):
+            return f"delete it, and the same command goes on from {previous}, {_place(checkpoint.spare(path))}"
         return _afresh(path, previous)
 
     def check_finite(self) -> None:
@@ -206,10 +205,13 @@ class Run:
         return f"{saved}; {LOWER}, or --detect-anomaly to find the source"
 
     def checkpoint(self, progress: dict, parts: dict) -> None:
-        """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run."""
+        """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run.
+
+        What is saved already, as between the batches of an evaluation, is not saved again.
+        """
         due = time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
         due, number = distributed.largest(due, self._signal or 0)  # what one process is asked, all do
-        if due or number:
+        if (due or number) and _place(progress) != self._saved:
             self.save(progress, parts)
         if number:
             name = signal.Signals(number).name

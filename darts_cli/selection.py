@@ -107,7 +107,7 @@ def select(
     """
     epochs = EPOCHS[domain] if epochs is None else epochs
     if random_cells and not epochs:
-        raise DartsError("--random-cells: without --select-epochs nothing is trained, random cells neither", exit_code=2)
+        raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
     config = replace(config, seed=seeds[0])
     short = training(config, TRAININGS[domain], epochs=epochs) if epochs else None
     asked = Asked(

@@ -49,7 +49,7 @@ def problems(data: object) -> list[str]:
     ]
     for name in space.cells:
         if name not in data:
-            found.append(f"{name}: this cell is missing; the domain {domain} has {' and '.join(space.cells)}")
+            found.append(f"{name}: this cell is missing; the domain {domain} needs {' and '.join(space.cells)}")
         else:
             found += _cell_problems(name, data[name], domain)
     return found

@@ -55,7 +55,9 @@ def differences(one: Genotype, other: Genotype) -> list[tuple[str, str, str]]:
     """What differs, as (place, in one, in the other), the order of the edges within a node not counted; empty where nothing is
     there. Raises DartsError when they are of different domains."""
     if one.domain != other.domain:
-        raise DartsError(f"they are of different domains, {one.domain} and {other.domain}, and have no cell in common")
+        raise DartsError(
+            f"they are of different domains, {one.domain} and {other.domain}, and have no cell in common; name two of one"
+        )
     found = []
     for name, cell in one.cells.items():
         theirs = other.cells[name]

@@ -124,10 +124,11 @@ def _history(one: Subject, kind: str) -> History:
     """The history of a run. Raises DartsError when it is none, or not of a stage that has such pictures."""
     asked = "--html" if kind == "page" else f"--what {kind}"
     if one.history is None:
-        raise DartsError(f"{one.spelled}: {asked} is for run folders, but this is a genotype", exit_code=2)
+        raise DartsError(f"{one.spelled}: {asked} is for run folders, but this is a genotype; name a run", exit_code=2)
     if kind != "curves" and one.history.stage != "search":
         raise DartsError(
-            f"{one.spelled}: {asked} is for searches, but this is a run of darts {one.history.command}", exit_code=2
+            f"{one.spelled}: {asked} is for searches, but this is a run of darts {one.history.command}; name a search",
+            exit_code=2,
         )
     return one.history
 
@@ -174,6 +175,8 @@ def target(output: str | None, form: str | None, what: str | None) -> tuple[Path
     ending = path.suffix[1:].lower().replace("txt", "text")
     if form in ("dot", "text") and what not in (None, "cells"):
         raise DartsError(f"--format {form}: only cells are drawn so; of {what} there is pdf, svg and png", exit_code=2)
+    if form is not None and what == "animation":
+        raise DartsError(f"--format {form}: animations are GIFs; leave it out", exit_code=2)
     if path.is_dir() or ending not in (*FORMATS, *OTHERS):
         return path, False, form or "pdf"
     if what == "animation":
@@ -181,10 +184,10 @@ def target(output: str | None, form: str | None, what: str | None) -> tuple[Path
             raise DartsError(f"--output {output}: animations are GIFs; use the ending .gif", exit_code=2)
         return path, True, form or "pdf"
     if ending not in FORMATS:
-        rule = "only --what animation is a GIF" if ending == "gif" else "there are .pdf, .svg, .png, .dot and .txt"
+        rule = "a GIF needs --what animation" if ending == "gif" else "there are .pdf, .svg, .png, .dot and .txt"
         raise DartsError(f"--output {output}: no format has this ending; {rule}", exit_code=2)
     if form not in (None, ending):
-        raise DartsError(f"--output {output}: the ending {path.suffix} contradicts --format {form}", exit_code=2)
+        raise DartsError(f"--output {output}: the ending {path.suffix} contradicts --format {form}; leave one out", exit_code=2)
     return path, True, ending
 
 

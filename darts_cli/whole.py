@@ -74,8 +74,9 @@ class Whole(Run):
 
 def training(config: Config, kind: type[Config], **further) -> Config:
     """The configuration of a training by the recipe of a search's data set, with what the search has in common with it: data,
-    split, device, precision, and the batch size where that is not the default."""
-    taken = ["dataset", "data", "device", "precision", "checkpoint_minutes", "log_every", "train_portion", "split_seed"]
+    split, device, precision, care, and the batch size where that is not the default."""
+    taken = ["dataset", "data", "train_portion", "split_seed"]
+    taken += ["device", "precision", "checkpoint_minutes", "log_every", "detect_anomaly"]
     if config.batch_size != type(config)(dataset=config.dataset).batch_size:
         taken.append("batch_size")
     both = {each.name for each in fields(kind)} & {each.name for each in fields(config)}

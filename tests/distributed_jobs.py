@@ -53,6 +53,7 @@ def check_collectives() -> None:
     distributed.check_equal({"same": torch.ones(3)})
     with pytest.raises(DartsError, match="mine of process"):
         distributed.check_equal({"same": torch.ones(3), "mine": torch.full((2,), float(rank))})
+    assert torch.equal(distributed.first(torch.full((2,), 5.0 + rank)), torch.full((2,), 5.0))
     assert distributed.largest(rank, 3) == [size - 1, 3]
     torch.manual_seed(0)
     rows = torch.arange(7 * 3.0).view(7, 3)

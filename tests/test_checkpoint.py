@@ -12,7 +12,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from darts_cli import DartsError, checkpoint
+from darts_cli import DartsError, checkpoint, legacy
 
 STATE = {"epoch": 3, "network": {"w": torch.arange(6.0).view(2, 3)}, "names": ["a", "b"], "optimizer": OrderedDict(lr=0.1)}
 
@@ -58,6 +58,8 @@ def test_a_flipped_bit_is_noticed(tmp_path, name):
     damaged.write_bytes(content)
     with pytest.raises(DartsError, match=rf"{name}: is damaged: it is not what was written \(checkpoint\.pt\.sha256"):
         checkpoint.read(damaged)
+    with pytest.raises(DartsError, match="previous.pt beside it is intact" if name == "checkpoint.pt" else "name another"):
+        legacy.read_checkpoint(damaged)
     checkpoint.read(other)
 
 

@@ -21,9 +21,15 @@ BAD = Path(__file__).parent / "data" / "genotypes" / "bad"
 SEARCH = ["search", "cnn", "--dataset", "digits"]
 TRAIN = ["train", "cnn", "--dataset", "digits"]
 
+# What every message has one of: a rule that the value breaks, what there is instead, or what to do.
+REMEDY = (
+    "must be|needs |there (is|are) |there must be|only for|only together|such as|did you mean|may use|made of|a mapping with|"
+    "[Ss]ee darts|use |name |leave |delete |write |draw |its first epoch|after the first|no such file|line 2, column 1|has .*, "
+)
+
 # What is typed; the exit code; what the one line on stderr says.
 MISTAKES = [
-    (["serch"], 2, "No such command 'serch'"),
+    (["serch"], 2, "No such command 'serch'. Did you mean 'search'[?] See darts --help"),
     (["search", "vit"], 2, "No such command 'vit'"),
     (["search", "cnn", "--epoch", "3"], 2, "No such option '?--epoch'?.*--epochs.*; see darts search cnn --help"),
     (["search", "cnn", "extra"], 2, "unexpected extra argument"),
@@ -68,7 +74,11 @@ MISTAKES = [
     ([*SEARCH, "--seeds", "0,3,0"], 2, "--seeds 0,3,0: names the seed 0 twice"),
     ([*SEARCH, "--seeds", "2", "--select-epochs", "-1"], 2, "-1 is not in the range x>=0"),
     ([*SEARCH, "--seeds", "2", "--parallel", "0"], 2, "--parallel 0: must be a number of sub-runs, at least 1, or auto"),
-    ([*SEARCH, "--seeds", "2", "--select-epochs", "0", "--random-cells", "1"], 2, "--random-cells: without --select-epochs"),
+    (
+        [*SEARCH, "--seeds", "2", "--select-epochs", "0", "--random-cells", "1"],
+        2,
+        "--random-cells: nothing is trained with --select-epochs 0",
+    ),
     ([*SEARCH, "--seeds", "2", "--batch-size", "1"], 2, "--batch-size 1: must be at least 2"),
     ([*SEARCH, "--seeds", "2", "--device", "tpu"], 2, "--device tpu: there is no such device here"),
     ([*SEARCH, "--seeds", "2", "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
@@ -88,7 +98,7 @@ MISTAKES = [
     (["train", "rnn", "--init-op", "gelu"], 2, "'gelu' is not one of 'tanh', 'relu', 'sigmoid', 'identity'"),
     (["train", "rnn", "--batch-chunks", "65"], 2, "--batch-chunks 65: must be at most --batch-size 64"),
     (["train", "rnn", "--asgd-below", "1"], 2, "--asgd-below 1.0: must be more than 1"),
-    (["train", "rnn", "--dataset", "pydoc", "--init-from", "file"], 1, "file: is no checkpoint, or is damaged"),
+    (["train", "rnn", "--dataset", "pydoc", "--init-from", "file"], 1, "file: is no checkpoint, or is damaged; name another"),
     (["train", "vit"], 2, "No such command 'vit'"),
     ([*TRAIN, "--repeats", "0"], 2, "0 is not in the range x>=1"),
     ([*TRAIN, "--parallel", "auto"], 2, "--parallel: only together with --repeats"),
@@ -96,7 +106,7 @@ MISTAKES = [
     ([*TRAIN, "--genotype", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file .*did you mean DARTS_V"),
     ([*TRAIN, "--genotype", "enas"], 1, "enas: its domain is rnn, but cells of the domain cnn are needed here"),
     ([*TRAIN, "--genotype", "rnn/darts_v2"], 1, "DARTS_V2.yaml: its domain is rnn, but cells of the domain cnn are needed"),
-    ([*TRAIN, "--genotype", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    ([*TRAIN, "--genotype", "one"], 1, "one: holds no genotype.yaml; name the run folder of a search"),
     ([*TRAIN, "--batch-size", "1"], 2, "--batch-size 1: must be at least 2"),
     ([*TRAIN, "--config", "list.yaml"], 1, re.escape("['a']: no such file") + "|no genotype of this name"),
     (["search", "cnn", "--dataset", "folder", "--data", "tests"], 1, "tests: has a part for testing, but none named train"),
@@ -111,22 +121,22 @@ MISTAKES = [
     (["train", "cnn", "--dataset", "imagenet", "--color-jitter", "0", "0", "0", "0.6"], 2, "hue 0.6 must be at most 0.5"),
     ([*TRAIN, "--auxiliary"], 2, "an auxiliary head is for images of 32x32 pixels, not 8x8; use --no-auxiliary"),
     ([*TRAIN, "--init-from", "absent.pt"], 1, "absent.pt: no such file"),
-    ([*TRAIN, "--init-from", "file"], 1, "file: "),
+    ([*TRAIN, "--init-from", "file"], 1, "file: is no checkpoint, or is damaged; name another"),
     ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: is damaged: it is not what was written"),
     ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
-    ([*TRAIN, "--config", "recipe.yaml"], 1, "normal: this cell is missing"),
+    ([*TRAIN, "--config", "recipe.yaml"], 1, "--config: genotype: normal: this cell is missing"),
     (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
     (["train", "cnn", "--dataset", "imagenet", "--data", "one"], 1, "one/train: is no folder of images"),
     (["train", "cnn", "--dataset", "folder", "--data", "two"], 1, "two: has no part for testing"),
     (["eval"], 2, "Missing option '--checkpoint'"),
     (["eval", "--checkpoint", "absent"], 1, "absent: no such file"),
     (["eval", "--checkpoint", "one"], 1, "one: holds no checkpoint, neither best.pt nor checkpoint.pt"),
-    (["eval", "--checkpoint", "file"], 1, "file: "),
+    (["eval", "--checkpoint", "file"], 1, "file: is no checkpoint, or is damaged; name another"),
     (["eval", "--checkpoint", "file", "--batch-size", "0"], 2, "0 is not in the range x>=1"),
     (["genotype", "show"], 2, "Missing argument 'NAME|FILE|RUN'"),
     (["genotype", "show", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file"),
     (["genotype", "show", "darts_v1"], 1, "write cnn/darts_v1 or rnn/darts_v1"),
-    (["genotype", "show", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    (["genotype", "show", "one"], 1, "one: holds no genotype.yaml; name the run folder of a search"),
     (["genotype", "show", "bad\x1b[31m.yaml"], 1, re.escape(r"bad\x1b[31m.yaml: no such file")),
     (["genotype", "show", str(BAD / "input_too_high.yaml")], 1, re.escape("normal.nodes[0][1]: input 2 does not exist yet")),
     (["genotype", "list", "vit"], 2, "'vit' is not one of 'cnn', 'rnn'"),
@@ -151,7 +161,7 @@ MISTAKES = [
         1,
         "other: this run has no finished epoch yet; darts search cnn writes its metrics after the first",
     ),
-    (["visualize", "one"], 1, "one: holds no genotype.yaml, so it is not the run folder of a search"),
+    (["visualize", "one"], 1, "one: holds no genotype.yaml; name the run folder of a search"),
     (["visualize", "nasnet", "--what", "curves"], 2, "nasnet: --what curves is for run folders, but this is a genotype"),
     (["visualize", "nasnet", "--html", "page.html"], 2, "nasnet: --html is for run folders, but this is a genotype"),
     (["genotype", "info", "nasnet", "--dim", "3"], 2, "--dim and --vocab are for recurrent cells"),
@@ -162,7 +172,8 @@ MISTAKES = [
         "--format dot: only cells are drawn so; of alphas there is",
     ),
     (["visualize", "nasnet", "--output", "x.svg", "--format", "png"], 2, "the ending .svg contradicts --format png"),
-    (["visualize", "nasnet", "--output", "x.gif"], 2, "x.gif: no format has this ending; only --what animation is a GIF"),
+    (["visualize", "nasnet", "--what", "animation", "--format", "pdf"], 2, "--format pdf: animations are GIFs; leave it out"),
+    (["visualize", "nasnet", "--output", "x.gif"], 2, "x.gif: no format has this ending; a GIF needs --what animation"),
     (
         ["visualize", "nasnet", "--output", "x.jpg"],
         2,
@@ -214,6 +225,7 @@ def test_a_mistake_gives_one_line(desk, args, code, said):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("error: ")
     assert re.search(said, result.stderr), result.stderr
+    assert re.search(REMEDY, result.stderr), result.stderr
     assert sorted(desk.rglob("*")) == before  # nothing half-written
 
 

@@ -172,6 +172,18 @@ def test_a_bad_step_is_noticed_before_a_save(tmp_path):
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
+def test_what_is_saved_is_not_saved_again(tmp_path):
+    """So that previous.pt stays the state before, however long an evaluation takes."""
+    run = started(tmp_path / "run", checkpoint_minutes=0.0)
+    for step in (1, 2, 2, 2):
+        run.checkpoint({"epoch": 0, "step": step}, parts())
+    again = Run("search cnn", SearchCNN(), run.folder)
+    again.restore(parts())
+    again.checkpoint({"epoch": 0, "step": 2}, parts())
+    (run.folder / "checkpoint.pt").unlink()
+    assert Run("search cnn", SearchCNN(), run.folder).restore(parts())["step"] == 1
+
+
 def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):
     patient, eager = started(tmp_path / "patient"), started(tmp_path / "eager", checkpoint_minutes=0.0)
     for run in (patient, eager):

@@ -99,8 +99,8 @@ def test_seeds_are_a_count_or_a_list():
 
 
 def test_the_short_training_is_the_recipe_on_the_searchs_halves():
-    search = SearchCNN(train_portion=0.4, split_seed=3, data="images", precision="bf16", channels=8, cutout=4)
-    expected = TrainCNN(epochs=100, train_portion=0.4, split_seed=3, data="images", precision="bf16")
+    search = SearchCNN(train_portion=0.4, split_seed=3, data="images", precision="bf16", channels=8, detect_anomaly=True)
+    expected = TrainCNN(epochs=100, train_portion=0.4, split_seed=3, data="images", precision="bf16", detect_anomaly=True)
     assert training(search, TrainCNN, epochs=100) == expected
     assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)

@@ -103,7 +103,9 @@ def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
     if not 1 < first < count:
-        raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part", exit_code=2)
+        raise DartsError(
+            f"--train-portion {portion}: of {count} images it leaves too few in one part; use one nearer to 0.5", exit_code=2
+        )
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
@@ -188,7 +190,7 @@ def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Data
     if not folder.is_dir():
         raise DartsError(f"{folder}: is no folder of images (No such file or directory); name it with --data")
     if train and not parts and any(each.is_dir() for part in ("test", "val") for each in folder.glob(f"{part}/*")):
-        raise DartsError(f"{folder}: has a part for testing, but none named train")
+        raise DartsError(f"{folder}: has a part for testing, but none named train; it needs both")
     if not train and not parts:
         raise DartsError(f"{folder}: has no part for testing; it needs a folder test or val beside train")
     found = class_folders(parts[0] if parts else folder)

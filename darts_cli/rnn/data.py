@@ -96,7 +96,7 @@ def _lines(folder: Path, part: str) -> Iterator[list[str]]:
     except OSError as error:
         raise DartsError(f"{found[0]}: cannot be read ({error.strerror})") from None
     if not words:
-        raise DartsError(f"{found[0]}: holds no words")
+        raise DartsError(f"{found[0]}: holds no words; every part needs some")
 
 
 def _pydoc() -> dict[str, list[list[str]]]:
