@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from darts_cli import DartsError
+from darts_cli import DartsError, stops
 from darts_cli.genotype import Genotype
 from darts_cli.lock import alive, locked
 from darts_cli.output import printable
@@ -64,9 +64,7 @@ class Crew:
         with contextlib.ExitStack() as stack:
             self.lock = stack.enter_context(locked(self.folder, patient=self._left_behind))
             stack.callback(self._end)
-            if threading.current_thread() is threading.main_thread():  # which alone may take signals
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    stack.callback(signal.signal, number, signal.signal(number, self._note))
+            stack.enter_context(stops.noted(self._note))
             self.stack = stack.pop_all()
         return self
 
@@ -157,7 +155,7 @@ class Crew:
                     self.say(f"{job.name}: {printable(line)}")
         self.ended.put((place, job, last))
 
-    def _note(self, number: int, _frame=None) -> None:
+    def _note(self, number: int) -> None:
         first, self.signal = self.signal is None, self.signal or number
         self.killed = not first
         for process in list(self.processes.values()):

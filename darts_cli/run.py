@@ -19,14 +19,13 @@ import json
 import os
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from darts_cli import DartsError, checkpoint, distributed, files, genotype
+from darts_cli import DartsError, checkpoint, distributed, files, genotype, stops
 from darts_cli.finite import LOWER, NotFinite, Watch, check_finite, named_tensors
 from darts_cli.genotype import Genotype
 from darts_cli.lock import locked
@@ -258,27 +257,16 @@ class Run:
         when another run is in the folder.
         """
 
-        def note(number: int, _frame) -> None:
-            self._signal = number
-            if distributed.ranks() > 1:
-                return
+        lock = locked(self.folder) if self._writes else contextlib.nullcontext()
+        with lock, distributed.together(), stops.noted(self._note) if self.lasting else contextlib.nullcontext():
+            yield
+
+    def _note(self, number: int) -> None:
+        self._signal = number
+        if distributed.ranks() == 1:
             with contextlib.suppress(OSError):
                 os.write(2, b"finishing the step, then saving; once more stops at once\n")
-            for each in before:
-                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
-
-        with locked(self.folder) if self._writes else contextlib.nullcontext(), distributed.together():
-            if not self.lasting or threading.current_thread() is not threading.main_thread():  # which alone may take signals
-                yield
-                return
-            before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                for each in before:
-                    signal.signal(each, note)
-                yield
-            finally:
-                for each, handler in before.items():
-                    signal.signal(each, handler)
+            stops.obey()
 
     # ---- inside
 
