@@ -202,6 +202,6 @@ ROWS: dict[str, tuple[Callable, dict, dict]] = {  # name: function, its argument
 }
 SCALING = {  # of the first-order search of convolutional cells
     f"search-cnn-first, {name} {value}": (search_cnn, {"unrolled": False, name: value}, {"batch": 16} | {name: value})
-    for name, values in {"batch": (16, 32), "channels": (8, 32), "layers": (5, 11)}.items()
+    for name, values in {"batch": (16, 32), "channels": (8, 24), "layers": (5, 11)}.items()
     for value in values
 }
