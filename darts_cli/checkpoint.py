@@ -100,7 +100,9 @@ def file(path: str | Path) -> Path:
     for name in (BEST, NEWEST, PREVIOUS):
         if (path / name).exists():
             return path / name
-    raise DartsError(f"{path}: holds no checkpoint, neither {BEST} nor {NEWEST}; a run writes one after its first epoch")
+    inside = sorted(each.parent for name in (BEST, NEWEST) for each in path.glob(f"*/{name}"))
+    remedy = f"name one of its runs, such as {inside[0]}" if inside else "a run writes one after its first epoch"
+    raise DartsError(f"{path}: holds no checkpoint, neither {BEST} nor {NEWEST}; {remedy}")
 
 
 def data_folder(path: Path) -> str | None:

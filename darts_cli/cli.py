@@ -1,6 +1,8 @@
 """The command `darts`: parse, call one function, show its result."""
 
+import importlib
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.options import GenotypeType, options, version
+from darts_cli.options import GenotypeType, options, run_options, version
 from darts_cli.outcome import Darts
 from darts_cli.output import encodable, hint, lines, printable
 from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
+from darts_cli.structure import collapsed
 from darts_cli.toolbox import genotype
 
 
@@ -47,13 +50,43 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         folder=run,
         quiet=quiet,
     )
+    _show_cells(found, domain, config, f"{whole.folder}, see report.md", whole.folder, quiet)
+
+
+def _search(domain, config, run, quiet):
+    """Search, and show the cells."""
+    from darts_cli.run import Run
+
+    the_run = Run(f"search {domain}", config, run)
+    found = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
+    _show_cells(found, domain, config, the_run.folder, the_run.folder, quiet)
+
+
+def _show_cells(found, domain, config, place, folder, quiet):
+    """The result of a search, whether it looks collapsed, and the training that usually comes next."""
     if found is not None:
         click.echo(found.to_yaml(), nl=False)
+    if quiet:
+        return
+    if found is None:
+        return hint(f"in {place}; nothing was trained, so nothing was chosen")
+    warning = collapsed(found)
+    if warning:
+        hint(f"warning: {warning}")
+    given = f" --dataset {config.dataset}" if config.dataset != type(config)().dataset else ""
+    given += f" --data {shlex.quote(config.data)}" if config.data else ""
+    hint(f"in {place}; next: darts train {domain} --genotype {shlex.quote(str(folder))}{given}")
+
+
+def _train(domain, genotype, config, run, quiet):
+    """Train, and show the result."""
+    from darts_cli.run import Run
+
+    the_run = Run(f"train {domain}", config, run, genotype)
+    result = importlib.import_module(f"darts_cli.{domain}.train").train(genotype, config, the_run, quiet)
+    click.echo(lines(result.summary()))
     if not quiet:
-        advice = (
-            f"next: darts train {domain} --genotype {whole.folder}" if found else "nothing was trained, so nothing was chosen"
-        )
-        hint(f"in {whole.folder}, see report.md; {advice}")
+        hint(f"in {the_run.folder}; next: darts eval --checkpoint {shlex.quote(str(the_run.folder))}")
 
 
 def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
@@ -71,8 +104,7 @@ def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
 @search.command("cnn")
 @options(SearchCNN)
 @many_seeds
-@click.option("--run", metavar="DIR", help="Run folder. [default: runs/search-cnn-DATASET-seedN-HASH]")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@run_options("search-cnn")
 def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search a convolutional cell on images.
 
@@ -85,21 +117,13 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     if seeds is not None:
         return _select("cnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
     only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
-    from darts_cli.cnn.search import search
-    from darts_cli.run import Run
-
-    the_run = Run("search cnn", config, run)
-    found = search(config, the_run, quiet)
-    click.echo(found.to_yaml(), nl=False)
-    if not quiet:
-        hint(f"in {the_run.folder}; next: darts train cnn --genotype {the_run.folder}")
+    _search("cnn", config, run, quiet)
 
 
 @search.command("rnn")
 @options(SearchRNN)
 @many_seeds
-@click.option("--run", metavar="DIR", help="Run folder. [default: runs/search-rnn-DATASET-seedN-HASH]")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@run_options("search-rnn")
 def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search a recurrent cell on a text.
 
@@ -112,14 +136,7 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     if seeds is not None:
         return _select("rnn", config, run, quiet, seeds, select_epochs, random_cells, parallel)
     only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
-    from darts_cli.rnn.search import search
-    from darts_cli.run import Run
-
-    the_run = Run("search rnn", config, run)
-    found = search(config, the_run, quiet)
-    click.echo(found.to_yaml(), nl=False)
-    if not quiet:
-        hint(f"in {the_run.folder}; next: darts train rnn --genotype {the_run.folder}")
+    _search("rnn", config, run, quiet)
 
 
 @main.group()
@@ -139,8 +156,7 @@ def train():
 )
 @options(TrainCNN)
 @repeated
-@click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-cnn-DATASET-seedN-HASH]")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@run_options("train-cnn")
 def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a network of convolutional cells on images.
 
@@ -153,14 +169,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     if repeats > 1:
         return _repeat("cnn", genotype, config, run, quiet, repeats, parallel)
     only_with("--repeats", parallel=parallel)
-    from darts_cli.cnn.train import train
-    from darts_cli.run import Run
-
-    the_run = Run("train cnn", config, run, genotype)
-    result = train(genotype, config, the_run, quiet)
-    click.echo(lines(result.summary()))
-    if not quiet:
-        hint(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}")
+    _train("cnn", genotype, config, run, quiet)
 
 
 @train.command("rnn")
@@ -174,8 +183,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
 )
 @options(TrainRNN)
 @repeated
-@click.option("--run", metavar="DIR", help="Run folder. [default: runs/train-rnn-DATASET-seedN-HASH]")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@run_options("train-rnn")
 def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a language model of a recurrent cell on a text.
 
@@ -188,14 +196,7 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     if repeats > 1:
         return _repeat("rnn", genotype, config, run, quiet, repeats, parallel)
     only_with("--repeats", parallel=parallel)
-    from darts_cli.rnn.train import train
-    from darts_cli.run import Run
-
-    the_run = Run("train rnn", config, run, genotype)
-    result = train(genotype, config, the_run, quiet)
-    click.echo(lines(result.summary()))
-    if not quiet:
-        hint(f"in {the_run.folder}; next: darts eval --checkpoint {the_run.folder}")
+    _train("rnn", genotype, config, run, quiet)
 
 
 @main.command("eval")

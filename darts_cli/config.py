@@ -68,6 +68,8 @@ class SearchCNN(Config):
 class TrainCNN(Config):
     """The training of a convolutional cell at full size; the defaults are the paper's for CIFAR-10 and for ImageNet."""
 
+    decisive = ("dataset", "schedule")
+
     dataset: str = setting(
         "cifar10",
         "Images to train on.",

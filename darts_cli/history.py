@@ -11,7 +11,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.settings import Config
 from darts_cli.space import SPACES, problems
 
-HUGE = 1e15  # which no loss or perplexity reaches
+HUGE = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # which none reaches; the highest perplexity is exp(700)
 CONFIGS = {"search cnn": SearchCNN, "search rnn": SearchRNN, "train cnn": TrainCNN, "train rnn": TrainRNN}
 CONFIGS |= {"select cnn": TrainCNN, "select rnn": TrainRNN}  # a training that leaves the test part closed
 
@@ -48,8 +48,12 @@ class History:
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a run folder is there."""
-    return files.is_file(Path(path) / "config.yaml")
+    """Whether the folder of a run is there; that of many, of --seeds or --repeats, is none. Raises DartsError as YAML does."""
+    settings = Path(path) / "config.yaml"
+    if not files.is_file(settings):
+        return False
+    data = files.read_yaml(settings)
+    return not (isinstance(data, dict) and str(data.get("command")).endswith((" --seeds", " --repeats")))
 
 
 def read(folder: str | Path) -> History:
@@ -97,9 +101,9 @@ def _record(place: str, line: str, epoch: int, command: str) -> dict:
         for measure in ("loss", "accuracy" if domain == "cnn" else "perplexity"):
             name, needed = f"{part}_{measure}", stage == "search" and part != "test"
             value = record.get(name)
-            fits = type(value) in (int, float) and abs(value) < HUGE and (measure != "perplexity" or value > 0)
+            fits = type(value) in (int, float) and abs(value) < HUGE[measure] and (measure != "perplexity" or value > 0)
             if (needed or name in record) and not fits:
-                raise DartsError(f"{place}: {name} must be a number, and less than {HUGE:g}")
+                raise DartsError(f"{place}: {name} must be a number, and less than {HUGE[measure]:g}")
     if stage == "search":
         found = problems(record.get("genotype"))
         if found or record["genotype"]["domain"] != domain:

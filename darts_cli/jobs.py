@@ -27,6 +27,7 @@ from darts_cli.output import printable
 from darts_cli.settings import Config
 from darts_cli.worker import MEASURED
 
+DIVERGED = "diverged: a number is no longer finite"  # what is kept; where depends on when one looked, so that is only said
 THREADS = 4  # of the CPU, for each sub-run that `auto` starts
 
 
@@ -108,9 +109,10 @@ class Crew:
                 if self.signal is None:  # somebody stopped this one: all are meant
                     self._note(abs(code) % 128)
             elif code and not self.killed:
-                failed[job.name] = _reason(code, last)
+                reason = _reason(code, last)
+                failed[job.name] = DIVERGED if "finite" in last and last.startswith("error: ") else reason
                 if not job.measure:
-                    print(f"{job.name} failed: {failed[job.name]}", file=sys.stderr, flush=True)
+                    print(f"{job.name} failed: {reason}", file=sys.stderr, flush=True)
         if self.signal:
             how = " at once; from the last checkpoints" if self.killed else "; all is saved,"
             name = signal.Signals(self.signal).name
@@ -181,8 +183,6 @@ def _places(parallel: str | int, device: str) -> tuple[list[str], int]:
 
 
 def _reason(code: int, last: str) -> str:
-    """Why a process failed; of a number that is no longer finite not where, since that depends on when one looked."""
-    if "finite" in last and last.startswith("error: "):
-        return "diverged: a number is no longer finite"
+    """Why a process failed."""
     killed = f"killed by {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else ""
     return killed or printable(last).removeprefix("error: ") or f"exit code {code}"

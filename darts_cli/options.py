@@ -45,6 +45,17 @@ def version(ctx: click.Context, _param, wanted: bool) -> None:
     ctx.exit()
 
 
+def run_options(name: str) -> Callable:
+    """Decorator: what every run is asked besides its settings; `name` is what its folder's begins with."""
+
+    def decorate(command: Callable) -> Callable:
+        command = click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")(command)
+        folder = f"Run folder. [default: runs/{name}-DATASET-seedN-HASH]"
+        return click.option("--run", metavar="DIR", help=folder)(command)
+
+    return decorate
+
+
 def options(config: type[Config]) -> Callable:
     """Decorator: one option for every setting of the configuration, and --config FILE; the command gets them by name."""
 
@@ -161,4 +172,4 @@ def _plain(path: str, each: dataclasses.Field, kind: type, value: object) -> obj
 
 
 def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, int | kind) and not isinstance(value, bool) and abs(value) < 2**64
+    return isinstance(value, int | kind) and not isinstance(value, bool) and (isinstance(value, float) or abs(value) < 2**64)

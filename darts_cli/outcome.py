@@ -63,16 +63,22 @@ class Darts(click.Group):
             what = "the result cannot be written" if error.filename is None else f"{error.filename}: cannot be read or written"
             return "" if error.errno == errno.EPIPE else _error(f"{what} ({error.strerror})"), 1
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            message = out_of_memory(error)
+            if message is None:
                 raise
-            return _error(f"out of memory{_asked(error)}; {LESS}"), 1
+            return _error(message), 1
         return "", result if isinstance(result, int) else 0
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether Python, or PyTorch on any device, has found no memory; told by name and text, since torch may not be loaded."""
+def out_of_memory(error: Exception) -> str | None:
+    """What to say if Python, or PyTorch on any device, has found no memory.
+
+    Told by name and text, since torch may not be loaded.
+    """
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(text in str(error) for text in NO_MEMORY)
+    if not kinds & {"MemoryError", "OutOfMemoryError"} and not any(text in str(error) for text in NO_MEMORY):
+        return None
+    return f"out of memory{_asked(error)}; {LESS}"
 
 
 def _asked(error: Exception) -> str:

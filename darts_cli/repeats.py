@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import yaml
 
-from darts_cli import DartsError, files
+from darts_cli import DartsError, files, history
 from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.jobs import Crew, Job
 from darts_cli.seeds import at_a_time
-from darts_cli.whole import Asked, Whole, estimate, records
+from darts_cli.whole import Asked, Whole, estimate
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")  # a training ends with some of them
 
@@ -46,7 +46,7 @@ def repeat(
             if job.name in failed:
                 run["failed"] = failed[job.name]
             else:
-                last = records(whole.folder / job.name)[-1]
+                last = history.read(whole.folder / job.name).records[-1]
                 run |= {name: last[name] for name in MEASURES if name in last}
             runs.append(run)
         if len(failed) == count:

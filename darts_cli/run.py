@@ -5,7 +5,7 @@
     log.jsonl        one line a reading, with clock times
     genotype.yaml    a search's cells so far, or the cells that are trained
     checkpoint.pt    everything that resuming needs; previous.pt, the one before
-    best.pt          the network of the best epoch, where a part of the training set was held out to tell
+    best.pt          the network of the best epoch of a training, where a part of the data was held out to tell
     *.pt.sha256      their checksums
     report.md        protocol, result and cost, at the end
 

@@ -1,4 +1,4 @@
-"""Many seeds, short trainings, the best cell: how the paper chooses what it evaluates (sec. 3.1).
+"""Many seeds, short trainings, the best cell: how the paper chooses what it evaluates (sec. 3.2).
 
 config.yaml       what was asked
 seed-N/           the search of that seed, an ordinary run folder
@@ -21,7 +21,8 @@ from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.jobs import Crew, Job
 from darts_cli.seeds import at_a_time, seed_options
-from darts_cli.whole import Asked, Whole, estimate, records, training
+from darts_cli.structure import collapsed
+from darts_cli.whole import Asked, Whole, curve, estimate, training
 
 LAST = 5  # epochs at the end of a curve that tell its noise
 EPOCHS = {"cnn": 100, "rnn": 300}  # the paper's short trainings
@@ -159,7 +160,7 @@ def _trained(crew: Crew, candidate: Candidate, domain: str, failed: dict[str, st
         return candidate
     if name in failed:
         return replace(candidate, failed=failed[name])
-    return replace(candidate, curve=tuple(each[MEASURES[domain]] for each in records(crew.folder / name)))
+    return replace(candidate, curve=curve(crew.folder / name, MEASURES[domain]))
 
 
 def _conclude(
@@ -244,6 +245,8 @@ def _report(
             difference, noise = (_shown(first_two[name], domain) for name in ("difference", "noise"))
             text += f"\nThe first two are {difference} apart, {first_two['apart']:.1f} times the noise of {noise}."
     cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
+    if winner and collapsed(winner.cells):
+        cells += f"**Warning:** {collapsed(winner.cells)}\n\n"
     return f"""# Selection of cells on {whole.config.config.dataset}
 
 {text}

@@ -29,6 +29,8 @@ def setting(default, help, *, also=(), alone=None, choices=None, changes_result=
 class Config:
     """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
 
+    decisive = ("dataset",)  # the settings that defaults of others depend on, each also on those before it
+
     def __post_init__(self):
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -56,8 +58,11 @@ class Config:
         """The options that a command line needs to say: those that differ from the data set's defaults."""
         import shlex
 
-        default = type(self)(dataset=self.dataset).to_dict() | {"dataset": type(self)().dataset}
-        given = []
+        given, decided, default = [], {}, {}
+        for name in self.decisive:
+            default[name] = getattr(type(self)(**decided), name)
+            decided[name] = getattr(self, name)
+        default = type(self)(**decided).to_dict() | default
         for key, value in self.to_dict().items():
             if value == default[key]:
                 continue
@@ -74,11 +79,16 @@ class Config:
 
     def hash(self, genotype=None) -> str:
         """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
-        import hashlib
-        import json
+        return digest(self.compared(), genotype)
 
-        cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
-        return hashlib.sha256(json.dumps(self.compared() | cells, sort_keys=True).encode()).hexdigest()[:8]
+
+def digest(values: dict, genotype=None) -> str:
+    """Eight hexadecimal digits of settings and, where cells are trained, of the cells."""
+    import hashlib
+    import json
+
+    cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
+    return hashlib.sha256(json.dumps(values | cells, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def option_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.space import SPACES
+from darts_cli.space import MANY_SKIPS, SPACES
 
 OUTPUTS = {"cnn": "c_{k}", "rnn": "h_{t}"}
 CELL_INPUTS = {"cnn": ("c_{k-2}", "c_{k-1}"), "rnn": ("x_{t}", "h_{t-1}")}
@@ -29,10 +29,33 @@ def depth(cell: Cell, domain: str) -> int:
 def unused(cell: Cell, domain: str) -> list[int]:
     """The states that are nodes and have no way to the output."""
     first = SPACES[domain].inputs
+    used = _used(cell, first)
+    return [i for i in range(first, first + len(cell.nodes)) if i not in used]
+
+
+def depends_on_all(cell: Cell, domain: str) -> bool:
+    """Whether the output depends on every input and every node; nothing passes through `none`."""
+    first = SPACES[domain].inputs
+    return _used(cell, first, "none") == set(range(first + len(cell.nodes)))
+
+
+def _used(cell: Cell, first: int, *closed: str) -> set[int]:
+    """The states with a way to the output, through operations that are not closed."""
     used = set(cell.concat)
     for i, node in reversed(list(enumerate(cell.nodes, first))):
-        used |= {edge.input for edge in node} if i in used else set()
-    return [i for i in range(first, first + len(cell.nodes)) if i not in used]
+        used |= {edge.input for edge in node if edge.op not in closed} if i in used else set()
+    return used
+
+
+def collapsed(genotype: Genotype) -> str | None:
+    """A warning where the cells look like those of a search that has collapsed into skip connections."""
+    skips = genotype.cells["normal"].count("skip_connect") if genotype.domain == "cnn" else 0
+    if skips < MANY_SKIPS:
+        return None
+    return (
+        f"the normal cell has {skips} skip connections. Searches that collapse end like this; such cells usually train badly. "
+        "Search with other seeds, or for fewer epochs."
+    )
 
 
 def about(genotype: Genotype) -> dict:

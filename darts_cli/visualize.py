@@ -31,7 +31,10 @@ class Subject:
 
 
 def subject(spelled: str) -> Subject:
-    """A published genotype, a run folder, or a genotype file. Raises DartsError when it is none, or a run without an epoch."""
+    """A published genotype, a run folder, or a genotype file; of many runs in one folder its cells.
+
+    Raises DartsError when it is none, or a run without an epoch.
+    """
     if not is_name(spelled) and is_run(spelled):
         history = read(spelled)
         return Subject(spelled, history.name, history)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from darts_cli import DartsError, __version__, distributed, progress
+from darts_cli import DartsError, __version__, distributed, files, history, progress
 from darts_cli.device import resolve
 from darts_cli.genotype import Genotype, load
 from darts_cli.jobs import Crew, Job
 from darts_cli.run import Run
-from darts_cli.settings import Config
+from darts_cli.settings import Config, digest
 from darts_cli.worker import MEASURED
 
 
@@ -41,11 +41,7 @@ class Asked:
         return [*self.config.arguments(), *self.options]
 
     def folder_name(self, command: str, genotype: Genotype | None = None) -> str:
-        import hashlib
-
-        cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
-        digest = hashlib.sha256(json.dumps(self.compared() | cells, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{'-'.join(command.split()[:2])}-{self.config.dataset}-{self.name}-{digest}"
+        return f"{'-'.join(command.split()[:2])}-{self.config.dataset}-{self.name}-{digest(self.compared(), genotype)}"
 
 
 class Whole(Run):
@@ -100,7 +96,7 @@ def estimate(crew: Crew, jobs: Sequence[Job]) -> None:
     seconds, size, parts = 0.0, 0, []
     for probe in probes:
         command, epochs = probe.command, probe.config.epochs
-        measured = json.loads((crew.folder / probe.name / MEASURED).read_text(encoding="utf-8"))
+        measured = _measured(crew.folder / probe.name)
         each = measured["seconds_a_step"] * measured["steps"] * epochs
         rounds = -(-left[command] // len(crew.devices))
         seconds += rounds * each
@@ -122,7 +118,20 @@ def _probe(job: Job) -> Job:
     return replace(job, name=f"measured/{stage}", genotype=genotype, measure=True)
 
 
-def records(folder: Path) -> list[dict]:
-    """The records of all epochs of a run."""
-    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+def _measured(folder: Path) -> dict[str, float]:
+    """What a probe has found. Raises DartsError when that is damaged."""
+    try:
+        found = json.loads(files.read_text(folder / MEASURED))
+        if all(0 <= found[name] < 1e15 for name in ("seconds_a_step", "steps", "bytes")):
+            return found
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise DartsError(f"{folder / MEASURED}: is damaged; delete {folder} to measure anew")
+
+
+def curve(folder: Path, measure: str) -> tuple[float, ...]:
+    """A measure after every epoch of a finished run. Raises DartsError when its metrics are damaged."""
+    found = tuple(record.get(measure) for record in history.read(folder).records)
+    if None in found:
+        raise DartsError(f"{folder / 'metrics.jsonl'}: has an epoch without {measure}; delete {folder} to repeat that run")
+    return found

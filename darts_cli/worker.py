@@ -17,6 +17,7 @@ import torch
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
 from darts_cli.history import CONFIGS
+from darts_cli.outcome import out_of_memory
 from darts_cli.output import printable
 from darts_cli.run import Run
 from darts_cli.settings import Config
@@ -123,6 +124,12 @@ def main() -> None:
     except DartsError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        message = out_of_memory(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

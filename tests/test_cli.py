@@ -64,6 +64,7 @@ MISTAKES = [
     (["search", "cnn", "--dataset", "folder"], 2, "--dataset folder needs --data DIR"),
     (["search", "cnn", "--dataset", "folder", "--data", "absent"], 1, "absent: is no folder of images"),
     (["search", "cnn", "--dataset", "folder", "--data", "one"], 1, "one: has one class, a; there must be two or more"),
+    ([*SEARCH, "--data", "two"], 2, "--data two: digits is built in and has no folder; use --dataset folder"),
     (["search", "cnn", "--data", "one"], 1, "one: CIFAR-10 is missing here or incomplete; leave --data out to download it"),
     (["search", "cnn", "--dataset", "folder", "--seeds", "2"], 2, "--dataset folder needs --data DIR"),
     (["train", "rnn", "--repeats", "2"], 2, "--dataset ptb needs --data DIR"),

@@ -1,27 +1,28 @@
 """Settings: ranges, the options made of them, and the file that sets their defaults."""
 
 import dataclasses
+import shlex
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from darts_cli import DartsError
 from darts_cli.cli import main
-from darts_cli.config import SearchCNN
+from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.options import options
 from darts_cli.settings import option_name
 
 
-@click.command()
-@options(SearchCNN)
-def show(**settings):
-    config = SearchCNN(**settings)
-    click.echo(repr(config))
-
-
-def parsed(*args):
+def parsed(*args, kind=SearchCNN):
     """The configuration that the command line makes."""
+
+    @click.command()
+    @options(kind)
+    def show(**settings):
+        click.echo(repr(kind(**settings)))
+
     result = CliRunner().invoke(show, list(args), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout.strip()
@@ -95,6 +96,21 @@ def test_flag_over_file_over_default(tmp_path):
     assert parsed("--config", str(path), "--layers", "3", "--no-unrolled") == repr(
         dataclasses.replace(expected, unrolled=False)
     )
+
+
+@pytest.mark.parametrize("given", [{"grad_clip": float("inf")}, {"lr": 3.0}])
+def test_the_settings_of_a_run_are_a_file_of_settings(tmp_path, given):
+    config = SearchCNN(**given)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert parsed("--config", str(tmp_path / "config.yaml")) == repr(config)
+
+
+@pytest.mark.parametrize("given", [{"warmup": 0}, {"warmup": 5}, {"warmup": 0, "epochs": 3}, {"lr": 0.01, "lr_min": 0.001}])
+@pytest.mark.parametrize("schedule", ["cosine", "exponential"])
+def test_the_arguments_say_all_that_differs(given, schedule):
+    """Also where a default depends on another setting than the data set: the warm-up of ImageNet on the schedule."""
+    config = TrainCNN(dataset="imagenet", schedule=schedule, **given)
+    assert parsed(*shlex.split(" ".join(config.arguments())), kind=TrainCNN) == repr(config)
 
 
 def test_the_originals_spellings():

@@ -157,13 +157,25 @@ def test_too_little_memory_is_one_line(more, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_too_little_memory_for_repeats_is_a_line_for_each(tmp_path):
+    limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
+    args = f"train cnn --no-auxiliary --dataset digits --channels 512 --batch-size 512 --repeats 2 --run {tmp_path}/run"
+    done = subprocess.run(["bash", "-c", f"{limited} {args}"], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for name in ("seed-0", "seed-1"):
+        assert re.search(rf"^{name} failed: out of memory.*--batch-size", done.stderr, re.MULTILINE), done.stderr
+
+
 def test_out_of_memory_on_a_gpu_is_told_by_its_class():
-    from darts_cli.outcome import _asked, _out_of_memory
+    from darts_cli.outcome import _asked, out_of_memory
 
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB")
-    assert _out_of_memory(error)
+    assert out_of_memory(error)
     assert _asked(error) == " when 2.50 GiB were asked for"
-    assert _out_of_memory(MemoryError())
+    assert out_of_memory(MemoryError())
     for text in (
         "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 B",
         "CUDA error: out of memory",
@@ -172,5 +184,5 @@ def test_out_of_memory_on_a_gpu_is_told_by_its_class():
         "std::bad_alloc",
         "could not create a memory object",
     ):
-        assert _out_of_memory(RuntimeError(text))
-    assert not _out_of_memory(RuntimeError("shapes cannot be multiplied"))
+        assert out_of_memory(RuntimeError(text))
+    assert out_of_memory(RuntimeError("shapes cannot be multiplied")) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError, device, legacy
 from darts_cli.architect import Architect
@@ -318,6 +319,17 @@ def test_the_loss_in_chunks_is_the_plain_one(monkeypatch, rows):
     torch.testing.assert_close(nll, plain, rtol=1e-6, atol=0)
     for ours, theirs in zip(torch.autograd.grad(loss, tensors), expected, strict=True):
         assert (ours - theirs).norm() <= 1e-6 * theirs.norm() + 1e-8
+
+
+def test_an_evaluation_computes_no_gradient():
+    """Of the decoder, whose parameters need one also where gradients are off."""
+    network = Network(load("enas"), 50, 16, **NONE).eval()
+    x, hidden, found = torch.randint(0, 50, (7, 3)), torch.zeros(1, 3, 16), []
+    for needed in (False, True):
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(needed):
+            network.loss(x, x, hidden)
+        found.append(counter.get_total_flops())
+    assert found[0] < found[1]
 
 
 def test_one_step_has_no_change_over_time():

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import shutil
 import signal
 import time
@@ -136,7 +137,7 @@ def test_a_selection_tells_everything(whole):
     assert result.stdout == (folder / "genotype.yaml").read_text()
     assert "about " in result.stderr
     assert "MB on the disk" in result.stderr
-    assert f"next: darts train cnn --genotype {folder}" in result.stderr
+    assert f"next: darts train cnn --genotype {folder} --dataset digits\n" in result.stderr
     assert "`" in (folder / "report.md").read_text()
     for path in folder.rglob("metrics.jsonl"):
         assert "test_" not in path.read_text()
@@ -154,6 +155,39 @@ def test_what_is_finished_is_not_repeated(whole):
     repeated = darts("search", "cnn", "--config", folder / "config.yaml", "--run", folder)
     assert (repeated.exit_code, repeated.stdout) == (0, result.stdout), repeated.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_the_folder_of_many_is_cells_and_its_parts_are_runs(whole):
+    folder = whole[1]
+    drawn = darts("visualize", folder, "--format", "text")
+    assert (drawn.exit_code, drawn.stderr) == (0, ""), drawn.stderr
+    assert drawn.stdout == darts("visualize", folder / "genotype.yaml", "--format", "text").stdout
+    assert f"name one of its runs, such as {folder / 'seed-1'}" in darts("eval", "--checkpoint", folder).stderr
+    assert "images      359" in darts("eval", "--checkpoint", folder / "select" / "seed-1").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("select/seed-4/metrics.jsonl", ""),
+        ("select/seed-4/metrics.jsonl", '{"epoch": 1'),
+        ("select/seed-4/metrics.jsonl", '{"epoch": 1}\n{"epoch": 2}\n'),
+        ("measured/search/measured.json", "[]"),
+        ("measured/search/measured.json", '{"seconds_a_step": NaN, "steps": 1, "bytes": 1}'),
+    ],
+)
+def test_damaged_parts_give_one_line(whole, tmp_path, path, text):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    (run / path).write_text(text)
+    if "measured" in path:  # which is read while something is left to do
+        shutil.rmtree(run / "seed-4")
+    result = darts(*MANY, "--run", run)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {run / path}: "), result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -250,7 +284,7 @@ def test_a_recurrent_selection_and_one_that_diverges(text, tmp_path):
 
     result = darts("search", "rnn", *args, "--run", tmp_path / "lost", "--weight-decay", "1e30")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "seed-3 failed: diverged: a number is no longer finite" in result.stderr
+    assert re.search("seed-3 failed: epoch 1.* is no longer finite; .*--detect-anomaly", result.stderr), result.stderr
     assert "no candidate is left (seed-3: the search failed: diverged" in result.stderr.splitlines()[-1]
 
 

@@ -64,6 +64,8 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
         from darts_cli.cnn import imagenet
 
         return imagenet.load(folder, train, like)
+    if name == "digits" and folder is not None:
+        raise DartsError(f"--data {folder}: digits is built in and has no folder; use --dataset folder", exit_code=2)
     if name == "digits":
         dataset = _digits(train)
     elif name == "folder":

@@ -116,7 +116,7 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
     state = legacy.read_checkpoint(path)
     if "command" not in state:
         return _original(path, state, genotype or genotypes.load("darts_v2", "cnn"))
-    if state["command"] != "train cnn":
+    if state["command"] not in ("train cnn", "select cnn"):
         raise DartsError(
             f"{path}: comes from darts {state['command']}; a trained network is needed: darts train cnn --genotype RUN"
         )

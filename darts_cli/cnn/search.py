@@ -16,7 +16,7 @@ from darts_cli.config import SearchCNN
 from darts_cli.finite import NotFinite
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.run import Run
-from darts_cli.space import MANY_SKIPS
+from darts_cli.structure import collapsed
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
@@ -198,13 +198,7 @@ def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: T
 
 def _report(config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device) -> str:
     cells, last = network.genotype(), run.metrics[-1]
-    skips = cells.cells["normal"].count("skip_connect")
-    warning = (
-        f"**Warning:** the normal cell has {skips} skip connections. Searches that collapse end like this; such cells usually "
-        "train badly. Search with other seeds, or for fewer epochs.\n\n"
-        if skips >= MANY_SKIPS
-        else ""
-    )
+    warning = f"**Warning:** {collapsed(cells)}\n\n" if collapsed(cells) else ""
     order = "Second" if config.unrolled else "First"
     return f"""# Search of a convolutional cell on {config.dataset}
 

@@ -69,7 +69,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     network = Network(genotype, **sizes).to(where)
     fused = device.fused(where)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
-    unused = any(structure.unused(cell, "cnn") for cell in genotype.cells.values())
+    unused = not all(structure.depends_on_all(cell, "cnn") for cell in genotype.cells.values())
     parallel = distributed.parallel(network, unused)
     parts = {"network": network, "optimizer": optimizer}
     steps = len(batches["train"])

@@ -59,7 +59,7 @@ class Averaging:
 
 
 def stalled(config: TrainRNN, records: list[dict]) -> bool:
-    """Whether to begin averaging: the validation of this epoch is not below the least of all before the last `asgd_after`."""
+    """Whether to begin averaging: the validation of this epoch is above the least of all before the last `asgd_after`."""
     *before, last = [each["valid_loss"] for each in records]
     low_enough = config.asgd_below is None or math.exp(min(last, 700)) < config.asgd_below
     return low_enough and len(before) > config.asgd_after and last > min(before[: -config.asgd_after])

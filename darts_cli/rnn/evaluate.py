@@ -128,7 +128,7 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
     """
     path = checkpoint.file(path)
     state = legacy.read_checkpoint(path)
-    if state.get("command", "train rnn") != "train rnn":
+    if state.get("command", "train rnn") not in ("train rnn", "select rnn"):
         raise DartsError(f"{path}: comes from darts {state['command']}; a trained network is needed: darts train rnn")
     try:
         trained = _ours(path, state) if "command" in state else _original(path, state, genotype)

@@ -189,11 +189,13 @@ class LanguageModel(nn.Module):
 
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of states (N, D) and words (N,)."""
-        kind, weight = states.device.type, self.decoder.weight
+        kind, weight, bias = states.device.type, self.decoder.weight, self.decoder.bias
+        if not torch.is_grad_enabled():  # which no Function is told
+            weight, bias = weight.detach(), bias.detach()
         if torch.is_autocast_enabled(kind):
             states, weight = (each.to(torch.get_autocast_dtype(kind)) for each in (states, weight))
         with torch.autocast(kind, enabled=False):
-            return NextWords.apply(states, weight, self.decoder.bias, y) / len(y)
+            return NextWords.apply(states, weight, bias, y) / len(y)
 
 
 class SearchNetwork(LanguageModel):

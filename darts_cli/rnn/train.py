@@ -140,7 +140,7 @@ def _epoch(
     run.record(record)
     run.log(**record)
     display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}{'  averaged' if optimizer.averages else ''}")
-    if not optimizer.averages and stalled(config, run.metrics):
+    if not optimizer.averages and stalled(config, run.metrics) and not _ended(config, run.metrics):
         optimizer.average()
         display.say("the validation is no longer better: the weights are averaged from here on")
     return {"epoch": epoch + 1, "roll_backs": state["roll_backs"], **_fresh(network, config)}
