@@ -12,6 +12,36 @@ IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  #
 TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
+# ---- what all four have
+
+
+def _data(help: str):
+    return setting(None, help, changes_result=False, metavar="DIR")
+
+
+def _precision():
+    return setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+
+
+def _device():
+    return setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+
+
+def _checkpoint_minutes():
+    return setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
+
+
+def _log_every(original: str):
+    return setting(50, "Steps between readings of the metrics.", also=(original,), changes_result=False, ge=1)
+
+
+def _detect_anomaly():
+    return setting(False, "Find where a number stops being finite; takes several times longer.", changes_result=False)
+
+
+# ---- the four
+
+
 @dataclass(frozen=True)
 class SearchCNN(Config):
     """The search of a convolutional cell; the defaults are the paper's for CIFAR-10."""
@@ -45,18 +75,14 @@ class SearchCNN(Config):
         multiple_of=2,
     )
     recompute: bool = setting(False, "Compute some tensors once more for the gradient, to save memory.", changes_result=False)
-    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    precision: str = _precision()
     seed: int = setting(2, "Seed of weights, alpha, order and augmentation.", ge=0, lt=2**63)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0, lt=2**63)
-    data: str | None = setting(
-        None, "Folder that holds the data set. [default: download to ./data]", changes_result=False, metavar="DIR"
-    )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
-    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--report-freq",), changes_result=False, ge=1)
-    detect_anomaly: bool = setting(
-        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
-    )
+    data: str | None = _data("Folder that holds the data set. [default: download to ./data]")
+    device: str = _device()
+    checkpoint_minutes: float = _checkpoint_minutes()
+    log_every: int = _log_every("--report-freq")
+    detect_anomaly: bool = _detect_anomaly()
 
     def __post_init__(self):
         super().__post_init__()
@@ -145,24 +171,20 @@ class TrainCNN(Config):
         1.0, "Share of the training set to train on; by the rest the best epoch is chosen.", gt=0, le=1
     )
     init_from: str | None = setting(None, "Checkpoint, also of the original, that the weights start from.", metavar="RUN|FILE")
-    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    precision: str = _precision()
     seed: int = setting(0, "Seed of weights, order, augmentation and drop-path.", ge=0, lt=2**63)
     split_seed: int = setting(0, "Seed of the split by --train-portion.", ge=0, lt=2**63)
-    data: str | None = setting(
-        None, "Folder that holds the data set. [default: download to ./data]", changes_result=False, metavar="DIR"
-    )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+    data: str | None = _data("Folder that holds the data set. [default: download to ./data]")
+    device: str = _device()
     workers: int | None = setting(
         None,
         "Processes that read the images of ImageNet; 0 is none. [default: one a CPU, at most 8]",
         changes_result=False,
         ge=0,
     )
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
-    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--report-freq",), changes_result=False, ge=1)
-    detect_anomaly: bool = setting(
-        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
-    )
+    checkpoint_minutes: float = _checkpoint_minutes()
+    log_every: int = _log_every("--report-freq")
+    detect_anomaly: bool = _detect_anomaly()
 
     def __post_init__(self):
         super().__post_init__()
@@ -204,15 +226,13 @@ class SearchRNN(Config):
     dropoute: float = setting(0.0, "Dropout of whole words.", ge=0, lt=1)
     ar: float = setting(0.0, "Weight of the mean square of the output in the weights' loss.", also=("--alpha",), ge=0, lt=1e9)
     tar: float = setting(1e-3, "Weight of that of its change over time.", also=("--beta",), ge=0, lt=1e9)
-    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    precision: str = _precision()
     seed: int = setting(3, "Seed of weights, alpha, lengths and masks.", ge=0, lt=2**63)
-    data: str | None = setting(None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
-    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
-    detect_anomaly: bool = setting(
-        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
-    )
+    data: str | None = _data("Folder with train.txt, valid.txt and test.txt.")
+    device: str = _device()
+    checkpoint_minutes: float = _checkpoint_minutes()
+    log_every: int = _log_every("--log-interval")
+    detect_anomaly: bool = _detect_anomaly()
 
 
 @dataclass(frozen=True)
@@ -250,15 +270,13 @@ class TrainRNN(Config):
     asgd_below: float | None = setting(None, "... and only when its perplexity is below this.", recipes={"ptb": 78.0}, gt=1)
     roll_backs: int = setting(3, "Times that a loss which is not finite sends the training back to its best epoch.", ge=0)
     init_from: str | None = setting(None, "Checkpoint, also of the original, that the weights start from.", metavar="RUN|FILE")
-    precision: str = setting("fp32", "Arithmetic of the network; bf16 is autocast.", choices=("fp32", "bf16"))
+    precision: str = _precision()
     seed: int = setting(1267, "Seed of weights, lengths and masks.", ge=0, lt=2**63)
-    data: str | None = setting(None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints inside an epoch.", changes_result=False, ge=0)
-    log_every: int = setting(50, "Steps between readings of the metrics.", also=("--log-interval",), changes_result=False, ge=1)
-    detect_anomaly: bool = setting(
-        False, "Find where a number stops being finite; takes several times longer.", changes_result=False
-    )
+    data: str | None = _data("Folder with train.txt, valid.txt and test.txt.")
+    device: str = _device()
+    checkpoint_minutes: float = _checkpoint_minutes()
+    log_every: int = _log_every("--log-interval")
+    detect_anomaly: bool = _detect_anomaly()
 
     def __post_init__(self):
         super().__post_init__()
