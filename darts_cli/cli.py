@@ -50,7 +50,7 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         folder=run,
         quiet=quiet,
     )
-    _show_cells(found, domain, config, f"{whole.folder}, see report.md", whole.folder, quiet)
+    _show_cells(found, domain, config, whole.folder, quiet)
 
 
 def _search(domain, config, run, quiet):
@@ -59,23 +59,23 @@ def _search(domain, config, run, quiet):
 
     the_run = Run(f"search {domain}", config, run)
     found = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
-    _show_cells(found, domain, config, the_run.folder, the_run.folder, quiet)
+    _show_cells(found, domain, config, the_run.folder, quiet)
 
 
-def _show_cells(found, domain, config, place, folder, quiet):
+def _show_cells(found, domain, config, folder, quiet):
     """The result of a search, whether it looks collapsed, and the training that usually comes next."""
     if found is not None:
         click.echo(found.to_yaml(), nl=False)
     if quiet:
         return
     if found is None:
-        return hint(f"in {place}; nothing was trained, so nothing was chosen")
+        return hint(f"in {folder}, see report.md; nothing was trained, so nothing was chosen")
     warning = collapsed(found)
     if warning:
         hint(f"warning: {warning}")
     given = f" --dataset {config.dataset}" if config.dataset != type(config)().dataset else ""
     given += f" --data {shlex.quote(config.data)}" if config.data else ""
-    hint(f"in {place}; next: darts train {domain} --genotype {shlex.quote(str(folder))}{given}")
+    hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}{given}")
 
 
 def _train(domain, genotype, config, run, quiet):
@@ -86,7 +86,7 @@ def _train(domain, genotype, config, run, quiet):
     result = importlib.import_module(f"darts_cli.{domain}.train").train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
-        hint(f"in {the_run.folder}; next: darts eval --checkpoint {shlex.quote(str(the_run.folder))}")
+        hint(f"in {the_run.folder}, see report.md; next: darts eval --checkpoint {shlex.quote(str(the_run.folder))}")
 
 
 def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
