@@ -182,10 +182,10 @@ class Run:
 
     def _offer(self, path: Path) -> str:
         """What to do about a damaged checkpoint."""
-        previous = path.with_name(checkpoint.PREVIOUS)
-        with contextlib.suppress(KeyError, TypeError):
-            return f"delete it, and the same command goes on from {previous}, {_place(checkpoint.spare(path))}"
-        return _afresh(path, previous)
+        previous, state = path.with_name(checkpoint.PREVIOUS), checkpoint.spare(path)
+        if state is None or not {"epoch", "step"} <= state.keys():
+            return _afresh(path, previous)
+        return f"delete it, and the same command goes on from {previous}, {_place(state)}"
 
     def check_finite(self) -> None:
         """Raise NotFinite when a number of a step was not, naming the first such step."""

@@ -58,11 +58,12 @@ class Config:
         """The options that a command line needs to say: those that differ from the data set's defaults."""
         import shlex
 
-        given, decided, default = [], {}, {}
+        decided, decisive = {}, {}  # the decisive settings so far, and their defaults beside these
         for name in self.decisive:
-            default[name] = getattr(type(self)(**decided), name)
+            decisive[name] = getattr(type(self)(**decided), name)
             decided[name] = getattr(self, name)
-        default = type(self)(**decided).to_dict() | default
+        default = type(self)(**decided).to_dict() | decisive
+        given = []
         for key, value in self.to_dict().items():
             if value == default[key]:
                 continue

@@ -12,8 +12,10 @@ import torch
 from conftest import darts, start
 
 from darts_cli import __version__
+from darts_cli.cli import _show_cells
 from darts_cli.cnn import data
-from darts_cli.config import SearchCNN
+from darts_cli.config import SearchCNN, SearchRNN
+from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.run import Run
 
 GENOTYPES = Path(__file__).parent.parent / "genotypes"
@@ -228,6 +230,31 @@ def test_a_mistake_gives_one_line(desk, args, code, said):
     assert re.search(said, result.stderr), result.stderr
     assert re.search(REMEDY, result.stderr), result.stderr
     assert sorted(desk.rglob("*")) == before  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("config", "given"),
+    [
+        (SearchCNN(), ""),
+        (SearchCNN(dataset="folder", data="my images"), " --dataset folder --data 'my images'"),
+        (SearchRNN(data="ptb"), " --data ptb"),
+        (SearchRNN(dataset="pydoc"), " --dataset pydoc"),
+    ],
+)
+def test_the_command_after_a_search_trains_on_the_same_data(capsys, config, given):
+    domain = "cnn" if isinstance(config, SearchCNN) else "rnn"
+    _show_cells(load("darts_v2", domain), domain, config, "the run", quiet=False)
+    next_one = f"darts train {domain} --genotype 'the run'{given}"
+    assert capsys.readouterr().err == f"in the run, see report.md; next: {next_one}\n"
+
+
+def test_a_search_that_looks_collapsed_is_told(capsys):
+    nodes = ((Edge("skip_connect", 0), Edge("skip_connect", 1)),) * 4
+    cells = Genotype("cnn", {name: Cell(nodes, (2, 3, 4, 5)) for name in ("normal", "reduce")})
+    _show_cells(cells, "cnn", SearchCNN(), "run", quiet=False)
+    out, err = capsys.readouterr()
+    assert out == cells.to_yaml()
+    assert err.startswith("warning: the normal cell has 8 skip connections.")
 
 
 def test_no_arguments_show_the_help():

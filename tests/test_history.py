@@ -1,6 +1,7 @@
 """What a run folder tells without torch, and what is said of one that is damaged."""
 
 import json
+import math
 import shlex
 
 import pytest
@@ -25,6 +26,16 @@ def test_a_history_is_what_the_run_wrote(tmp_path):
     assert is_run(tmp_path / "run")
     assert not is_run(tmp_path)
     assert len(read(record_training("rnn", tmp_path / "other").folder).records) == EPOCHS
+
+
+def test_the_highest_perplexity_is_read_and_drawn(tmp_path):
+    """exp(700), which stands for all above; of an epoch that has all but diverged."""
+    run = record_training("rnn", tmp_path / "run")
+    last = {"epoch": EPOCHS + 1, "train_perplexity": 100.0, "valid_loss": 800.0, "valid_perplexity": math.exp(700)}
+    run.record(last)
+    assert read(run.folder).records[-1] == last
+    drawn = darts("visualize", run.folder, "--what", "curves", "--format", "svg", "--output", tmp_path)
+    assert (drawn.exit_code, drawn.stderr) == (0, "")
 
 
 def test_the_command_that_repeats_a_run_is_the_one_in_its_report(tmp_path, monkeypatch):

@@ -280,7 +280,9 @@ def test_a_recurrent_selection_and_one_that_diverges(text, tmp_path):
     first, second = selection["candidates"]
     assert first["score"] == min(first["valid_perplexity"]) <= second["score"]
     assert load(tmp_path / "run") == load(tmp_path / "run" / selection["winner"])
-    assert "test_" not in (tmp_path / "run" / "select" / "seed-3" / "metrics.jsonl").read_text()
+    short = tmp_path / "run" / "select" / "seed-3"
+    assert "test_" not in (short / "metrics.jsonl").read_text()
+    assert "perplexity" in darts("eval", "--checkpoint", short).stdout
 
     result = darts("search", "rnn", *args, "--run", tmp_path / "lost", "--weight-decay", "1e30")
     assert (result.exit_code, result.stdout) == (1, "")
