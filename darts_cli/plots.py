@@ -13,7 +13,7 @@ from darts_cli.structure import state_names
 
 CURVES = {  # what is drawn of each domain: a panel a measure, its label, what is done to the value
     "cnn": {"loss": ("loss", lambda v: v), "accuracy": ("error (%)", lambda v: 100 * (1 - v))},
-    "rnn": {"perplexity": ("perplexity", lambda v: v)},
+    "rnn": {"perplexity": ("perplexity", lambda v: min(v, 1e100))},  # beyond it the axis would overflow
 }
 LINES = {"train": ":", "valid": "-", "test": "--"}
 

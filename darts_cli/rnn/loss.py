@@ -29,6 +29,8 @@ class NextWords(Function):
             torch.addmm(b, s_k, W.t(), out=logits) if low == b.dtype else logits.copy_(torch.addmm(b.to(low), s_k, W.t()))
             torch.log_softmax(logits, dim=1, out=g_z)
             nll -= g_z.gather(1, y_k[:, None]).sum()
+            if not (of_s or of_W or of_b):
+                continue
             g_z.exp_().scatter_add_(1, y_k[:, None], b.new_full((len(y_k), 1), -1))
             if of_b:
                 g_b += g_z.sum(0)
