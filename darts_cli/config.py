@@ -48,7 +48,7 @@ class SearchCNN(Config):
 
     dataset: str = setting("cifar10", "Images to search on.", choices=IMAGES)
     unrolled: bool = setting(False, "Second order: alpha's gradient sees one step of the weights ahead.")
-    epochs: int = setting(50, "Passes over the training half.", recipes={"digits": 8}, ge=1)
+    epochs: int = setting(50, "Passes over the training half.", recipes={"digits": 5}, ge=1)
     batch_size: int = setting(64, "Images in a step, of each half.", also=("--batch",), ge=1)
     layers: int = setting(8, "Cells of the search network.", recipes={"digits": 3}, ge=3)
     channels: int = setting(

@@ -57,7 +57,7 @@ MISTAKES = [
     ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be (used as run folder|written to) .*name another with --run"),
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
-    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 8.*name another with --run"),
+    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 5.*name another with --run"),
     (
         [*SEARCH, "--epochs", "3", "--run", "other"],
         1,
