@@ -67,6 +67,7 @@ class Architect:
         if unrolled:
             self._check_optimizer()
 
+    @torch.enable_grad()
     def step(self, train, valid):
         """One step of alpha from a training and a validation batch; returns the carry of the validation pass, detached.
 
@@ -78,10 +79,11 @@ class Architect:
             gradients, carry = self._second_order(train, valid, before) if self.unrolled else self._first_order(valid)
         finally:
             _copy(before, kept)
+        carry = _detach(carry)
         for alpha, gradient in zip(self.alphas, gradients, strict=True):
             alpha.grad = gradient
         self.alpha_optimizer.step()
-        return _detach(carry)
+        return carry
 
     def _first_order(self, valid):
         return self._alpha_gradients(valid)
@@ -147,6 +149,8 @@ class Architect:
             raise ValueError("w_optimizer must hold the weights given to Architect, all of them and no others")
         if not isinstance(self.w_optimizer, torch.optim.SGD):
             raise ValueError(f"the virtual step mirrors torch.optim.SGD, not {type(self.w_optimizer).__name__}")
+        if not all(weight.requires_grad for weight in self.weights):
+            raise ValueError("the virtual step moves all weights: none may be frozen, with requires_grad False")
         for option in ("dampening", "nesterov", "maximize"):
             if any(group[option] for group in groups):
                 raise ValueError(f"the virtual step mirrors SGD with momentum and weight decay, without {option}")
@@ -157,7 +161,7 @@ class Architect:
 @contextmanager
 def constant(tensors: Iterable[Tensor]):
     """Within it the tensors are constants: nobody computes their gradients."""
-    tensors = list(tensors)
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
     for tensor in tensors:
         tensor.requires_grad_(False)
     try:
@@ -183,6 +187,8 @@ def _copy(source: list[Tensor], target: list[Tensor]) -> None:
 def _detach(carry):
     if isinstance(carry, Tensor):
         return carry.detach()
+    if isinstance(carry, tuple) and hasattr(carry, "_make"):  # a named one
+        return carry._make(map(_detach, carry))
     if isinstance(carry, tuple | list):
         return type(carry)(map(_detach, carry))
     if isinstance(carry, dict):

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import re
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -26,10 +27,10 @@ def write(path: Path, state: dict) -> None:
     """Write a state: its checksum, then the file; what was at checkpoint.pt is kept as previous.pt.
 
     A kill may come between the two, so the checksums of all that is there stay in the list, of what will be gone as a comment.
-    Raises DartsError when they cannot be written.
+    Equal states make equal files. Raises DartsError when they cannot be written.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_canonical(state), buffer)
     content = buffer.getbuffer()
     keep = path.with_name(PREVIOUS) if path.name == NEWEST else None
     checksum, listed = _checksum(content), _listed(path)
@@ -116,6 +117,19 @@ def data_folder(path: Path) -> str | None:
 # ---- inside
 
 
+def _canonical(value):
+    """The same of objects that only its values determine: pickle writes an object that it meets again as a reference to the
+    first, and of a view PyTorch writes all that it is a view of."""
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_canonical(each) for each in value])
+    if isinstance(value, torch.Tensor):
+        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        return value.detach() if whole else value.detach().clone()
+    return sys.intern(value) if isinstance(value, str) else value
+
+
 def _check(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = archive.infolist()
@@ -125,6 +139,8 @@ def _check(data: bytes) -> None:
         if len(pickles) != 1 or not whole or len({part.filename for part in parts}) < len(parts):
             raise DartsError("is no checkpoint, or is damaged (not in the form in which PyTorch writes one)")
         folder = pickles[0].filename.removesuffix("data.pkl")
+        if archive.testzip() is not None:  # the checksum of a part, which PyTorch does not look at
+            raise DartsError("is damaged: a part of it is not what was written")
         pickled.check(archive.read(pickles[0]), {part.filename.removeprefix(folder): part.file_size for part in parts})
 
 

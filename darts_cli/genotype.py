@@ -191,7 +191,10 @@ def save(genotype: Genotype, path: str | Path) -> None:
 
 
 def names(domain: str | None = None) -> list[str]:
-    """The published genotypes that `load` knows by name: of one domain, or of both as `cnn/NAME` and `rnn/NAME`."""
+    """The published genotypes that `load` knows by name: of one domain, or of both as `cnn/NAME` and `rnn/NAME`.
+
+    Raises DartsError when there is no such domain.
+    """
     return [f"{each}/{name}" for each in SPACES for name in _stems(each)] if domain is None else list(_stems(domain))
 
 
@@ -203,6 +206,8 @@ def published_sizes() -> dict[str, int]:
 
 @cache
 def _stems(domain: str) -> tuple[str, ...]:
+    if domain not in SPACES:
+        raise DartsError(f"{domain}: is no domain; it must be one of {', '.join(SPACES)}")
     return tuple(sorted(entry[: -len(".yaml")] for entry in os.listdir(_folder() / domain) if entry.endswith(".yaml")))
 
 

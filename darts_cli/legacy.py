@@ -17,23 +17,21 @@ def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Copy a state dict with the original's key names into a model, in the model's dtype.
 
     Search networks: the dict holds no alphas, and they stay as they are. A missing `num_batches_tracked` (PyTorch before 0.4.1
-    had none) is tolerated. Raises DartsError listing what else is missing, left over or of another shape; the model is then
-    unchanged.
+    had none) is tolerated. Raises DartsError listing what else is missing, left over, no tensor or of another shape; the model
+    is then unchanged.
     """
     ours = {original_key(model, key): tensor for key, tensor in model.state_dict().items() if not key.startswith("alphas.")}
     missing = [key for key in ours if key not in state_dict and not key.endswith("num_batches_tracked")]
     left_over = [key for key in state_dict if key not in ours]
     both = [key for key in ours if key in state_dict]
+    others = [key for key in both if not isinstance(state_dict[key], Tensor)]
     shapes = [
         f"{key} {tuple(state_dict[key].shape)} instead of {tuple(ours[key].shape)}"
         for key in both
-        if state_dict[key].shape != ours[key].shape
+        if key not in others and state_dict[key].shape != ours[key].shape
     ]
-    wrong = [
-        f"{what}: {', '.join(keys)}"
-        for what, keys in (("missing", missing), ("left over", left_over), ("shape", shapes))
-        if keys
-    ]
+    found = {"missing": missing, "left over": [*map(str, left_over)], "no tensor": others, "shape": shapes}
+    wrong = [f"{what}: {', '.join(keys)}" for what, keys in found.items() if keys]
     if wrong:
         raise DartsError(f"the state dict does not fit this {type(model).__name__}; {'; '.join(wrong)}")
     with torch.no_grad():

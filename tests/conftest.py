@@ -128,13 +128,12 @@ def assert_same_run(one, other):
     """Equal bits in every file that a result is read from."""
     names = {path.name for path in one.iterdir()} & {"checkpoint.pt", "best.pt", "metrics.jsonl", "genotype.yaml"}
     for name in sorted(names):
-        if not name.endswith(".pt"):
-            assert (one / name).read_bytes() == (other / name).read_bytes()
-            continue
-        a, b = (leaves(torch.load(folder / name, weights_only=True)) for folder in (one, other))
-        assert list(a) == list(b)
-        for key, leaf in a.items():
-            assert torch.equal(leaf, b[key]) if isinstance(leaf, torch.Tensor) else leaf == b[key], key
+        if name.endswith(".pt"):  # tensor by tensor first, to name what differs
+            a, b = (leaves(torch.load(folder / name, weights_only=True)) for folder in (one, other))
+            assert list(a) == list(b)
+            for key, leaf in a.items():
+                assert torch.equal(leaf, b[key]) if isinstance(leaf, torch.Tensor) else leaf == b[key], key
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def kill_after(process, folder, count, delay=0.0):

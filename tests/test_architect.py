@@ -1,5 +1,7 @@
 """The bilevel optimiser against closed forms, a real optimiser step, and exact differentiation."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -205,6 +207,46 @@ def test_weights_buffers_and_gradients_are_left_alone(unrolled):
     assert not carry["pair"][0].requires_grad
     assert carry["pair"][1] == "text"
     torch.testing.assert_close((start - alpha).abs(), torch.tensor([0.1]), rtol=1e-4, atol=0)  # one step of Adam
+
+
+class Carry(NamedTuple):
+    hidden: torch.Tensor
+    length: int
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_a_carry_of_any_form_comes_back_detached(unrolled):
+    *_, w, alpha, loss = quadratic()
+
+    def carrying(batch):
+        value, _ = loss(batch)
+        return value, [Carry(value * 2, 7), (value, None)]
+
+    (named, pair) = Architect(carrying, [w], [alpha], sgd([w]), frozen([alpha]), unrolled=unrolled).step("train", "valid")
+    assert isinstance(named, Carry)
+    assert (named.hidden.requires_grad, named.length) == (False, 7)
+    assert pair == (named.hidden / 2, None)
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_the_hypergradient_is_the_same_where_no_gradient_is_wanted(unrolled):
+    found = []
+    for wanted in (True, False):
+        *_, w, alpha, loss = quadratic()
+        with torch.set_grad_enabled(wanted):
+            Architect(loss, [w], [alpha], sgd([w]), frozen([alpha]), unrolled=unrolled).step("train", "valid")
+        found.append(alpha.grad)
+    assert torch.equal(*found)
+    assert found[0].abs().max() > 0
+
+
+def test_frozen_weights_stay_frozen_and_take_no_virtual_step():
+    *_, w, alpha, loss = quadratic()
+    w.requires_grad_(False)
+    Architect(loss, [w], [alpha], sgd([w]), frozen([alpha]), unrolled=False).step("train", "valid")
+    assert not w.requires_grad
+    with pytest.raises(ValueError, match="none may be frozen"):
+        Architect(loss, [w], [alpha], sgd([w]), frozen([alpha]), unrolled=True)
 
 
 class NoRead(TorchDispatchMode):

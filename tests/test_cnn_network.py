@@ -161,6 +161,8 @@ def test_the_auxiliary_heads():
 
 
 def test_a_recurrent_genotype_is_refused():
+    with pytest.raises(DartsError, match="one of cifar, imagenet"):
+        Network(load("cnn/darts_v2"), 4, 3, 3, stem="mnist")
     with pytest.raises(DartsError, match="domain cnn, not rnn"):
         Network(load("rnn/darts_v2"))
 

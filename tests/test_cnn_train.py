@@ -108,6 +108,7 @@ def test_learning_rates():
 
 
 def test_bf16_stays_near_fp32_over_twenty_steps():
+    """It begins within a few roundings of bf16, and never strays further than a small part of what the training gains."""
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(16, 3, 16, 16, generator=g), torch.randint(0, 4, (16,), generator=g)
     losses = {}
@@ -118,8 +119,10 @@ def test_bf16_stays_near_fp32_over_twenty_steps():
         config = TrainCNN(precision=precision)
         losses[precision] = [training_step(network, optimizer, config, x, y)[0][0].item() / 16 for _ in range(20)]
     assert losses["fp32"] != losses["bf16"]
-    assert losses["fp32"][-1] < 0.8 * losses["fp32"][0]
-    assert losses["bf16"][-1] == pytest.approx(losses["fp32"][-1], rel=0.02)
+    assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=2**-7)
+    gained = losses["fp32"][0] - losses["fp32"][-1]
+    assert gained > 0.2 * losses["fp32"][0]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05 * gained)
 
 
 # ---- a run

@@ -229,3 +229,9 @@ def test_none_weakens_an_edge_but_is_never_chosen():
     strong = [0.0, 1.0, 0, 0, 0, 0, 0, 0]
     cell = derive_cell([weak, strong], "cnn")
     assert cell.nodes[0] == (Edge("max_pool_3x3", 1), Edge("max_pool_3x3", 0))
+
+
+def test_a_domain_that_does_not_exist():
+    for call in (names, lambda domain: load("darts_v2", domain)):
+        with pytest.raises(DartsError, match="one of cnn, rnn"):
+            call("gnn")

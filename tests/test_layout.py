@@ -58,7 +58,7 @@ def test_the_domains_do_not_know_each_other():
 
 def test_a_domain_builds_on_the_leaves():
     leaves = {"", "architect", "config", "device", "distributed", "files", "genotype", "legacy", "progress", "run", "space"}
-    leaves |= {"anomaly", "checkpoint", "finite", "lock", "structure"}
+    leaves |= {"anomaly", "checkpoint", "finite", "gradient", "lock", "structure"}
     for name in MODULES:
         domain, _, rest = name.partition(".")
         if rest:

@@ -121,3 +121,9 @@ def test_every_key_has_its_original_name(name):
     network = network_of(REFERENCES[name])
     assert [legacy.original_key(network, key) for key in network.state_dict()] != list(network.state_dict())
     assert {legacy.original_key(network, key) for key in network.state_dict()} == set(REFERENCES[name]["keys"])
+
+
+def test_what_is_no_tensor_is_named():
+    network, (state, _) = network_of(REFERENCES["cifar_darts_v2"]), old_state("cifar_darts_v2")
+    with pytest.raises(DartsError, match=r"no tensor: stem\.0\.weight"):
+        legacy.load_state(network, state | {"stem.0.weight": "x"})

@@ -428,5 +428,18 @@ def test_a_second_backward_pass_is_refused():
     x = torch.randint(0, 9, (3, 2))
     loss, _, _ = network.loss(x, x, network.initial(2))
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="has one backward pass"):
         loss.backward()
+
+
+@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropouth": -0.1}, {"dropoute": float("nan")}, {"init_op": "zork"}])
+def test_what_no_network_can_have_is_refused_when_it_is_made(options):
+    with pytest.raises(DartsError, match="must be"):
+        Network(load("rnn/darts_v2"), 9, 4, **options)
+
+
+def test_words_without_as_many_after_them_are_refused():
+    network = Network(load("rnn/darts_v2"), 9, 4)
+    x = torch.randint(0, 9, (3, 2))
+    with pytest.raises(DartsError, match="must be as many"):
+        network.loss(x, x[:2], network.initial(2))

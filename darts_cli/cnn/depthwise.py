@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from darts_cli import distributed
+from darts_cli.gradient import once_differentiable
 
 
 def rows(x: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from darts_cli import distributed
 from darts_cli.device import exact
+from darts_cli.gradient import once_differentiable
 
 
 def column_sums(d: Tensor) -> Tensor:

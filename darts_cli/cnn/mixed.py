@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from darts_cli.cnn.depthwise import depthwise, depthwise_backward, from_phases, images, rows, to_phases
 from darts_cli.cnn.folded import (
@@ -40,6 +39,7 @@ from darts_cli.cnn.folded import (
     scales,
     statistics_gradient,
 )
+from darts_cli.gradient import once_differentiable
 from darts_cli.space import SPACES
 
 SEARCHED = SPACES["cnn"].searched

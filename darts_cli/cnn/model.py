@@ -255,7 +255,7 @@ class Network(nn.Module):
     drop_path    attribute: probability that an edge is dropped while training; training raises it over the epochs
     share        attribute: of several processes, how many images the whole batch has, and which of them this one sees
 
-    Raises DartsError when the genotype is not convolutional.
+    Raises DartsError when the genotype is not convolutional, or there is no such stem.
     """
 
     def __init__(
@@ -270,6 +270,8 @@ class Network(nn.Module):
         super().__init__()
         if genotype.domain != "cnn":
             raise DartsError(f"a convolutional network needs a genotype of the domain cnn, not {genotype.domain}")
+        if stem not in AUXILIARY_SIZES:
+            raise DartsError(f"stem {stem!r}: must be one of {', '.join(AUXILIARY_SIZES)}")
         self.drop_path = 0.0
         self.share: tuple[int, slice] | None = None
         C = channels

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from darts_cli.gradient import once_differentiable
 
 
 class Mix(Function):

@@ -12,7 +12,7 @@ from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
 from darts_cli.rnn.loss import NextWords
 from darts_cli.rnn.mixed import Mix
-from darts_cli.rnn.recurrence import Recurrence
+from darts_cli.rnn.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.space import SPACES
 
 NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
@@ -120,7 +120,7 @@ class LanguageModel(nn.Module):
     """What both networks are around their cell: words embedded, the cell applied over time, and a decoder tied to the encoder.
 
     The dropouts have the original's names: `dropout` of the output, `dropouth` of hidden state and nodes, `dropoutx` of the
-    cell's input, `dropouti` of the embedded words, `dropoute` of whole words.
+    cell's input, `dropouti` of the embedded words, `dropoute` of whole words. Raises DartsError when one is not in [0, 1).
     """
 
     def __init__(
@@ -129,6 +129,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.vocab, self.dim = vocab, dim
         self.dropouts = {"words": dropoute, "embedding": dropouti, "x": dropoutx, "h": dropouth, "output": dropout}
+        for name, p in self.dropouts.items():
+            if not 0 <= p < 1:
+                raise DartsError(f"the dropout of {name} is {p}; it must be at least 0 and less than 1")
         self.encoder = nn.Embedding(vocab, dim)
         self.decoder = nn.Linear(dim, vocab)
         self.decoder.weight = self.encoder.weight
@@ -150,8 +153,11 @@ class LanguageModel(nn.Module):
         """x, y (T, B), hidden (1, B, D) -> loss, negative log-likelihood of a word in nats, hidden (1, B, D).
 
         The loss is the likelihood's, plus `ar` times the mean square of the dropped output, plus `tar` times that of the change
-        of the output over time (Merity et al., arXiv 1708.01009). In training the masks are drawn where none are given.
+        of the output over time (Merity et al., arXiv 1708.01009). In training the masks are drawn where none are given. Raises
+        DartsError when x and y are not of one shape.
         """
+        if x.shape != y.shape:
+            raise DartsError(f"words {tuple(x.shape)} and those after them {tuple(y.shape)} must be as many")
         raw, states, hidden = self._states(x, hidden, masks)
         nll = self._nll(states.flatten(0, 1), y.flatten())
         loss = nll
@@ -239,7 +245,7 @@ class SearchNetwork(LanguageModel):
 
 
 class Network(LanguageModel):
-    """The network of a genotype. Raises DartsError when it is not recurrent."""
+    """The network of a genotype. Raises DartsError when it is not recurrent, or there is no such `init_op`."""
 
     def __init__(
         self,
@@ -257,6 +263,8 @@ class Network(LanguageModel):
         super().__init__(vocab, dim, dropout, dropouth, dropoutx, dropouti, dropoute)
         if genotype.domain != "rnn":
             raise DartsError(f"a recurrent network needs a genotype of the domain rnn, not {genotype.domain}")
+        if init_op not in ACTIVATIONS:
+            raise DartsError(f"init_op {init_op!r}: must be one of {', '.join(ACTIVATIONS)}")
         self.cell = Cell(genotype.cells["recurrent"], dim, init_op)
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:

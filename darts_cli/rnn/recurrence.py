@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from darts_cli.gradient import once_differentiable
 
 
 class Activation(NamedTuple):
@@ -50,14 +51,17 @@ class Recurrence(Function):
                 c, h = gate.chunk(2, dim=-1)
                 torch.lerp(before, ACTIVATIONS[op].apply_(h), c.sigmoid_(), out=states[i, t])
             s = torch.mean(states[:, t][list(concat)], 0, out=outputs[t])
-        ctx.steps, ctx.concat = steps, list(concat)
-        ctx.save_for_backward(start, m, gates, states, outputs, *Ws)
+        ctx.steps, ctx.concat, ctx.gates = steps, list(concat), gates
+        ctx.save_for_backward(start, m, states, outputs, *Ws)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g_outputs: Tensor):
-        start, m, gates, states, outputs, *Ws = ctx.saved_tensors
+        start, m, states, outputs, *Ws = ctx.saved_tensors
+        gates, ctx.gates = ctx.gates, None
+        if gates is None:
+            raise RuntimeError("a pass of a recurrent network has one backward pass; compute its loss anew for another")
         product = torch.empty_like(m)
         g_s = torch.zeros_like(start)
         for t in reversed(range(len(outputs))):
