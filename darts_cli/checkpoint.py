@@ -14,9 +14,11 @@ import re
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from darts_cli import DartsError, files, pickled
 
@@ -106,6 +108,19 @@ def file(path: str | Path) -> Path:
     raise DartsError(f"{path}: holds no checkpoint, neither {BEST} nor {NEWEST}; {remedy}")
 
 
+def network(make: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.Module:
+    """The network that `make` gives, with that state; made only where names and shapes fit, so that none takes more memory than
+    its file. Raises ValueError where they do not."""
+    with torch.device("meta"):  # where tensors have shapes and no numbers
+        wanted = {(name, tensor.shape) for name, tensor in make().state_dict().items()}
+    differing = sorted({name for name, _ in wanted ^ {(name, tensor.shape) for name, tensor in state.items()}})
+    if differing:
+        raise ValueError(f"{', '.join(differing)[:80]}: not as the settings say")
+    network = make()
+    network.load_state_dict(state)
+    return network
+
+
 def data_folder(path: Path) -> str | None:
     """Where the run of that checkpoint last had its data set, if the checkpoint is still in its run folder."""
     settings = path.with_name("config.yaml")
@@ -124,7 +139,7 @@ def _canonical(value):
         return {_canonical(key): _canonical(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return type(value)([_canonical(each) for each in value])
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
         return value.detach() if whole else value.detach().clone()
     return sys.intern(value) if isinstance(value, str) else value

@@ -2,12 +2,12 @@
 
 import json
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.genotype import Genotype
+from darts_cli.genotype import Genotype, load
 from darts_cli.settings import Config
 from darts_cli.space import SPACES, problems
 
@@ -74,18 +74,25 @@ def _config(path: Path) -> tuple[str, Config]:
     kind = CONFIGS.get(data.get("command")) if isinstance(data, dict) and isinstance(data.get("command"), str) else None
     if kind is None:
         raise DartsError(f"{path}: is not the configuration of a run; its command must be one of {', '.join(CONFIGS)}")
-    values = {each.name: data[each.name] for each in fields(kind) if each.name in data}
     try:
-        several = {each.name for each in fields(kind) if isinstance(each.metadata["default"], tuple)}
-        config = kind(**{name: tuple(value) if name in several else value for name, value in values.items()})
-        config.hash()
-    except (DartsError, TypeError, ValueError, OverflowError) as error:
-        raise DartsError(f"{path}: is not the configuration of a run ({error})") from None
-    return data["command"], config
+        return data["command"], kind.from_dict(data)
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}") from None
+
+
+def complete(folder: Path) -> bool:
+    """Whether a run has ended and its files tell all of it; what they lack the same command writes from its checkpoint."""
+    try:
+        found, cells = read(folder), load(folder)
+    except DartsError:
+        return False
+    last = found.records[-1]
+    ended = len(found.records) == found.config.epochs or (getattr(found.config, "patience", None) and "test_loss" in last)
+    return bool(ended) and last.get("genotype", cells.to_dict()) == cells.to_dict() and (folder / "report.md").exists()
 
 
 def _record(place: str, line: str, epoch: int, command: str) -> dict:
-    """The record of an epoch, checked as far as it is shown."""
+    """The record of an epoch in a line of JSON."""
 
     def refuse(constant: str):
         raise ValueError(constant)
@@ -94,12 +101,18 @@ def _record(place: str, line: str, epoch: int, command: str) -> dict:
         record = json.loads(line, parse_constant=refuse)
     except (ValueError, RecursionError):
         raise DartsError(f"{place}: is not the record of an epoch") from None
+    check_record(place, record, epoch, command)
+    return record
+
+
+def check_record(place: str, record: object, epoch: int, command: str) -> None:
+    """Raises DartsError, naming the place, when this is not the record of that epoch, as far as it is shown."""
     if not isinstance(record, dict) or record.get("epoch") != epoch:
         raise DartsError(f"{place}: is not the record of epoch {epoch}")
     stage, domain = command.split()
-    for part in ("train", "valid", "test"):
+    for part in ("train", "valid", "test", "best_test"):
         for measure in ("loss", "accuracy" if domain == "cnn" else "perplexity"):
-            name, needed = f"{part}_{measure}", stage == "search" and part != "test"
+            name, needed = f"{part}_{measure}", stage == "search" and part in ("train", "valid")
             value = record.get(name)
             fits = type(value) in (int, float) and abs(value) < HUGE[measure] and (measure != "perplexity" or value > 0)
             if (needed or name in record) and not fits:
@@ -111,7 +124,6 @@ def _record(place: str, line: str, epoch: int, command: str) -> dict:
         for cell in SPACES[domain].cells:
             _check_table(f"{place}: alphas of {cell}", record.get("alphas"), cell, domain)
             _check_space(f"{place}: genotype: {cell}", record["genotype"][cell], domain)
-    return record
 
 
 def _check_table(place: str, alphas: object, cell: str, domain: str) -> None:

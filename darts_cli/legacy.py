@@ -111,16 +111,21 @@ def sizes(state_dict: dict[str, Tensor]) -> dict:
     """
     shaped = {key: tensor for key, tensor in state_dict.items() if tensor.dim()}
     small, large, last = (shaped.get(key) for key in ("stem.0.weight", "stem1.1.weight", "classifier.weight"))
-    cells = {key.split(".")[1] for key in state_dict if key.startswith("cells.")}
-    if last is None or not cells or (small is None) == (large is None):
+    layers = cells(state_dict)
+    if last is None or not layers or (small is None) == (large is None):
         raise DartsError("it has no stem, no cells or no classifier of a convolutional network")
     return {
         "channels": len(small) // 3 if large is None else len(large),
         "num_classes": len(last),
-        "layers": len(cells),
+        "layers": layers,
         "auxiliary": any(key.startswith("auxiliary_head.") for key in state_dict),
         "stem": "cifar" if large is None else "imagenet",
     }
+
+
+def cells(state_dict: dict[str, Tensor]) -> int:
+    """How many cells a convolutional network of that state dict has, ours or the original's."""
+    return len({key.split(".")[1] for key in state_dict if key.startswith("cells.")})
 
 
 def domain_of(path: str | Path) -> str:

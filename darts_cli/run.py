@@ -25,7 +25,7 @@ from pathlib import Path
 
 import yaml
 
-from darts_cli import DartsError, checkpoint, distributed, files, genotype, stops
+from darts_cli import DartsError, checkpoint, distributed, files, genotype, history, stops
 from darts_cli.finite import LOWER, NotFinite, Watch, check_finite, named_tensors
 from darts_cli.genotype import Genotype
 from darts_cli.lock import locked
@@ -75,6 +75,7 @@ class Run:
         path = self.folder / "config.yaml"
         if not self._writes:
             return
+        self._check_folder()  # once more: another run may have been here until now
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
@@ -132,16 +133,17 @@ class Run:
         if name == checkpoint.NEWEST:
             self._saved, self._saved_at = _place(progress), time.monotonic()
 
-    def restore(self, parts: dict) -> dict | None:
-        """Bring the parts to the state last saved and return the progress; None, and nothing done, in a fresh folder.
+    def restore(self, parts: dict, fresh: dict) -> dict:
+        """Bring the parts to the state last saved and return the progress; in a fresh folder do nothing and return `fresh`, the
+        progress at the beginning, whose form every later one has.
 
-        A kill may have left the checkpoint before that alone, and nothing is lost by it. Raises DartsError for a damaged or
-        foreign checkpoint.
+        Metrics and cells are written again as they were then. A kill may have left the checkpoint before that alone, and
+        nothing is lost by it. Raises DartsError for a damaged or foreign checkpoint.
         """
         newest, previous = (self.folder / name for name in (checkpoint.NEWEST, checkpoint.PREVIOUS))
         path = newest if newest.exists() else previous
         if not path.exists():
-            return None
+            return fresh
         try:
             state = checkpoint.read(path)
         except DartsError as error:
@@ -155,13 +157,35 @@ class Run:
                 raise DartsError(f"{path}: comes from a run with other settings; {afresh}")
             for name, part in parts.items():
                 part.load_state_dict(state.pop(name))
-            self.metrics, self._saved = state.pop("metrics"), _place(state)
+            metrics = state.pop("metrics")
+            self._check_progress(state, fresh, metrics)
+            self.metrics, self._saved = metrics, _place(state)
         except DartsError:
             raise
         except Exception as error:  # a file that fits its checksum and is of another program
             reason = " ".join(str(error).split())[:80] or type(error).__name__
             raise DartsError(f"{path}: is damaged and cannot be read ({reason}); {self._offer(path)}") from None
+        if self.metrics:
+            self._write_metrics()
+            cells = self.metrics[-1].get("genotype")
+            if cells is not None and self._writes:
+                genotype.save(Genotype.from_dict(cells), self.folder / "genotype.yaml")
         return state
+
+    def _check_progress(self, state: dict, fresh: dict, metrics: list) -> None:
+        """Raises ValueError when a progress has not the form of a fresh one, or the metrics are not those of its epochs."""
+        for key, value in fresh.items():
+            other = state[key]
+            form = (value.shape, value.dtype) == (other.shape, other.dtype) if hasattr(value, "shape") else other >= 0
+            if type(other) is not type(value) or not form:
+                raise ValueError(f"its {key}")
+        if type(metrics) is not list or not len(metrics) == state["epoch"] <= self.config.epochs:
+            raise ValueError("its metrics are not of its epochs")
+        for epoch, record in enumerate(metrics, 1):
+            try:
+                history.check_record("its metrics", record, epoch, self.command)
+            except DartsError as error:
+                raise ValueError(str(error)) from None
 
     def best(self) -> dict:
         """The checkpoint of the best epoch. Raises DartsError when it is damaged, or not of an epoch that is finished."""
@@ -237,7 +261,7 @@ class Run:
         """Time spent in this run, over all its sittings, from the entries of the log."""
         path = self.folder / "log.jsonl"
         seconds = 0.0
-        for line in files.read_lines(path) if path.exists() else ():
+        for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
             with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
                 entry = json.loads(line)["seconds"]
                 seconds += entry if 0 <= entry < LONGEST else 0

@@ -44,6 +44,18 @@ class Config:
             for number in numbers:
                 _check(each, number)
 
+    @classmethod
+    def from_dict(cls, values: dict) -> "Config":
+        """The configuration of those values, in the form of `to_dict`; what is no setting is left out. Raises DartsError."""
+        several = {each.name for each in dataclasses.fields(cls) if isinstance(each.metadata["default"], tuple)}
+        known = {each.name: values[each.name] for each in dataclasses.fields(cls) if each.name in values}
+        try:
+            config = cls(**{name: tuple(value) if name in several else value for name, value in known.items()})
+            config.hash()
+        except (DartsError, TypeError, ValueError, OverflowError) as error:
+            raise DartsError(f"is not the configuration of a run ({error})") from None
+        return config
+
     def to_dict(self) -> dict:
         """The values as plain data, as config.yaml holds them."""
         values = dataclasses.asdict(self)

@@ -74,8 +74,7 @@ class _Measured(Run):
 
 def _work(task: dict) -> None:
     stage, domain = task["command"].split()
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in task["settings"].items()}
-    config = CONFIGS[task["command"]](**settings)
+    config = CONFIGS[task["command"]].from_dict(task["settings"])
     genotype = task["genotype"] and Genotype.from_dict(task["genotype"])
     folder = Path(task["folder"])
 

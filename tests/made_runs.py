@@ -17,17 +17,23 @@ def record_search(domain, folder, epochs=EPOCHS, data=None):
     )
     run = Run(f"search {domain}", config, folder)
     run.start({}, {"fingerprint": "none"})
-    rng, space = random.Random(0), SPACES[domain]
-    for epoch in range(epochs):
-        tables = {
-            cell: [[rng.gauss(0, 1) for _ in space.searched] for _ in range(space.edges_searched(space.nodes))]
-            for cell in space.cells
-        }
-        cells = Genotype(domain, {cell: derive_cell(table, domain) for cell, table in tables.items()})
-        measures = ("loss", "accuracy") if domain == "cnn" else ("loss", "perplexity")
-        numbers = {f"{part}_{m}": 1 / (epoch + k + 2) for k, part in enumerate(("train", "valid")) for m in measures}
-        run.record({"epoch": epoch + 1, **numbers, "genotype": cells.to_dict(), "alphas": tables}, cells)
+    rng = random.Random(0)
+    for epoch in range(1, epochs + 1):
+        run.record(*search_record(domain, epoch, rng))
     return run
+
+
+def search_record(domain, epoch, rng):
+    """The record of an epoch, and its cells."""
+    space = SPACES[domain]
+    tables = {
+        cell: [[rng.gauss(0, 1) for _ in space.searched] for _ in range(space.edges_searched(space.nodes))]
+        for cell in space.cells
+    }
+    cells = Genotype(domain, {cell: derive_cell(table, domain) for cell, table in tables.items()})
+    measures = ("loss", "accuracy") if domain == "cnn" else ("loss", "perplexity")
+    numbers = {f"{part}_{m}": 1 / (epoch + k + 1) for k, part in enumerate(("train", "valid")) for m in measures}
+    return {"epoch": epoch, **numbers, "genotype": cells.to_dict(), "alphas": tables}, cells
 
 
 def record_training(domain, folder, epochs=EPOCHS, offset=0.0):

@@ -20,8 +20,9 @@ from PIL import Image
 from darts_cli import DartsError, files, history, legacy, notation
 from darts_cli.cli import main
 from darts_cli.cnn import data, evaluate
-from darts_cli.config import SearchCNN
+from darts_cli.config import SearchCNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, load
+from darts_cli.rnn import evaluate as rnn_evaluate
 from darts_cli.rnn.data import Corpus
 from darts_cli.run import Run
 
@@ -253,6 +254,69 @@ def test_old_checkpoints(trained, tmp_path):
     check()
 
 
+VALUES = [None, True, 0, -1, 2, 10**9, 2**63, 1e300, float("nan"), "", "x", "digits", "nasnet", [], [7], {}, {"a": 1}]
+VALUES += [torch.zeros(0), torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64)]
+
+
+def places(state):
+    """Where a state holds something: the keys that lead there."""
+    inside = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    return [(key, *further) for key, value in inside for further in [(), *places(value)]]
+
+
+def changed_at(state, place, value):
+    """A copy of the state with that value there, or without what is there."""
+    if not place:
+        return value
+    key, *rest = place
+    copy = state.copy()
+    if value is DELETED and not rest:
+        copy.pop(key)
+    else:
+        copy[key] = changed_at(state[key], rest, value)
+    return copy
+
+
+DELETED = object()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain", ["cnn", "rnn"])
+def test_states_that_somebody_has_written(trained, parts, text, tmp_path, domain):
+    """Whole files, every part of it in turn another value or missing: evaluated, or refused, and the same for a run."""
+    if domain == "cnn":
+        run, path, evaluated, where = trained, tmp_path / "checkpoint.pt", evaluate.evaluate, str(parts)
+    else:
+        run, path, evaluated, where = tmp_path / "run", tmp_path / "checkpoint.pt", rnn_evaluate.evaluate, str(text)
+        args = ["train", "rnn", "--dataset", "text", "--data", text, "--epochs", 1, "--dim", 2, "--batch-size", 4]
+        assert darts(*args, "--eval-batch-size", 2, "--run", run).exit_code == 0
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    every = places(state)
+    network, kind = evaluated.__globals__["restore"](run).network, {"cnn": TrainCNN, "rnn": TrainRNN}[domain]
+    config, cells = kind.from_dict(state["config"]), Genotype.from_dict(state["genotype"])
+    fresh = {name: state[name] for name in state.keys() - {"network", "optimizer", "metrics", "command", "config"}}
+    fresh = {name: fresh[name] for name in fresh.keys() - {"genotype", "data"}}
+
+    def resume():
+        again = Run(f"train {domain}", config, tmp_path / "again", cells)
+        again.data = state["data"]
+        assert again.restore({"network": network}, fresh)["epoch"] in (0, 1)
+
+    (tmp_path / "again").mkdir()
+
+    @cases(600)
+    @given(st.sampled_from(every), st.sampled_from([*VALUES, DELETED]))
+    def check(place, value):
+        torch.save(changed_at(state, place, value), path)
+        survives(evaluated, path, None, None, where)
+        shutil.copy(path, tmp_path / "again" / "checkpoint.pt")
+        survives(resume)
+
+    torch.save(state, path)
+    assert survives(evaluated, path, None, None, where)
+    check()
+
+
 # ---- folders
 
 
@@ -264,14 +328,12 @@ def test_run_folders(trained, tmp_path):
     names = ["config.yaml", "metrics.jsonl", "genotype.yaml", "log.jsonl", "checkpoint.pt.sha256"]
     originals = {name: (trained / name).read_bytes() for name in names}
     tokens = [word.encode("utf-8", "surrogatepass") for word in WORDS] + BYTES
-    from darts_cli.config import TrainCNN
-
-    settings_of_it = TrainCNN(**{key: tuple(v) if isinstance(v, list) else v for key, v in config.items()})
+    settings_of_it = TrainCNN.from_dict(config)
 
     def read():
         cells = load(run, "cnn")
         again = Run("train cnn", settings_of_it, run, cells)
-        again.restore({})
+        again.restore({}, {"epoch": 0, "step": 0, "sums": torch.zeros(4)})
         assert math.isfinite(again.seconds())
 
     @cases(1000)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import shlex
 import signal
 import time
@@ -12,8 +13,9 @@ import pytest
 import torch
 import yaml
 from conftest import darts, finish, start
+from made_runs import search_record
 
-from darts_cli import DartsError, files
+from darts_cli import DartsError, checkpoint, files
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import load
 from darts_cli.run import Run
@@ -27,6 +29,14 @@ def parts(value=1.0):
     with torch.no_grad():
         layer.weight.fill_(value)
     return {"network": layer, "optimizer": torch.optim.SGD(layer.parameters(), 0.1, 0.9)}
+
+
+FRESH = {"epoch": 0, "step": 0}
+
+
+def record(epoch):
+    """The record of an epoch of a search, and its cells."""
+    return search_record("cnn", epoch, random.Random(epoch))
 
 
 def started(folder, **settings):
@@ -48,9 +58,7 @@ def test_nothing_is_written_before_the_start(tmp_path):
     data = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert data["command"] == "search cnn"
     assert data["environment"] == ENVIRONMENT | {"data": DATA["fingerprint"]}
-    assert SearchCNN(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("command", "environment")}
-    )
+    assert SearchCNN.from_dict(data) == SearchCNN()
 
 
 def test_another_configuration_is_an_error_naming_what_differs(tmp_path):
@@ -82,21 +90,23 @@ def test_saved_state_comes_back(tmp_path):
     saved["network"](torch.ones(1, 2)).sum().backward()
     saved["optimizer"].step()
     for epoch in (1, 2):
-        run.record({"epoch": epoch}, load("nasnet"))
+        run.record(*record(epoch))
     run.save({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved)
 
     again, fresh = Run("search cnn", SearchCNN(), tmp_path / "run"), parts(0.0)
-    state = again.restore(fresh)
+    state = again.restore(fresh, FRESH | {"sums": torch.zeros(3)})
     assert (state["epoch"], state["step"], state["sums"].tolist()) == (1, 4, [0, 1, 2])
     assert torch.equal(fresh["network"].weight, saved["network"].weight)
     momentum = [optimizer.state[layer.weight]["momentum_buffer"] for layer, optimizer in (saved.values(), fresh.values())]
     assert torch.equal(*momentum)
-    assert again.metrics == [{"epoch": 1}]  # the record of the unfinished epoch is cut off
-    assert load(tmp_path / "run") == load("nasnet")
+    metrics, cells = record(1)
+    assert again.metrics == [metrics]  # the record of the unfinished epoch is cut off
+    assert load(tmp_path / "run") == cells
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text()) == metrics
 
 
 def test_a_fresh_folder_has_no_state(tmp_path):
-    assert started(tmp_path / "run").restore(parts()) is None
+    assert started(tmp_path / "run").restore(parts(), FRESH) is FRESH
 
 
 @pytest.mark.parametrize("length", [0, 10, 0.5, -1])
@@ -107,10 +117,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, length):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * length) if isinstance(length, float) else length])
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is damaged: .*delete .*checkpoint\.pt to start"):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts())
+        Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)
     (run.folder / "checkpoint.pt.sha256").unlink()
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is no checkpoint, or is damaged.*delete .*checkpoint\.pt to start"):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts())
+        Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
@@ -119,7 +129,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     other = started(tmp_path / "other", epochs=3)
     (other.folder / "checkpoint.pt").write_bytes((run.folder / "checkpoint.pt").read_bytes())
     with pytest.raises(DartsError, match="comes from a run with other settings"):
-        other.restore(parts())
+        other.restore(parts(), FRESH)
 
 
 def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
@@ -131,22 +141,81 @@ def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
 
     torch.save({"epoch": Payload()}, run.folder / "checkpoint.pt")
     with pytest.raises(DartsError, match=r"refers to posix\.mkdir, which a checkpoint has no need of"):
-        run.restore(parts())
+        run.restore(parts(), FRESH)
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "", None])
-def test_damaged_or_missing_metrics_are_written_again(tmp_path, text):
-    """The checkpoint has them too."""
+def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
+    """The checkpoint has both too."""
     run = started(tmp_path / "run")
-    run.record({"epoch": 1})
+    run.record(*record(1))
     run.save({"epoch": 1, "step": 0}, parts())
-    path = run.folder / "metrics.jsonl"
-    path.unlink() if text is None else path.write_text(text)
+    for path in (run.folder / "metrics.jsonl", run.folder / "genotype.yaml"):
+        path.unlink() if text is None else path.write_text(text)
     again = Run("search cnn", SearchCNN(), run.folder)
-    again.restore(parts())
-    again.record({"epoch": 2})
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"epoch": 1}, {"epoch": 2}]
+    again.restore(parts(), FRESH)
+    assert load(run.folder) == record(1)[1]
+    again.record(*record(2))
+    assert [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [
+        record(1)[0],
+        record(2)[0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("sums"), "sums"),
+        (lambda state: state.update(sums=torch.zeros(2)), "its sums"),
+        (lambda state: state.update(sums=[0.0]), "no attribute"),
+        (lambda state: state.update(epoch="x"), "not supported"),
+        (lambda state: state.update(epoch=-1), "its epoch"),
+        (lambda state: state.update(epoch=True), "its epoch"),
+        (lambda state: state.update(step=-3), "its step"),
+        (lambda state: state.update(epoch=2), "its metrics are not of its epochs"),
+        (lambda state: state.update(metrics=[]), "its metrics are not of its epochs"),
+        (lambda state: state.update(metrics="x"), "its metrics are not of its epochs"),
+        (lambda state: state.update(metrics=["x"]), "not the record of epoch 1"),
+        (lambda state: state["metrics"][0].update(train_loss="x"), "train_loss must be a number"),
+        (lambda state: state["metrics"][0].pop("genotype"), "genotype"),
+        (lambda state: state.update(network={}), "Missing key"),
+        (lambda state: state.update(optimizer=[]), "indices"),
+    ],
+)
+def test_a_whole_checkpoint_with_another_state_is_refused(tmp_path, change, said):
+    """It fits its checksum: somebody has written it so."""
+    run, fresh = started(tmp_path / "run"), FRESH | {"sums": torch.zeros(3)}
+    run.record(*record(1))
+    run.save(fresh | {"epoch": 1}, parts())
+    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
+    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh)["epoch"] == 1
+    change(state)
+    checkpoint.write(run.folder / "checkpoint.pt", state)
+    with pytest.raises(
+        DartsError, match=rf"checkpoint\.pt: is damaged and cannot be read .*{said}.*the same command goes on from"
+    ):
+        Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh)
+
+
+def test_a_log_of_nonsense_ends_no_run(tmp_path):
+    run = started(tmp_path / "run")
+    run.log(epoch=1, step=2)
+    seconds = run.seconds()
+    with open(run.folder / "log.jsonl", "ab") as file:
+        file.write(b"\xff\n[]\n" + b'{"seconds": "x"}\n')
+    assert run.seconds() == seconds
+    (run.folder / "log.jsonl").unlink()
+    os.mkfifo(run.folder / "log.jsonl")
+    assert run.seconds() == 0
+
+
+def test_a_run_that_another_one_overtook(tmp_path):
+    """Both found the folder empty; what the first has begun there is not taken over by the second."""
+    late = Run("search cnn", SearchCNN(epochs=4), tmp_path / "run")
+    started(tmp_path / "run", epochs=3)
+    with pytest.raises(DartsError, match="--epochs was 3, now 4"):
+        late.start(ENVIRONMENT, DATA)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -178,10 +247,10 @@ def test_what_is_saved_is_not_saved_again(tmp_path):
     for step in (1, 2, 2, 2):
         run.checkpoint({"epoch": 0, "step": step}, parts())
     again = Run("search cnn", SearchCNN(), run.folder)
-    again.restore(parts())
+    again.restore(parts(), FRESH)
     again.checkpoint({"epoch": 0, "step": 2}, parts())
     (run.folder / "checkpoint.pt").unlink()
-    assert Run("search cnn", SearchCNN(), run.folder).restore(parts())["step"] == 1
+    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)["step"] == 1
 
 
 def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):

@@ -18,6 +18,7 @@ from darts_cli.device import generator
 from darts_cli.lock import locked
 
 DOWNLOADS = Path("data")
+LARGEST = 4096  # pixels of a side
 
 
 class Dataset(NamedTuple):
@@ -80,6 +81,17 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
         return dataset
     check_like(folder or name, dataset.classes, dataset.images.shape[1:3], like)
     return dataset._replace(mean=like["mean"], deviation=like["deviation"])
+
+
+def check_about(about: dict) -> None:
+    """Raises ValueError when this is not what `about` says of a data set."""
+    classes, size, statistics = about["classes"], about["size"], [*about["mean"], *about["deviation"]]
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are no names")
+    if len(size) != 2 or not all(type(side) is int and 8 <= side <= LARGEST for side in size):
+        raise ValueError(f"the size of its images is not two sides of 8 to {LARGEST:,} pixels")
+    if not len(about["mean"]) == len(about["deviation"]) == 3 or not all(type(x) is float and x < 1e6 for x in statistics):
+        raise ValueError("its mean and deviation are not those of three channels")
 
 
 def check_like(place: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
+from darts_cli.config import TrainCNN
 from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype
 
@@ -151,18 +153,20 @@ def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -
 
 
 def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
-    config = state["config"]
+    config, weights = TrainCNN.from_dict(state["config"]), state["network"]
     about = {key: state["data"][key] for key in ("classes", "size", "mean", "deviation")}
+    data.check_about(about)
     sizes = {
-        "channels": config["channels"],
+        "channels": config.channels,
         "num_classes": len(about["classes"]),
-        "layers": config["layers"],
-        "auxiliary": any(name.startswith("auxiliary_head.") for name in state["network"]),
-        "stem": "imagenet" if config["dataset"] == "imagenet" else "cifar",
+        "layers": config.layers,
+        "auxiliary": any(name.startswith("auxiliary_head.") for name in weights),
+        "stem": "imagenet" if config.dataset == "imagenet" else "cifar",
     }
-    network = Network(genotype, **sizes)
-    network.load_state_dict(state["network"])
-    return Trained(path, network, genotype, sizes, config["dataset"], checkpoint.data_folder(path), about)
+    if config.layers != legacy.cells(weights):
+        raise ValueError(f"{legacy.cells(weights)} cells, where the settings say {config.layers}")
+    network = checkpoint.network(partial(Network, genotype, **sizes), weights)
+    return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), about)
 
 
 def _original(path: Path, state: dict, genotype: Genotype) -> Trained:

@@ -78,11 +78,10 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
         anomaly.detection(network, config.detect_anomaly),
         progress.Display(config.epochs, steps, quiet) as display,
     ):
-        state = run.restore(parts)
-        if state is None:
-            state = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
-            if config.init_from is not None:
-                load_weights(network, sizes, genotype, config.init_from)
+        fresh = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
+        state = run.restore(parts, fresh)
+        if state is fresh and config.init_from is not None:
+            load_weights(network, sizes, genotype, config.init_from)
         run.start(device.environment(where), about)
         display.begin(state["epoch"], state["step"])
         _say_opening(display, config, run, network, where, about)

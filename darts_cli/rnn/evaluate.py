@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,16 +153,18 @@ def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -
 
 
 def _ours(path: Path, state: dict) -> Trained:
-    genotype, vocab = Genotype.from_dict(state["genotype"]), state["data"]["vocab"]
-    sizes = {"vocab": len(vocab), "dim": state["config"]["dim"], "init_op": state["config"]["init_op"]}
-    network = Network(genotype, **sizes)
-    network.load_state_dict(state["network"])
+    genotype, config = Genotype.from_dict(state["genotype"]), TrainRNN.from_dict(state["config"])
+    vocab = state["data"]["vocab"]
+    if not all(isinstance(word, str) for word in vocab) or len(set(vocab)) < len(vocab):
+        raise ValueError("its vocabulary is not one of different words")
+    sizes = {"vocab": len(vocab), "dim": config.dim, "init_op": config.init_op}
+    network = checkpoint.network(partial(Network, genotype, **sizes), state["network"])
     optimizer = state.get("optimizer", {"averages": False})  # best.pt has none: its weights are what was evaluated
-    if optimizer["averages"]:
+    if optimizer["averages"] is True:
         with torch.no_grad():
             for weight, about in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
                 weight.copy_(about["ax"])
-    return Trained(path, network, genotype, sizes, state["config"]["dataset"], checkpoint.data_folder(path), vocab)
+    return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), vocab)
 
 
 def _original(path: Path, state: dict, genotype: Genotype | None) -> Trained:

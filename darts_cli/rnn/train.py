@@ -74,11 +74,10 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
         anomaly.detection(network, config.detect_anomaly),
         progress.Display(config.epochs, len(source) - 1, quiet) as display,
     ):
-        state = run.restore(parts)
-        if state is None:
-            state = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
-            if config.init_from is not None:
-                load_weights(network, sizes, genotype, config.init_from)
+        fresh = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
+        state = run.restore(parts, fresh)
+        if state is fresh and config.init_from is not None:
+            load_weights(network, sizes, genotype, config.init_from)
         run.start(device.environment(where), corpus.about())
         display.begin(state["epoch"], sum(length for _, length in _pieces(config, len(source), state)[: state["step"]]))
         _say_opening(display, config, run, network, corpus, where)
