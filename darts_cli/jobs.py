@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from darts_cli import DartsError, stops
+from darts_cli import DartsError, history, stops
 from darts_cli.genotype import Genotype
 from darts_cli.lock import alive, locked
 from darts_cli.output import printable
@@ -42,8 +42,9 @@ class Job:
     measure: bool = False
 
     def done(self, whole: Path) -> bool:
-        """Whether it is complete, told without loading anything: its last file is there."""
-        return (whole / self.name / (MEASURED if self.measure else "report.md")).exists()
+        """Whether it is complete, told by its files alone; a run that lacks some of them writes them again."""
+        folder = whole / self.name
+        return (folder / MEASURED).exists() if self.measure else history.complete(folder)
 
 
 class Crew:

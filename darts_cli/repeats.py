@@ -92,10 +92,12 @@ def _report(whole: Whole, result: dict) -> str:
     lines = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in shown(result).items())
     names = [name for name in MEASURES if name in result]
     rows = "\n".join(
-        f"| {run['seed']} | " + " | ".join(f"{run[name]:.4f}" if name in run else run["failed"] for name in names) + " |"
+        f"| {run['seed']} | "
+        + " | ".join(f"{run[name]:.4f}" if name in run else run.get("failed", "") for name in names)
+        + " |"
         for run in result["runs"]
     )
-    return f"""# {len(result["runs"])} trainings of {whole.genotype.name or "a cell"} on {whole.config.config.dataset}
+    return f"""# {len(result["runs"])} trainings of {whole.genotype.name or "a cell"} on {whole.config.dataset}
 
 Mean and sample deviation over the seeds; each training is in a folder of its own here, with its protocol.
 

@@ -8,11 +8,9 @@ genotype.yaml     the winner
 report.md         protocol and result
 """
 
-import math
 import random
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import yaml
 
@@ -20,74 +18,13 @@ from darts_cli import DartsError, files, genotype
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.jobs import Crew, Job
+from darts_cli.ranking import MEASURES, RULES, Candidate, compare, judged, rank, remarks, score, spread, summary
 from darts_cli.seeds import at_a_time, seed_options
 from darts_cli.structure import collapsed
 from darts_cli.whole import Asked, Whole, curve, estimate, training
 
-LAST = 5  # epochs at the end of a curve that tell its noise
 EPOCHS = {"cnn": 100, "rnn": 300}  # the paper's short trainings
 TRAININGS = {"cnn": TrainCNN, "rnn": TrainRNN}
-MEASURES = {"cnn": "valid_accuracy", "rnn": "valid_perplexity"}
-RULES = {"cnn": f"mean of the last {LAST} epochs; the highest wins", "rnn": "lowest of all epochs; the lowest wins"}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Cells and how their short training went; without a curve where it, or the search, failed, or none was asked for."""
-
-    name: str
-    seed: int
-    cells: Genotype | None
-    curve: tuple[float, ...] = ()  # of every epoch: validation accuracy, or perplexity of a word
-    failed: str | None = None
-
-
-def score(curve: Sequence[float], domain: str) -> float:
-    """What candidates are ranked by.
-
-    cnn: the mean validation accuracy of the last five epochs, more is better: the learning rate ends at zero there, and a mean
-    is less noisy than the last. rnn: the lowest validation perplexity, less is better: a training keeps that epoch's network.
-    """
-    return statistics.mean(curve[-LAST:]) if domain == "cnn" else min(curve)
-
-
-def spread(curve: Sequence[float]) -> float | None:
-    """Sample deviation of the last five epochs (or of all, if fewer); None of a single one."""
-    return statistics.stdev(curve[-LAST:]) if len(curve) > 1 else None
-
-
-def rank(candidates: Sequence[Candidate], domain: str) -> list[Candidate]:
-    """The best first; ties in the order given; those without a curve, or with one that is not finite, last."""
-
-    def key(candidate: Candidate) -> float:
-        if not candidate.curve or not all(map(math.isfinite, candidate.curve)):
-            return math.inf
-        value = score(candidate.curve, domain)
-        return -value if domain == "cnn" else value
-
-    return sorted(candidates, key=key)
-
-
-def compare(first: Candidate, second: Candidate, domain: str) -> dict:
-    """How far apart two candidates are.
-
-    The difference of their scores; the noise, which is the root of the mean of their squared spreads; and the ratio of the two,
-    None where there is no noise to divide by.
-    """
-    difference = abs(score(first.curve, domain) - score(second.curve, domain))
-    spreads = [spread(each.curve) for each in (first, second)]
-    noise = None if None in spreads else math.sqrt(statistics.mean(each**2 for each in spreads))
-    return {"difference": difference, "noise": noise, "apart": difference / noise if noise else None}
-
-
-def summary(candidates: Sequence[Candidate], domain: str) -> dict:
-    """Mean and sample deviation of the scores of those that were trained."""
-    scores = [score(each.curve, domain) for each in candidates if each.curve]
-    mean = statistics.mean(scores) if scores else None
-    return {"trained": len(scores), "mean": mean, "deviation": statistics.stdev(scores) if len(scores) > 1 else None}
-
-
-# ---- the protocol
 
 
 def select(
@@ -110,33 +47,29 @@ def select(
     if random_cells and not epochs:
         raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
     config = replace(config, seed=seeds[0])
-    short = training(config, TRAININGS[domain], epochs=epochs) if epochs else None
     asked = Asked(
         config,
         name=f"seeds{len(seeds)}",
         options=(*seed_options(seeds), f"--select-epochs {epochs}", f"--random-cells {random_cells}", *at_a_time(parallel)),
-        further={
-            "seeds": list(seeds),
-            "select_epochs": epochs,
-            "random_cells": random_cells,
-        },
+        further={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells},
         without=("seed",),
     )
     whole = Whole(f"search {domain} --seeds", asked, folder)
     searches = [Job(f"seed-{seed}", f"search {domain}", replace(config, seed=seed)) for seed in seeds]
-    drawn = [Candidate(f"random-{k}", k, _draw(domain, k)) for k in range(random_cells)]
     whole.check_data(domain)
     with Crew(whole.folder, whole.repeat(), parallel, config.device, quiet) as crew:
         whole.begin()
-        planned = [_job(f"{job.name}", domain, short, None) for job in searches] if short else []
-        planned += [_job(each.name, domain, short, each.cells) for each in drawn]
-        estimate(crew, [*searches, *planned])
-        failed = crew.run(searches)
-        found = [_found(crew, job, failed.get(job.name)) for job in searches]
-        if short and any(each.cells for each in found):
-            failed |= crew.run([_job(each.name, domain, short, each.cells) for each in (*found, *drawn) if each.cells])
-            found, drawn = ([_trained(crew, each, domain, failed) for each in some] for some in (found, drawn))
-        return _conclude(whole, domain, rank(found, domain), drawn, short), whole
+        if not epochs:
+            estimate(crew, searches)
+            return _unranked(whole, domain, _found(crew, searches)), whole
+        short = training(config, TRAININGS[domain], epochs=epochs)
+        drawn = [Candidate(f"random-{k}", k, _draw(domain, k)) for k in range(random_cells)]
+        estimate(crew, [*searches, *(_job(job.name, domain, short) for job in searches), *_jobs(drawn, domain, short)])
+        found = _found(crew, searches)
+        _check_left(whole, found, [each for each in found if each.cells])
+        failed = crew.run(_jobs([*found, *drawn], domain, short))
+        found, drawn = ([_trained(crew, each, domain, failed) for each in some] for some in (found, drawn))
+        return _chosen(whole, domain, rank(found, domain), drawn, short), whole
 
 
 def _draw(domain: str, seed: int) -> Genotype:
@@ -144,13 +77,23 @@ def _draw(domain: str, seed: int) -> Genotype:
     return replace(random_genotype(domain, random.Random(seed)), source=source)
 
 
-def _job(name: str, domain: str, short: TrainCNN | TrainRNN, cells: Genotype | None) -> Job:
+def _job(name: str, domain: str, short: TrainCNN | TrainRNN, cells: Genotype | None = None) -> Job:
     return Job(f"select/{name}", f"select {domain}", short, cells)
 
 
-def _found(crew: Crew, job: Job, reason: str | None) -> Candidate:
-    cells = None if reason else genotype.load(crew.folder / job.name)
-    return Candidate(job.name, job.config.seed, cells, failed=reason and f"the search failed: {reason}")
+def _jobs(candidates: Sequence[Candidate], domain: str, short: TrainCNN | TrainRNN) -> list[Job]:
+    return [_job(each.name, domain, short, each.cells) for each in candidates if each.cells]
+
+
+def _found(crew: Crew, searches: Sequence[Job]) -> list[Candidate]:
+    """What the searches, which are done here, have found."""
+    failed = crew.run(searches)
+    return [
+        Candidate(job.name, job.config.seed, None, failed=f"the search failed: {failed[job.name]}")
+        if job.name in failed
+        else Candidate(job.name, job.config.seed, genotype.load(crew.folder / job.name))
+        for job in searches
+    ]
 
 
 def _trained(crew: Crew, candidate: Candidate, domain: str, failed: dict[str, str]) -> Candidate:
@@ -163,42 +106,67 @@ def _trained(crew: Crew, candidate: Candidate, domain: str, failed: dict[str, st
     return replace(candidate, curve=curve(crew.folder / name, MEASURES[domain]))
 
 
-def _conclude(
-    whole: Whole, domain: str, found: list[Candidate], drawn: list[Candidate], short: TrainCNN | TrainRNN | None
-) -> Genotype | None:
-    """Write what came out; returns the winner. Raises DartsError when there is no candidate left."""
-    valid = [each for each in found if each.curve]
-    if not valid and (short or not any(each.cells for each in found)):
+def _check_left(whole: Whole, found: Sequence[Candidate], left: Sequence[Candidate]) -> None:
+    """Raises DartsError when no candidate is left."""
+    if not left:
         reasons = "; ".join(f"{each.name}: {each.failed}" for each in found)
         raise DartsError(f"{whole.folder}: no candidate is left ({reasons}); the same command tries again: {whole.repeat()}")
-    winner = (valid[0] if short else found[0] if len(found) == 1 else None) if found else None
-    comparison = {"searched": summary(found, domain), "random": summary(drawn, domain)}
-    comparison["first_two"] = compare(valid[0], valid[1], domain) if len(valid) > 1 else None
+
+
+def _unranked(whole: Whole, domain: str, found: list[Candidate]) -> Genotype | None:
+    """Write what was found where nothing is trained; returns the cells of a single seed."""
+    _check_left(whole, found, [each for each in found if each.cells])
+    winner = found[0] if len(found) == 1 else None
+    content = {"domain": domain, "winner": winner and winner.name, "protocol": None}
+    content |= {"candidates": [_entry(each, domain) for each in found], "random_cells": []}
+    _write(whole, content, winner, domain, found, "Nothing was trained, so nothing was chosen.")
+    return winner and winner.cells
+
+
+def _chosen(whole: Whole, domain: str, found: list[Candidate], drawn: list[Candidate], short: TrainCNN | TrainRNN) -> Genotype:
+    """Write how the ranked candidates and the random cells compare; returns the winner."""
+    valid = [each for each in found if each.curve]
+    _check_left(whole, found, valid)
+    rule = RULES[domain].format(len(judged(valid[0].curve, domain)))
+    comparison = {
+        "searched": summary(found, domain),
+        "random": summary(drawn, domain),
+        "first_two": compare(valid[0], valid[1], domain) if len(valid) > 1 else None,
+    }
+    said = remarks(short.epochs, comparison, domain)
     content = {
         "domain": domain,
-        "winner": winner and winner.name,
-        "protocol": short and {"measure": MEASURES[domain], "rule": RULES[domain], "training": _plain(short)},
-        "candidates": [_entry(each, domain, i if each.curve or not short else None) for i, each in enumerate(found, 1)],
-        "random_cells": [_entry(each, domain, None) for each in drawn],
-        **(comparison if short else {}),
+        "winner": valid[0].name,
+        "protocol": {"measure": MEASURES[domain], "rule": rule, "training": _plain(short)},
+        "candidates": [_entry(each, domain, i) for i, each in enumerate(found, 1)],
+        "random_cells": [_entry(each, domain) for each in drawn],
+        **comparison,
+        "remarks": said,
     }
-    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-    files.write(whole.folder / "selection.yaml", text)
+    _write(whole, content, valid[0], domain, [*found, *drawn], _comparison(comparison, said, rule, domain, short))
+    return valid[0].cells
+
+
+def _write(
+    whole: Whole, content: dict, winner: Candidate | None, domain: str, candidates: Sequence[Candidate], text: str
+) -> None:
+    """Write selection.yaml, the winner's genotype.yaml and the report."""
+    form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    files.write(whole.folder / "selection.yaml", form)
     if winner:
         genotype.save(winner.cells, whole.folder / "genotype.yaml")
-    whole.report(_report(whole, domain, found, drawn, comparison, short, winner))
-    return winner and winner.cells
+    whole.report(_report(whole, domain, candidates, text, winner))
 
 
 def _plain(config: TrainCNN | TrainRNN) -> dict:
     return {name: value for name, value in config.compared().items() if value is not None}
 
 
-def _entry(candidate: Candidate, domain: str, place: int | None) -> dict:
+def _entry(candidate: Candidate, domain: str, place: int | None = None) -> dict:
     entry: dict = {"name": candidate.name, "seed": candidate.seed}
     if candidate.curve:
         entry |= {"rank": place} if place else {}
-        entry |= {"score": score(candidate.curve, domain), "spread": spread(candidate.curve)}
+        entry |= {"score": score(candidate.curve, domain), "spread": spread(candidate.curve, domain)}
         entry |= {MEASURES[domain]: list(candidate.curve)}
     if candidate.failed:
         entry["failed"] = candidate.failed
@@ -207,51 +175,54 @@ def _entry(candidate: Candidate, domain: str, place: int | None) -> dict:
     return entry
 
 
+# ---- what is said
+
+
 def _shown(value: float | None, domain: str) -> str:
     if value is None:
         return "none"
     return f"{100 * value:.2f} %" if domain == "cnn" else f"{value:.2f}"
 
 
-def _report(
-    whole: Whole,
-    domain: str,
-    found: list[Candidate],
-    drawn: list[Candidate],
-    comparison: dict,
-    short: TrainCNN | TrainRNN | None,
-    winner: Candidate | None,
-) -> str:
+def _comparison(comparison: dict, said: Sequence[str], rule: str, domain: str, short: TrainCNN | TrainRNN) -> str:
+    """How the candidates were trained and compare, in words."""
+    means = "; ".join(
+        f"{name} {_shown(each['mean'], domain)}, deviation {_shown(each['deviation'], domain)} over {each['trained']}"
+        for name, each in comparison.items()
+        if name != "first_two" and each["trained"]
+    )
+    lines = [f"Each was trained for {short.epochs} epochs with seed {short.seed}; the test part was not opened.", f"{means}."]
+    first_two = comparison["first_two"]
+    if first_two and first_two["apart"] is not None:
+        difference, noise = (_shown(first_two[name], domain) for name in ("difference", "noise"))
+        lines.append(f"The first two are {difference} apart, {first_two['apart']:.1f} times the noise of {noise}.")
+    lines += [f"**{each}**" for each in said]
+    measure = MEASURES[domain].replace("_", " ")
+    return (
+        "\n".join(lines)
+        + f"""
+
+Score: {measure}, {rule}; random cells never win. Spread: sample deviation of the epochs that tell the score, or lie around it.
+Noise: the root of the mean of the squared spreads of two candidates. It is that of epochs, not that of the training's seed."""
+    )
+
+
+def _report(whole: Whole, domain: str, candidates: Sequence[Candidate], text: str, winner: Candidate | None) -> str:
     rows = "\n".join(
         f"| {each.name} | {each.cells.hash() if each.cells else ''} | "
         + (
-            f"{_shown(score(each.curve, domain), domain)} | {_shown(spread(each.curve), domain)} |"
+            f"{_shown(score(each.curve, domain), domain)} | {_shown(spread(each.curve, domain), domain)} |"
             if each.curve
             else f"{each.failed or 'found'} | |"
         )
-        for each in (*found, *drawn)
+        for each in candidates
     )
-    if not short:
-        text = "Nothing was trained, so nothing was chosen."
-    else:
-        means = "; ".join(
-            f"{name} {_shown(each['mean'], domain)}, deviation {_shown(each['deviation'], domain)} over {each['trained']}"
-            for name, each in comparison.items()
-            if name != "first_two" and each["trained"]
-        )
-        text = f"Each was trained for {short.epochs} epochs with seed {short.seed}; the test part was not opened.\n{means}."
-        first_two = comparison["first_two"]
-        if first_two and first_two["apart"] is not None:
-            difference, noise = (_shown(first_two[name], domain) for name in ("difference", "noise"))
-            text += f"\nThe first two are {difference} apart, {first_two['apart']:.1f} times the noise of {noise}."
     cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
     if winner and collapsed(winner.cells):
         cells += f"**Warning:** {collapsed(winner.cells)}\n\n"
-    return f"""# Selection of cells on {whole.config.config.dataset}
+    return f"""# Selection of cells on {whole.config.dataset}
 
 {text}
-Score: {MEASURES[domain].replace("_", " ")}, {RULES[domain]}. Spread: deviation of the last {LAST} epochs;
-noise: the root of the mean of the squared spreads of two candidates. Random cells never win.
 
 | candidate | hash | score | spread |
 | --- | --- | --- | --- |

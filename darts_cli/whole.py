@@ -28,6 +28,10 @@ class Asked:
     without: tuple[str, ...] = ()  # settings of the configuration that the further ones replace
 
     @property
+    def dataset(self) -> str:
+        return self.config.dataset
+
+    @property
     def data(self) -> str | None:
         return self.config.data
 
@@ -62,7 +66,7 @@ class Whole(Run):
     def check_data(self, domain: str) -> None:
         """Load the data set, before anything is written and, where it must be downloaded, once. Raises DartsError."""
         if not (self.folder / "report.md").exists():
-            importlib.import_module(f"darts_cli.{domain}.data").load(self.config.config.dataset, self.config.data)
+            importlib.import_module(f"darts_cli.{domain}.data").load(self.config.dataset, self.config.data)
 
     def repeat(self) -> str:
         return super().repeat().replace(self.command, " ".join(self.command.split()[:2]), 1)

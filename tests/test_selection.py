@@ -1,4 +1,4 @@
-"""Many seeds: the ranking against numbers worked out by hand, and real tiny searches, stopped, killed and gone on with."""
+"""Many seeds: real tiny searches and trainings, stopped, killed and gone on with."""
 
 import math
 import random
@@ -10,75 +10,20 @@ import time
 import pytest
 import yaml
 from conftest import assert_same_run, darts, finish, start
+from made_runs import record_training
 
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
+from darts_cli.jobs import Job
 from darts_cli.repeats import _summary, shown
 from darts_cli.seeds import seed_list, seed_options
-from darts_cli.selection import Candidate, compare, rank, score, spread, summary
 from darts_cli.whole import training
 
-CELLS = load("cnn/darts_v2")
 TINY = ["search", "cnn", "--dataset", "digits", "--epochs", 1, "--layers", 3, "--channels", 2, "--batch-size", 240]
 MANY = [*TINY, "--seeds", "4,1", "--select-epochs", 2, "--random-cells", 1, "--parallel", 2]
 
 
-def candidates(**curves):
-    return [Candidate(name, i, CELLS, tuple(curve)) for i, (name, curve) in enumerate(curves.items())]
-
-
-def names(ranked):
-    return [each.name for each in ranked]
-
-
 # ---- by hand
-
-
-def test_accuracies_are_ranked_by_the_mean_of_the_last_five():
-    """a: (0.5 + 0.6 + 0.7 + 0.8 + 0.9) / 5 = 0.7, whatever came before; b has a better last epoch, and 0.68."""
-    a = [0.99, 0.5, 0.6, 0.7, 0.8, 0.9]
-    b = [0.1, 0.5, 0.5, 0.7, 0.75, 0.95]
-    assert math.isclose(score(a, "cnn"), 0.7)
-    assert math.isclose(score(b, "cnn"), 0.68)
-    assert math.isclose(spread(a), math.sqrt(0.1 / 4))  # deviations -0.2 -0.1 0 0.1 0.2
-    assert names(rank(candidates(b=b, a=a), "cnn")) == ["a", "b"]
-
-
-def test_perplexities_are_ranked_by_the_lowest():
-    curves = candidates(a=[200, 120, 130], b=[180, 110, 140, 150, 160, 170], c=[115, 116])
-    assert names(rank(curves, "rnn")) == ["b", "c", "a"]
-    assert spread(curves[1].curve) == pytest.approx(math.sqrt((36**2 + 6**2 + 4**2 + 14**2 + 24**2) / 4))  # mean 146
-
-
-def test_ties_go_to_the_earlier():
-    same = candidates(x=[0.5, 0.75], y=[0.75, 0.5], z=[0.625, 0.625])
-    assert names(rank(same, "cnn")) == ["x", "y", "z"]
-    assert names(rank(same[::-1], "cnn")) == ["z", "y", "x"]
-
-
-@pytest.mark.parametrize("domain", ["cnn", "rnn"])
-@pytest.mark.parametrize("curve", [(), (0.99, math.nan), (0.99, math.inf)])
-def test_one_that_diverged_is_last(domain, curve):
-    lost = Candidate("lost", 0, CELLS, curve, "diverged")
-    assert names(rank([lost, *candidates(worse=[0.1], better=[0.1])], domain)) == ["worse", "better", "lost"]
-
-
-def test_how_far_apart_the_first_two_are():
-    """Scores 0.75 and 0.5; spreads sqrt(0.02) and sqrt(0.08), so the noise is sqrt(0.05)."""
-    a, b = candidates(a=[0.65, 0.85], b=[0.3, 0.7])
-    found = compare(a, b, "cnn")
-    assert found["difference"] == pytest.approx(0.25)
-    assert found["noise"] == pytest.approx(math.sqrt(0.05))
-    assert found["apart"] == pytest.approx(0.25 / math.sqrt(0.05))
-    assert compare(*candidates(a=[0.5, 0.5], b=[0.4, 0.4]), "cnn")["apart"] is None  # no noise
-    assert compare(*candidates(a=[0.5], b=[0.4, 0.4]), "cnn")["noise"] is None  # unknown
-
-
-def test_mean_and_deviation_over_the_cells():
-    some = [*candidates(a=[0.2], b=[0.4], c=[0.6]), Candidate("lost", 3, CELLS, failed="diverged")]
-    assert summary(some, "cnn") == {"trained": 3, "mean": pytest.approx(0.4), "deviation": pytest.approx(0.2)}
-    assert summary(some[:1], "cnn")["deviation"] is None
-    assert summary([], "cnn")["mean"] is None
 
 
 def test_repeats_are_shown_as_the_paper_has_them():
@@ -126,7 +71,10 @@ def test_a_selection_tells_everything(whole):
     assert [each["rank"] for each in selection["candidates"]] == [1, 2]
     assert {each["seed"] for each in selection["candidates"]} == {4, 1}
     first, second = selection["candidates"]
-    assert first["score"] == pytest.approx(sum(first["valid_accuracy"]) / 2)
+    assert first["score"] == first["valid_accuracy"][-1]  # of two epochs the last half
+    assert selection["protocol"]["rule"] == "mean of the last 1 epochs; the highest wins"
+    assert selection["remarks"][-1].startswith("In fewer than 10 epochs the spread is what was still being learnt")
+    assert all(f"**{each}**" in (folder / "report.md").read_text() for each in selection["remarks"])
     assert first["score"] >= second["score"]
     assert selection["winner"] == first["name"]
     assert selection["random_cells"][0]["name"] == "random-0"
@@ -168,25 +116,43 @@ def test_the_folder_of_many_is_cells_and_its_parts_are_runs(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        ("select/seed-4/metrics.jsonl", ""),
-        ("select/seed-4/metrics.jsonl", '{"epoch": 1'),
-        ("select/seed-4/metrics.jsonl", '{"epoch": 1}\n{"epoch": 2}\n'),
-        ("measured/search/measured.json", "[]"),
-        ("measured/search/measured.json", '{"seconds_a_step": NaN, "steps": 1, "bytes": 1}'),
-    ],
-)
-def test_damaged_parts_give_one_line(whole, tmp_path, path, text):
+def test_what_the_files_of_a_finished_part_lack_is_written_again(whole, tmp_path):
+    """From its checkpoint: a curve that was cut short would change the ranking without a word."""
     run = tmp_path / "run"
     shutil.copytree(whole[1], run)
-    (run / path).write_text(text)
-    if "measured" in path:  # which is read while something is left to do
-        shutil.rmtree(run / "seed-4")
+    curve, cells = run / "select" / "seed-4" / "metrics.jsonl", run / "seed-1" / "genotype.yaml"
+    curve.write_text(curve.read_text().splitlines(keepends=True)[0])
+    cells.unlink()
+    result = darts(*MANY, "--run", run)
+    assert (result.exit_code, result.stdout) == (0, whole[0].stdout), result.stderr
+    assert curve.read_bytes() == (whole[1] / "select" / "seed-4" / "metrics.jsonl").read_bytes()
+    assert cells.read_bytes() == (whole[1] / "seed-1" / "genotype.yaml").read_bytes()
+    assert (run / "selection.yaml").read_bytes() == (whole[1] / "selection.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", '{"epoch": 1', '{"epoch": 1}\n', '{"epoch": 1}\n{"epoch": 2, "test_loss": "x"}\n', None])
+def test_a_part_without_all_of_its_record_is_not_done(tmp_path, text):
+    run = record_training("cnn", tmp_path / "seed-0", epochs=2)
+    job = Job("seed-0", "train cnn", run.config, run.genotype)
+    assert not job.done(tmp_path)
+    run.report("the end")
+    assert job.done(tmp_path)
+    path = tmp_path / "seed-0" / "metrics.jsonl"
+    path.unlink() if text is None else path.write_text(text)
+    assert not job.done(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["[]", '{"seconds_a_step": NaN, "steps": 1, "bytes": 1}'])
+def test_a_damaged_measurement_gives_one_line(whole, tmp_path, text):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    path = run / "measured" / "search" / "measured.json"
+    path.write_text(text)
+    shutil.rmtree(run / "seed-4")  # it is read while something is left to do
     result = darts(*MANY, "--run", run)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {run / path}: "), result.stderr
+    assert result.stderr.startswith(f"error: {path}: "), result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
