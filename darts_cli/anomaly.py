@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError
+from darts_cli.finite import Anomaly
 
 
 @contextlib.contextmanager
 def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
-    """If wanted, the first output of a module or gradient of a parameter that is not finite raises DartsError naming it.
+    """If wanted, the first output of a module or gradient of a parameter that is not finite raises Anomaly naming it.
 
     Before that PyTorch's own detection tells the line of the operation whose gradient is NaN. It all takes much longer.
     """
@@ -24,12 +24,12 @@ def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
 
     def look(module: nn.Module, _inputs, output) -> None:
         if module in names and not all(tensor.isfinite().all() for tensor in _floating(output)):
-            raise DartsError(f"--detect-anomaly: the output of {names[module]} ({type(module).__name__}) is not finite")
+            raise Anomaly(f"--detect-anomaly: the output of {names[module]} ({type(module).__name__}) is not finite")
 
     def checked(name: str) -> Callable[[Tensor], None]:
         def look_at(gradient: Tensor) -> None:
             if not gradient.isfinite().all():
-                raise DartsError(f"--detect-anomaly: the gradient of {name} is not finite")
+                raise Anomaly(f"--detect-anomaly: the gradient of {name} is not finite")
 
         return look_at
 
@@ -51,7 +51,7 @@ def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
             raise
         lines = re.findall(r'File ".*?(darts_cli[^"]*)", line (\d+), in (\w+)', "".join(said))
         place = f" ({lines[-1][0]}, line {lines[-1][1]}, in {lines[-1][2]})" if lines else ""
-        raise DartsError(f"--detect-anomaly: the gradient of {found[1]}{place} is NaN") from None
+        raise Anomaly(f"--detect-anomaly: the gradient of {found[1]}{place} is NaN") from None
     finally:
         for hook in hooks:
             hook.remove()

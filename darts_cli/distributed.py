@@ -139,15 +139,19 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
             parameter.grad = mean
 
 
-def parallel(network: nn.Module, unused: bool = False) -> nn.Module:
-    """The network within DistributedDataParallel, where there are several processes; `unused`: whether it has parameters that
-    its output does not depend on."""
+def parallel(network: nn.Module) -> nn.Module:
+    """The network within DistributedDataParallel, where there are several processes.
+
+    It may have parameters that its output does not depend on. That it is told to look for them also keeps it from putting its
+    messages together anew after the first step: a run that goes on would add up in another order than one that never stopped.
+    """
     if ranks() == 1:
         return network
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, which lie the same in any order
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # and there is none
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers`")  # which later versions call by another name
-        wrapped = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=unused)
+        wrapped = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
     wrapped.register_comm_hook(None, _all_reduce)
     return wrapped
 

@@ -18,6 +18,10 @@ class NotFinite(DartsError):
     """A number that is no longer finite, where it was noticed."""
 
 
+class Anomaly(DartsError):
+    """A number that is no longer finite, where `--detect-anomaly` found it: no run goes back and tries again then."""
+
+
 class Watch:
     """Keeps on the device, of each number that is noted, the first step in which it was not finite; `first` alone reads it."""
 

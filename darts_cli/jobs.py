@@ -23,11 +23,18 @@ import torch
 from darts_cli import DartsError, history, stops
 from darts_cli.genotype import Genotype
 from darts_cli.lock import alive, locked
-from darts_cli.output import printable
+from darts_cli.output import harmless, printable, tell
 from darts_cli.settings import Config
-from darts_cli.worker import MEASURED
+from darts_cli.worker import MEASURED, NOT_FINITE
 
 DIVERGED = "diverged: a number is no longer finite"  # what is kept; where depends on when one looked, so that is only said
+# A worker of this same program; what lies in the folder that it works in is no module of it.
+BEGIN = """import sys
+root = sys.argv.pop()
+sys.path[:] = filter(None, sys.path)
+root in sys.path or sys.path.insert(0, root)
+from darts_cli.worker import main
+main()"""
 THREADS = 4  # of the CPU, for each sub-run that `auto` starts
 
 
@@ -84,8 +91,7 @@ class Crew:
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            with contextlib.suppress(BrokenPipeError):
-                print(line, file=sys.stderr, flush=True)
+            tell(line)
 
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Do the jobs that are not done yet; returns the reason of each that failed, by its name.
@@ -111,9 +117,9 @@ class Crew:
                     self._note(abs(code) % 128)
             elif code and not self.killed:
                 reason = _reason(code, last)
-                failed[job.name] = DIVERGED if "finite" in last and last.startswith("error: ") else reason
+                failed[job.name] = DIVERGED if code == NOT_FINITE else reason
                 if not job.measure:
-                    print(f"{job.name} failed: {reason}", file=sys.stderr, flush=True)
+                    tell(f"{job.name} failed: {reason}")
         if self.signal:
             how = " at once; from the last checkpoints" if self.killed else "; all is saved,"
             name = signal.Signals(self.signal).name
@@ -132,7 +138,7 @@ class Crew:
         }
         threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
         process = subprocess.Popen(
-            [sys.executable, "-m", "darts_cli.worker"],
+            [sys.executable, "-c", BEGIN, str(Path(__file__).parents[1])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -155,7 +161,7 @@ class Crew:
             for line in lines:
                 last = line.strip() or last
                 if not (line.startswith("error: ") or job.measure):  # told once, by `run`, or never if it was stopped
-                    self.say(f"{job.name}: {printable(line)}")
+                    self.say(f"{job.name}: {harmless(line.rstrip())}")
         self.ended.put((place, job, last))
 
     def _note(self, number: int) -> None:

@@ -38,17 +38,24 @@ def locked(
                 continue
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
                 continue  # its holder has taken it away meanwhile
+            _held.add(lock)
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {platform.node()}\n")
             lock.flush()
             try:
                 yield lock
             finally:
+                _held.discard(lock)
                 with contextlib.suppress(OSError):  # left in a folder that can no longer be written to, it is no lock
                     path.unlink(missing_ok=True)
                     for each in made:
                         each.rmdir()  # unless something has been written there
             return
+
+
+_held: set[TextIO] = set()
+if fcntl is not None:  # a copy of this process, such as one that reads images, must not keep them when this one is killed
+    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _held])
 
 
 def alive(holder: str) -> bool:

@@ -11,7 +11,7 @@ import time
 import click
 
 from darts_cli import DartsError
-from darts_cli.output import printable
+from darts_cli.output import printable, tell
 
 LESS = (
     "a smaller --batch-size needs less, and so do --recompute (search cnn), --accumulate (train cnn), --batch-chunks "
@@ -40,9 +40,9 @@ class Darts(click.Group):
         if rank and message:
             time.sleep(5)  # torchrun ends this process meanwhile if the first one has said it
             message = f"process {rank}: {message}"
-        with contextlib.suppress(BrokenPipeError):
-            if message:
-                click.echo(message, err=True)
+        if message:
+            tell(message)
+        _leave_nothing()
         sys.exit(exit_code)
 
     def _outcome(self, *args, **kwargs) -> tuple[str, int]:
@@ -68,6 +68,15 @@ class Darts(click.Group):
                 raise
             return _error(message), 1
         return "", result if isinstance(result, int) else 0
+
+
+def _leave_nothing() -> None:
+    """What could not be written to stderr is given up, or Python would try once more at its end and change the exit code."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = None
 
 
 def out_of_memory(error: Exception) -> str | None:

@@ -1,9 +1,9 @@
 """How results and messages are printed: on one line, aligned, without what a terminal would obey."""
 
 import contextlib
+import io
 import sys
-
-import click
+from typing import TextIO
 
 
 def printable(message: str) -> str:
@@ -16,10 +16,33 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+class Unfailing:
+    """A stream for what is said besides the result: a reader that is gone, a closed terminal or a full disk ends nothing."""
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = stream or io.StringIO()  # of a process without stderr
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def tell(line: str) -> None:
+    """Say it on stderr."""
+    print(line, file=Unfailing(sys.stderr), flush=True)
+
+
 def hint(text: str) -> None:
-    """Say it on stderr; that nobody reads it is no failure."""
-    with contextlib.suppress(BrokenPipeError):
-        click.echo(printable(text), err=True)
+    """Say it on stderr, on one line."""
+    tell(printable(text))
 
 
 def lines(result: dict) -> str:

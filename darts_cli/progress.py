@@ -1,6 +1,5 @@
 """What a long run shows on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
 
-import contextlib
 import sys
 import time
 
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from darts_cli import distributed
 from darts_cli.genotype import Genotype
-from darts_cli.output import harmless
+from darts_cli.output import Unfailing, harmless, tell
 
 ESTIMATE_AFTER = 20  # steps whose time stands for all
 READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are read whatever the number of steps
@@ -27,7 +26,7 @@ class Display:
         self.epochs, self.steps, self.total = epochs, steps, epochs * steps
         self.quiet = quiet or distributed.rank() > 0
         self.calls = self.first = self.done = 0
-        console = Console(stderr=True, highlight=False)
+        console = Console(file=Unfailing(sys.stderr), highlight=False)
         self.text = Text()
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
         self.epoch_bar = self.bars.add_task("", total=self.total)
@@ -54,12 +53,10 @@ class Display:
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        line = harmless(line)
-        with contextlib.suppress(BrokenPipeError):  # a reader that left must not end the run
-            if self.live:
-                self.live.console.print(Text(line))
-            elif not self.quiet:
-                print(line, file=sys.stderr, flush=True)
+        if self.live:
+            self.live.console.print(Text(harmless(line)))
+        elif not self.quiet:
+            tell(harmless(line))
 
     def step(self, epoch: int, step: int) -> None:
         """All steps of the epoch to this one, counted from 0, are done."""

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 
 from darts_cli import DartsError
+
+MOST = 10_000  # seeds, cells or repeats
 
 
 def many_seeds(command):
@@ -13,7 +16,9 @@ def many_seeds(command):
         click.option(
             "--parallel", metavar="N|auto", help="Sub-runs at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
         ),
-        click.option("--random-cells", type=click.IntRange(0), help="Random cells to train beside those found. [default: 0]"),
+        click.option(
+            "--random-cells", type=click.IntRange(0, MOST), help="Random cells to train beside those found. [default: 0]"
+        ),
         click.option(
             "--select-epochs",
             type=click.IntRange(0),
@@ -35,7 +40,7 @@ def repeated(command):
         ),
         click.option(
             "--repeats",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MOST),
             default=1,
             show_default=True,
             help="Train with so many seeds, from --seed on; the result is mean and deviation.",
@@ -53,19 +58,26 @@ def only_with(option, **others):
 
 
 def seed_list(text: str, first: int) -> tuple[int, ...]:
-    """The seeds of `--seeds`: a count, from the first on, or a list such as 0,3,7. Raises DartsError."""
+    """The seeds of `--seeds`: a count, from the first on, or a list such as 0,3,7.
+
+    Raises DartsError, also when `--seed` was given too and is not the first of the list.
+    """
     rule = f"--seeds {text}: must be a count of at least 1, or a list of different seeds such as 0,3,7"
     words = text.split(",")
     if not all(word.strip().isascii() and word.strip().isdigit() for word in words):
         raise DartsError(rule, exit_code=2)
     numbers = [int(word) for word in words]
     if len(numbers) == 1:
-        if not 1 <= numbers[0] <= 10_000:
+        if not 1 <= numbers[0] <= MOST:
             raise DartsError(rule, exit_code=2)
         return tuple(range(first, first + numbers[0]))
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
         raise DartsError(f"--seeds {text}: names the seed {twice} twice; every seed must be another", exit_code=2)
+    context = click.get_current_context(silent=True)
+    given = context is not None and context.get_parameter_source("seed") is ParameterSource.COMMANDLINE
+    if given and numbers[0] != first:
+        raise DartsError(f"--seed {first}: is not the first of the list --seeds {text}; leave --seed out", exit_code=2)
     return tuple(numbers)
 
 

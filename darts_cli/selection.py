@@ -47,6 +47,7 @@ def select(
     if random_cells and not epochs:
         raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
     config = replace(config, seed=seeds[0])
+    short = training(config, TRAININGS[domain], epochs=epochs) if epochs else None
     asked = Asked(
         config,
         name=f"seeds{len(seeds)}",
@@ -59,10 +60,9 @@ def select(
     whole.check_data(domain)
     with Crew(whole.folder, whole.repeat(), parallel, config.device, quiet) as crew:
         whole.begin()
-        if not epochs:
+        if short is None:
             estimate(crew, searches)
             return _unranked(whole, domain, _found(crew, searches)), whole
-        short = training(config, TRAININGS[domain], epochs=epochs)
         drawn = [Candidate(f"random-{k}", k, _draw(domain, k)) for k in range(random_cells)]
         estimate(crew, [*searches, *(_job(job.name, domain, short) for job in searches), *_jobs(drawn, domain, short)])
         found = _found(crew, searches)

@@ -29,22 +29,10 @@ def depth(cell: Cell, domain: str) -> int:
 def unused(cell: Cell, domain: str) -> list[int]:
     """The states that are nodes and have no way to the output."""
     first = SPACES[domain].inputs
-    used = _used(cell, first)
-    return [i for i in range(first, first + len(cell.nodes)) if i not in used]
-
-
-def depends_on_all(cell: Cell, domain: str) -> bool:
-    """Whether the output depends on every input and every node; nothing passes through `none`."""
-    first = SPACES[domain].inputs
-    return _used(cell, first, "none") == set(range(first + len(cell.nodes)))
-
-
-def _used(cell: Cell, first: int, *closed: str) -> set[int]:
-    """The states with a way to the output, through operations that are not closed."""
     used = set(cell.concat)
     for i, node in reversed(list(enumerate(cell.nodes, first))):
-        used |= {edge.input for edge in node if edge.op not in closed} if i in used else set()
-    return used
+        used |= {edge.input for edge in node} if i in used else set()
+    return [i for i in range(first, first + len(cell.nodes)) if i not in used]
 
 
 def collapsed(genotype: Genotype) -> str | None:

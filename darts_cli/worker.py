@@ -1,4 +1,4 @@
-"""One sub-run, in a process of its own: `python -m darts_cli.worker`, told on stdin what to do."""
+"""One sub-run, in a process of its own, which jobs.py starts and tells on stdin what to do."""
 
 import contextlib
 import importlib
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from darts_cli import DartsError, files
+from darts_cli.finite import Anomaly, NotFinite
 from darts_cli.genotype import Genotype
 from darts_cli.history import CONFIGS
 from darts_cli.outcome import out_of_memory
@@ -23,6 +24,7 @@ from darts_cli.run import Run
 from darts_cli.settings import Config
 
 MEASURED = "measured.json"
+NOT_FINITE = 3  # exit code: a number was no longer finite
 STEPS = 3  # that are measured, after a first one
 
 
@@ -122,14 +124,10 @@ def main() -> None:
         _work(task)
     except DartsError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(NOT_FINITE if isinstance(error, NotFinite | Anomaly) else error.exit_code)
     except (MemoryError, RuntimeError) as error:
         message = out_of_memory(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Edge, Genotype, load, random_genotype
-from darts_cli.structure import collapsed, depends_on_all, depth, differences, state_names, unused
+from darts_cli.structure import collapsed, depth, differences, state_names, unused
 
 
 def chain(*inputs, concat):
@@ -34,19 +34,8 @@ def test_what_nothing_uses():
     assert unused(chain(0, 1, 2, concat=[3]), "rnn") == []
     assert unused(chain(0, 1, 2, concat=[1]), "rnn") == [2, 3]  # state 2 is used, but by an unused one
     assert unused(chain(0, 0, 1, concat=[3]), "rnn") == [2]
-    assert not depends_on_all(chain(0, 1, 2, concat=[1]), "rnn")
     for name in ("normal", "reduce"):
         assert unused(load("amoebanet").cells[name], "cnn") == []
-
-
-@pytest.mark.parametrize(
-    ("second", "closed"), [(Edge("skip_connect", 1), False), (Edge("skip_connect", 0), True), (Edge("none", 1), True)]
-)
-def test_what_the_output_depends_on(second, closed):
-    """Of inputs 0 and 1 and a single node: not of an input that no edge has, or only `none`."""
-    cell = Cell(((Edge("max_pool_3x3", 0), second),), (2,))
-    assert unused(cell, "cnn") == []
-    assert depends_on_all(cell, "cnn") is not closed
 
 
 def test_three_skip_connections_are_a_warning():

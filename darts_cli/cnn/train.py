@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress, structure
+from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, metrics, running_sums, scores
@@ -19,6 +19,7 @@ from darts_cli.cnn.search import cosine
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
 from darts_cli.run import Run
+from darts_cli.structure import collapsed
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     network = Network(genotype, **sizes).to(where)
     fused = device.fused(where)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
-    unused = not all(structure.depends_on_all(cell, "cnn") for cell in genotype.cells.values())
-    parallel = distributed.parallel(network, unused)
+    parallel = distributed.parallel(network)
     parts = {"network": network, "optimizer": optimizer}
     steps = len(batches["train"])
     with (
@@ -285,9 +285,10 @@ def _report(config: TrainCNN, run: Run, network: Network, result: Result, where:
         else "The whole training set was trained on; nothing was held out, so no epoch was chosen: the result is the last one."
     )
     adds = multiply_adds(network, *about["size"])
+    warning = f"**Warning:** {collapsed(run.genotype)}\n\n" if collapsed(run.genotype) else ""
     return f"""# Training of {name} on {config.dataset}
 
-{config.epochs} epochs, {config.layers} cells, {config.channels} channels, seed {config.seed}. {protocol}
+{warning}{config.epochs} epochs, {config.layers} cells, {config.channels} channels, seed {config.seed}. {protocol}
 The training loss is what was minimised: with label smoothing and auxiliary head where there are such, on augmented images.
 
 | | loss | top-1 | error | top-5 |
