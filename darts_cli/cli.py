@@ -10,7 +10,7 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.config import IMAGES, TEXTS, SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.options import GenotypeType, options, run_options, version
+from darts_cli.options import GenotypeType, on_the_same_data, options, run_options, version
 from darts_cli.outcome import Darts
 from darts_cli.output import encodable, hint, lines, printable
 from darts_cli.seeds import many_seeds, only_with, parallel_count, repeated, seed_list
@@ -50,7 +50,7 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         folder=run,
         quiet=quiet,
     )
-    _show_cells(found, domain, config, whole.folder, quiet)
+    _show_cells(found, domain, whole.folder, quiet)
 
 
 def _search(domain, config, run, quiet):
@@ -59,10 +59,10 @@ def _search(domain, config, run, quiet):
 
     the_run = Run(f"search {domain}", config, run)
     found = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
-    _show_cells(found, domain, config, the_run.folder, quiet)
+    _show_cells(found, domain, the_run.folder, quiet)
 
 
-def _show_cells(found, domain, config, folder, quiet):
+def _show_cells(found, domain, folder, quiet):
     """The result of a search, whether it looks collapsed, and the training that usually comes next."""
     if found is not None:
         click.echo(found.to_yaml(), nl=False)
@@ -73,9 +73,7 @@ def _show_cells(found, domain, config, folder, quiet):
     warning = collapsed(found)
     if warning:
         hint(f"warning: {warning}")
-    given = f" --dataset {config.dataset}" if config.dataset != type(config)().dataset else ""
-    given += f" --data {shlex.quote(config.data)}" if config.data else ""
-    hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}{given}")
+    hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}")
 
 
 def _train(domain, genotype, config, run, quiet):
@@ -165,7 +163,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     \b
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
     """
-    config = TrainCNN(**settings)
+    config = TrainCNN(**on_the_same_data(settings))
     if repeats > 1:
         return _repeat("cnn", genotype, config, run, quiet, repeats, parallel)
     only_with("--repeats", parallel=parallel)
@@ -192,7 +190,7 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     \b
     Example: darts train rnn --dataset pydoc --epochs 5
     """
-    config = TrainRNN(**settings)
+    config = TrainRNN(**on_the_same_data(settings))
     if repeats > 1:
         return _repeat("rnn", genotype, config, run, quiet, repeats, parallel)
     only_with("--repeats", parallel=parallel)

@@ -140,20 +140,31 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """The network within DistributedDataParallel, where there are several processes.
-
-    It may have parameters that its output does not depend on. That it is told to look for them also keeps it from putting its
-    messages together anew after the first step: a run that goes on would add up in another order than one that never stopped.
-    """
+    """The network within DistributedDataParallel, where there are several processes. Its output need not depend on all of its
+    parameters."""
     if ranks() == 1:
         return network
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, which lie the same in any order
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # and there is none
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers`")  # which later versions call by another name
-        wrapped = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
+        wrapped = nn.parallel.DistributedDataParallel(_Idle(network), broadcast_buffers=False, find_unused_parameters=True)
     wrapped.register_comm_hook(None, _all_reduce)
     return wrapped
+
+
+class _Idle(nn.Module):
+    """The network, and a parameter that nothing depends on.
+
+    One that looks for such parameters in every step keeps its messages as they are. Otherwise it would put them together anew
+    after the first step, and a run that goes on would add up in another order than one that never stopped.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.idle = network, nn.Parameter(next(network.parameters()).new_zeros(()))
+
+    def forward(self, *args, **keywords):
+        return self.network(*args, **keywords)
 
 
 def _all_reduce(_, bucket: dist.GradBucket):

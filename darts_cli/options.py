@@ -3,15 +3,19 @@
 import dataclasses
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from darts_cli import DartsError, __version__
-from darts_cli.genotype import Genotype, checked, load
+from darts_cli import DartsError, __version__, files
+from darts_cli.genotype import Genotype, checked, is_name, load
+from darts_cli.history import CONFIGS
 from darts_cli.seeds import seed_options
 from darts_cli.settings import Config, option_name
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_RUN = "darts_cli.options.run"  # where a context keeps the run folder that cells come from
 _NOT_SETTINGS = ("command", "environment")  # what the config.yaml of a run says besides the settings
 _OF_THE_COMMAND = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # ... and what are options all the same
 
@@ -25,9 +29,28 @@ class GenotypeType(click.ParamType):
         self.domain = domain
 
     def convert(self, value, param, ctx) -> Genotype:
+        if isinstance(value, Genotype):
+            return value
         if isinstance(value, dict):
             return checked(value, "--config: genotype", self.domain)
-        return value if isinstance(value, Genotype) else load(str(value), self.domain)
+        cells = load(str(value), self.domain)
+        if ctx is not None and not is_name(str(value)) and files.is_file(Path(value) / "config.yaml"):
+            ctx.meta[_RUN] = Path(value)
+        return cells
+
+
+def on_the_same_data(settings: dict) -> dict:
+    """The settings of a training; of cells that were named by their run folder with the data of that run, unless it is asked
+    for another data set."""
+    context = click.get_current_context()
+    if _RUN not in context.meta:
+        return settings
+    found = files.read_yaml(context.meta[_RUN] / "config.yaml")
+    theirs = {name: found[name] for name in ("dataset", "data") if isinstance(found, dict) and isinstance(found.get(name), str)}
+    asked = {name: settings[name] for name in theirs if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if asked.get("dataset", theirs.get("dataset")) != theirs.get("dataset"):
+        return settings
+    return settings | theirs | asked
 
 
 def version(ctx: click.Context, _param, wanted: bool) -> None:
@@ -124,11 +147,12 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
     """Make the file's settings the defaults of this command. Raises DartsError with file, key and remedy."""
     if path is None:
         return
-    from darts_cli import files
-
     data = files.read_yaml(path)
     if not isinstance(data, dict):
         raise DartsError(f"{path}: must be a mapping of settings, such as `epochs: 50`", exit_code=2)
+    command = str(data.get("command")).partition(" --")[0]
+    if CONFIGS.get(command, config) is not config:
+        raise DartsError(f"{path}: holds the settings of darts {command}; name those of another run", exit_code=2)
     settings = {each.name: each for each in dataclasses.fields(config)}
     ctx.default_map = {}
     for key, value in data.items():
@@ -145,6 +169,11 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(settings)}"
             raise DartsError(f"{path}: unknown key {key!r}; {meant}", exit_code=2)
         ctx.default_map[name] = _plain(path, settings[name], _kinds(config)[name], value)
+        option = next(each for each in ctx.command.params if each.name == name)
+        try:
+            option.type_cast_value(ctx, ctx.default_map[name])
+        except click.BadParameter as error:
+            raise DartsError(f"{path}: {name}: {error.message}", exit_code=2) from None
 
 
 def _seeds(value: object) -> dict:

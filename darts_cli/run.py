@@ -275,7 +275,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, the folder is this run's alone, and Ctrl-C and SIGTERM are noted: the next `checkpoint` ends the run.
+        """Inside, the folder is this run's alone, and signals to stop are noted: the next `checkpoint` ends the run.
 
         A second one ends it at once, but under torchrun, which passes on what the terminal has sent already. Raises DartsError
         when another run is in the folder.
@@ -288,7 +288,7 @@ class Run:
     def _note(self, number: int) -> None:
         self._signal = number
         if distributed.ranks() == 1:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # such as of a terminal that was closed
                 os.write(2, b"finishing the step, then saving; once more stops at once\n")
             stops.obey()
 

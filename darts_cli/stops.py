@@ -1,11 +1,13 @@
-"""Ctrl-C and SIGTERM: noted by what can save before it ends."""
+"""Ctrl-C, SIGTERM and the closing of the terminal: noted by what can save before it ends."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = [signal.SIGINT, signal.SIGTERM]
+if getattr(signal, "SIGHUP", None) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+    STOPS.append(signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -27,5 +29,5 @@ def noted(note: Callable[[int], None]) -> Iterator[None]:
 
 def obey() -> None:
     """From here on such a signal ends the process at once, as is usual."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for each in STOPS:
+        signal.signal(each, signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL)

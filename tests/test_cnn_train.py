@@ -128,6 +128,23 @@ def test_bf16_stays_near_fp32_over_twenty_steps():
 # ---- a run
 
 
+def test_cells_of_a_run_are_trained_on_its_data(parts, tiny, tmp_path):
+    """As the design has it: everything else is read from it, but for what is asked."""
+    assert darts(*tiny, "--epochs", 1, "--run", tmp_path / "search").exit_code == 0
+    data = yaml.safe_load((tmp_path / "search" / "config.yaml").read_text())["data"]
+    train = ["train", "cnn", "--genotype", tmp_path / "search", "--epochs", 1, "--layers", 1, "--channels", 2]
+
+    def trained_on(name, *more):
+        result = darts(*train, *more, "--run", tmp_path / name)
+        found = yaml.safe_load((tmp_path / name / "config.yaml").read_text()) if result.exit_code == 0 else result.stderr
+        return (found["dataset"], found["data"]) if result.exit_code == 0 else found
+
+    assert trained_on("else", "--data", parts) == ("folder", str(parts))
+    assert trained_on("named", "--dataset", "folder", "--data", parts) == ("folder", str(parts))
+    assert trained_on("digits", "--dataset", "digits") == ("digits", None)
+    assert f"{data}: has no part for testing" in trained_on("same")
+
+
 @pytest.fixture(scope="module", params=[[], ["--train-portion", "0.75"]], ids=["all", "held-out"])
 def undisturbed(request, parts, tmp_path_factory):
     """A finished training, of all images or with a part held out: its arguments, without --run, and its folder."""

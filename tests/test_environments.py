@@ -3,13 +3,14 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import on_terminal, start
+from conftest import finish, on_terminal, start
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "ein Lauf, Ωμέγα"  # with blanks, and letters that Latin-1 lacks
@@ -123,6 +124,75 @@ def test_a_reader_of_the_progress_that_leaves(tiny, tmp_path):
     process.stdout.close()
     assert process.wait(120) == 0
     assert (tmp_path / "run" / "report.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
+@pytest.mark.parametrize("end", ["2>/dev/full", "2>&-"])
+def test_progress_that_cannot_be_written(tiny, tmp_path, end):
+    """What is said is lost, and nothing else; stdout has the result only."""
+    line = f"{sys.executable} -m darts_cli {' '.join(map(str, tiny))} --epochs 1 --run {tmp_path / 'run'} {end}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "run" / "genotype.yaml").read_text()
+    assert (tmp_path / "run" / "report.md").exists()
+    wrong = subprocess.run(["bash", "-c", f"{line.replace('--epochs 1', '--epochs 0')}"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_terminal_that_is_gone(tiny, tmp_path, term):
+    """Closed in the first epoch; without a signal, as of a process that was started in a session of its own."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    args = [
+        sys.executable,
+        "-m",
+        "darts_cli",
+        *map(str, tiny),
+        "--epochs",
+        "2",
+        "--log-every",
+        "1",
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, env=bare(TERM=term), start_new_session=True
+    )
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out.decode()) == (0, (tmp_path / "run" / "genotype.yaml").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal")
+def test_a_terminal_that_is_closed_lets_the_run_save(tiny, tmp_path):
+    process = start(*tiny, "--epochs", 500, "--log-every", 1, "--run", tmp_path / "run")
+    while "step" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    code, _, err = finish(process)
+    assert code == 128 + signal.SIGHUP
+    assert "error: stopped by SIGHUP; all is saved, the same command goes on: " in err
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
+def test_what_lies_in_the_folder_is_no_module(tiny, tmp_path):
+    """Sub-runs are processes of their own, and Python looks for modules where it is started."""
+    for name in ("queue", "torch", "darts_cli"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('executed')")
+    darts = shutil.which("darts", path=os.path.dirname(sys.executable))
+    args = [darts, *map(str, tiny), "--epochs", "1", "--seeds", "1", "--select-epochs", "0", "--run", "run"]
+    done = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "executed" not in done.stderr
 
 
 def runs(python):

@@ -8,6 +8,7 @@ import random
 import shlex
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from made_runs import search_record
 from darts_cli import DartsError, checkpoint, files
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import load
+from darts_cli.lock import locked
 from darts_cli.run import Run
 
 ENVIRONMENT = {"darts": "0", "torch": "0"}
@@ -393,3 +395,20 @@ def test_a_write_is_whole_or_not_at_all(tmp_path):
     files.write(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no copies of processes")
+def test_a_copy_of_the_process_does_not_keep_the_lock(tmp_path):
+    """One that reads images outlives a run that is killed, for a while."""
+    import multiprocessing
+
+    context, run = multiprocessing.get_context("fork"), started(tmp_path / "run")
+    with run.interruptible():
+        child = context.Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+        with pytest.raises(DartsError, match="is at work here"), locked(run.folder):  # it is this process that has it
+            pass
+        open_files = {os.readlink(each) for each in Path(f"/proc/{child.pid}/fd").iterdir() if each.is_symlink()}
+        assert str(run.folder / ".lock") not in open_files
+        assert child.is_alive()
+        child.kill()

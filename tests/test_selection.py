@@ -85,7 +85,7 @@ def test_a_selection_tells_everything(whole):
     assert result.stdout == (folder / "genotype.yaml").read_text()
     assert "about " in result.stderr
     assert "MB on the disk" in result.stderr
-    assert f"next: darts train cnn --genotype {folder} --dataset digits\n" in result.stderr
+    assert f"next: darts train cnn --genotype {folder}\n" in result.stderr
     assert "`" in (folder / "report.md").read_text()
     for path in folder.rglob("metrics.jsonl"):
         assert "test_" not in path.read_text()
@@ -106,12 +106,14 @@ def test_what_is_finished_is_not_repeated(whole):
 
 
 @pytest.mark.slow
-def test_the_folder_of_many_is_cells_and_its_parts_are_runs(whole):
+def test_the_folder_of_many_is_cells_and_its_parts_are_runs(whole, tmp_path):
     folder = whole[1]
+    trained = darts("train", "cnn", "--genotype", folder, "--epochs", 1, "--channels", 2, "--layers", 1, "--run", tmp_path)
+    assert (trained.exit_code, yaml.safe_load((tmp_path / "config.yaml").read_text())["dataset"]) == (0, "digits")
     drawn = darts("visualize", folder, "--format", "text")
     assert (drawn.exit_code, drawn.stderr) == (0, ""), drawn.stderr
     assert drawn.stdout == darts("visualize", folder / "genotype.yaml", "--format", "text").stdout
-    assert f"name one of its runs, such as {folder / 'seed-1'}" in darts("eval", "--checkpoint", folder).stderr
+    assert f"name one of its runs, such as {folder / 'select' / 'random-0'}" in darts("eval", "--checkpoint", folder).stderr
     assert "images      359" in darts("eval", "--checkpoint", folder / "select" / "seed-1").stdout
 
 
