@@ -8,6 +8,7 @@ there is one process, and nothing here does anything.
 import atexit
 import contextlib
 import datetime
+import gc
 import hashlib
 import os
 import threading
@@ -51,7 +52,14 @@ def join() -> None:
         raise DartsError(f"the {os.environ['WORLD_SIZE']} processes found no way to each other ({_reason(error)})") from None
     finally:
         patience.cancel()
-    atexit.register(dist.destroy_process_group)  # whose threads would abort a process that ends with them
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the threads of the process group, which would abort a process that ends with them: so that nothing holds it any more,
+    a network within DistributedDataParallel goes first."""
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -204,7 +204,7 @@ def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, average
     """Which is SGD when averaging began only after it."""
     cells, config = load("rnn/enas"), TrainRNN(dataset="pydoc", dim=4)
     run = Run("train rnn", config, tmp_path / "run", cells)
-    run.start({}, {"fingerprint": "", "vocab": ["a"] * 9})
+    run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
     network = Network(cells, 9, 4)
     optimizer = Averaging(network, config)
     run.metrics = [{"averages": averages}, {"averages": True}]
