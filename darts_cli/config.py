@@ -211,7 +211,9 @@ class SearchRNN(Config):
     batch_size: int = setting(256, "Streams that the text is cut into.", also=("--batch",), recipes={"pydoc": 32}, ge=2)
     eval_batch_size: int = setting(10, "Streams when evaluating.", also=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words of a stream in a step; one step in twenty takes half.", recipes={"pydoc": 10}, ge=2)
-    dim: int = setting(300, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"pydoc": 64}, ge=1)
+    dim: int = setting(
+        300, "Size of embedding and hidden state.", also=("--emsize", "--nhid", "--nhidlast"), recipes={"pydoc": 64}, ge=1
+    )
     lr: float = setting(20.0, "Learning rate of the weights, for a step of --bptt words.", gt=0, lt=1e9)
     weight_decay: float = setting(5e-7, "Weight decay of the weights.", also=("--wdecay",), ge=0, lt=float("inf"))
     grad_clip: float = setting(0.25, "Largest norm of each gradient.", also=("--clip",), gt=0)
@@ -249,7 +251,11 @@ class TrainRNN(Config):
     )
     bptt: int = setting(35, "Mean number of words of a stream in a step; one step in twenty takes half.", ge=2)
     dim: int = setting(
-        850, "Size of embedding and hidden state.", also=("--emsize", "--nhid"), recipes={"wt2": 700, "pydoc": 64}, ge=1
+        850,
+        "Size of embedding and hidden state.",
+        also=("--emsize", "--nhid", "--nhidlast"),
+        recipes={"wt2": 700, "pydoc": 64},
+        ge=1,
     )
     init_op: str = setting("tanh", "Activation of the cell's first state.", choices=("tanh", "relu", "sigmoid", "identity"))
     lr: float = setting(20.0, "Learning rate, for a step of --bptt words.", recipes={"pydoc": 10.0}, gt=0, lt=1e9)

@@ -128,6 +128,17 @@ def test_bf16_stays_near_fp32_over_twenty_steps():
 # ---- a run
 
 
+def test_a_report_warns_of_cells_that_look_collapsed(parts, tmp_path):
+    skips = [[["skip_connect", 0], ["skip_connect", 1]], [["skip_connect", 0], ["max_pool_3x3", 1]]]
+    cells = {name: {"nodes": skips, "concat": [2, 3]} for name in ("normal", "reduce")}
+    (tmp_path / "skips.yaml").write_text(yaml.safe_dump({"domain": "cnn", **cells}))
+    for genotype, warned in ((tmp_path / "skips.yaml", True), ("nasnet", False)):
+        args = ["--dataset", "folder", "--data", parts, "--epochs", 1, "--layers", 1, "--channels", 2, "--genotype", genotype]
+        assert darts("train", "cnn", *args, "--run", tmp_path / str(warned)).exit_code == 0
+        said = "**Warning:** the normal cell has 3 skip connections" in (tmp_path / str(warned) / "report.md").read_text()
+        assert said is warned
+
+
 def test_cells_of_a_run_are_trained_on_its_data(parts, tiny, tmp_path):
     """As the design has it: everything else is read from it, but for what is asked."""
     assert darts(*tiny, "--epochs", 1, "--run", tmp_path / "search").exit_code == 0
