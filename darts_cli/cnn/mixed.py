@@ -50,13 +50,13 @@ POOLS = ("max_pool_3x3", "avg_pool_3x3")
 class Halves(Function):
     """relu(BN(W_k depthwise(x_k))): K first halves of SepConvs after their ReLU, with the ReLU of the second.
 
-    Arguments: K BatchNorms, K strides, W (K, C, C), then K tensors x_k (B, C, H, W) and K kernels. What the depthwise
-    convolutions give is not kept, but computed once more for the gradient.
+    Arguments: K BatchNorms, K strides, whether to recompute what the depthwise convolutions give for the gradient, W (K, C, C),
+    then K tensors x_k (B, C, H, W) and K kernels.
     """
 
     @staticmethod
     def forward(
-        ctx, norms: Sequence[nn.BatchNorm2d], strides: Sequence[int], W: Tensor, *tensors: Tensor
+        ctx, norms: Sequence[nn.BatchNorm2d], strides: Sequence[int], recompute: bool, W: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         K = len(norms)
         x, kernels = tensors[:K], tensors[K:]
@@ -64,19 +64,21 @@ class Halves(Function):
         d = [rows(y_k) for y_k in y]
         f = fold(W, W.new_ones(K), norms, d)
         r = [torch.addmm(b.to(d_k.dtype), d_k, V.t().to(d_k.dtype)).relu_() for b, d_k, V in zip(f.b, d, f.V, strict=True)]
-        ctx.strides, ctx.shape = strides, (len(y[0]), *y[0].shape[2:])
-        ctx.save_for_backward(*tensors, *r, *f)
+        ctx.strides, ctx.recompute, ctx.shape = strides, recompute, (len(y[0]), *y[0].shape[2:])
+        ctx.save_for_backward(*tensors, *r, *(() if recompute else d), *f)
         return tuple(images(r_k, *ctx.shape) for r_k in r)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *g: Tensor):
         K, saved = len(g), ctx.saved_tensors
-        x, kernels, r, f = saved[:K], saved[K : 2 * K], saved[2 * K : 3 * K], Folded(*saved[3 * K :])
-        of_x, of_kernel = ctx.needs_input_grad[3 : 3 + K], ctx.needs_input_grad[3 + K :]
+        x, kernels, r, d = saved[:K], saved[K : 2 * K], saved[2 * K : 3 * K], saved[3 * K : 4 * K]
+        f = Folded(*saved[-len(Folded._fields) :])
+        of_x, of_kernel = ctx.needs_input_grad[4 : 4 + K], ctx.needs_input_grad[4 + K :]
         g = [torch.ops.aten.threshold_backward(rows(g_k), r_k, 0) for g_k, r_k in zip(g, r, strict=True)]
-        d = [rows(depthwise(*each)) for each in zip(x, kernels, ctx.strides, strict=True)]
-        centre_again(d, f)
+        if ctx.recompute:
+            d = [rows(depthwise(*each)) for each in zip(x, kernels, ctx.strides, strict=True)]
+            centre_again(d, f)
         g_V = torch.stack([(g_k.t() @ d_k).to(f.V.dtype) for g_k, d_k in zip(g, d, strict=True)])
         g_W, _, G, row = fold_backward(f, g_V, torch.stack([column_sums(g_k) for g_k in g]))
         found = []
@@ -86,7 +88,7 @@ class Halves(Function):
                 depthwise_backward(images(g_d, *ctx.shape), x[k], kernels[k], ctx.strides[k], 1, of_x[k], of_kernel[k])
             )
         g_x, g_kernels = zip(*found, strict=True)
-        return None, None, g_W, *g_x, *g_kernels
+        return None, None, None, g_W, *g_x, *g_kernels
 
 
 class Layout(NamedTuple):
@@ -201,6 +203,7 @@ def _node(sources: Sequence[Source], edges: Sequence[nn.ModuleDict], weights: Te
     middle = Halves.apply(
         [op[3] for op in separable],
         [source.stride for source in sources] * 2,
+        recompute,
         torch.stack([op[2].weight.flatten(1) for op in separable]),
         *([source.relu for source in sources] * 2),
         *(op[1].weight.to(dtype) for op in separable),
