@@ -173,7 +173,9 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
         try:
             option.type_cast_value(ctx, ctx.default_map[name])
         except click.BadParameter as error:
-            raise DartsError(f"{path}: {name}: {error.message}", exit_code=2) from None
+            raise DartsError(
+                f"{path}: {name}: {error.message.rstrip('.')}; see {ctx.command_path} --help", exit_code=2
+            ) from None
 
 
 def _seeds(value: object) -> dict:
