@@ -103,7 +103,7 @@ def file(path: str | Path) -> Path:
     for name in (BEST, NEWEST, PREVIOUS):
         if (path / name).exists():
             return path / name
-    inside = [each.parent for place in ("select/*", "*") for each in sorted(path.glob(f"{place}/{NEWEST}"))]
+    inside = [each.parent for place in ("select/seed-*", "seed-*") for each in sorted(path.glob(f"{place}/{NEWEST}"))]
     remedy = f"name one of its runs, such as {inside[0]}" if inside else "a run writes one after its first epoch"
     raise DartsError(f"{path}: holds no checkpoint, neither {BEST} nor {NEWEST}; {remedy}")
 

@@ -150,7 +150,7 @@ def train():
     type=GenotypeType("cnn"),
     default="darts_v2",
     show_default=True,
-    help="Cells to train: a published name, a genotype file, or the run folder of a search.",
+    help="Cells to train: a published name, a genotype file, or the run folder of a search, whose data are trained on.",
 )
 @options(TrainCNN)
 @repeated
@@ -177,7 +177,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     type=GenotypeType("rnn"),
     default="darts_v2",
     show_default=True,
-    help="Cell to train: a published name, a genotype file, or the run folder of a search.",
+    help="Cell to train: a published name, a genotype file, or the run folder of a search, whose text is trained on.",
 )
 @options(TrainRNN)
 @repeated

@@ -163,8 +163,9 @@ def parallel(network: nn.Module) -> nn.Module:
 class _Idle(nn.Module):
     """The network, and a parameter that nothing depends on.
 
-    One that looks for such parameters in every step keeps its messages as they are. Otherwise it would put them together anew
-    after the first step, and a run that goes on would add up in another order than one that never stopped.
+    DistributedDataParallel then looks for such parameters in every step, with a small message of its own, and keeps the other
+    messages as they are. Otherwise it would put them together anew after the first step, and a run that goes on would add up in
+    another order than one that never stopped.
     """
 
     def __init__(self, network: nn.Module):

@@ -57,7 +57,7 @@ class Job:
 class Crew:
     """Does jobs below the folder of a whole, `parallel` at a time; a context manager that holds the folder and takes signals.
 
-    Ctrl-C and SIGTERM let the sub-runs save and stop; a second one ends them at once.
+    Ctrl-C, SIGTERM and a terminal that closes let the sub-runs save and stop; a second Ctrl-C or SIGTERM ends them at once.
     """
 
     def __init__(self, folder: Path, repeat: str, parallel: str | int, device: str, quiet: bool):
@@ -112,7 +112,7 @@ class Crew:
             code = process.wait()
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            if code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+            if code in {number for each in stops.STOPS for number in (-each, 128 + each)}:
                 if self.signal is None:  # somebody stopped this one: all are meant
                     self._note(abs(code) % 128)
             elif code and not self.killed:
@@ -166,6 +166,8 @@ class Crew:
 
     def _note(self, number: int) -> None:
         first, self.signal = self.signal is None, self.signal or number
+        if not first and signal.Signals(number).name == "SIGHUP":  # which a terminal that closes may send twice
+            return
         self.killed = not first
         for process in list(self.processes.values()):
             with contextlib.suppress(ProcessLookupError):

@@ -20,7 +20,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -98,7 +98,7 @@ class Run:
             settings = {"command": self.command, **cells, **self.config.to_dict(), "data": place}
             settings["environment"] = environment | {"data": data["fingerprint"]}
             files.write(path, yaml.safe_dump(settings, sort_keys=False))
-        if self.genotype is not None and not (self.folder / "genotype.yaml").exists():
+        if self.genotype is not None:
             genotype.save(self.genotype, self.folder / "genotype.yaml")
 
     def repeat(self) -> str:
@@ -133,12 +133,12 @@ class Run:
         if name == checkpoint.NEWEST:
             self._saved, self._saved_at = _place(progress), time.monotonic()
 
-    def restore(self, parts: dict, fresh: dict) -> dict:
+    def restore(self, parts: dict, fresh: dict, numbers: Sequence[str] = ()) -> dict:
         """Bring the parts to the state last saved and return the progress; in a fresh folder do nothing and return `fresh`, the
-        progress at the beginning, whose form every later one has.
+        progress at the beginning, whose form every later one has. `numbers` are in the record of every epoch.
 
-        Metrics and cells are written again as they were then. A kill may have left the checkpoint before that alone, and
-        nothing is lost by it. Raises DartsError for a damaged or foreign checkpoint.
+        Where there are finished epochs, metrics and cells are written again as they were then. A kill may have left the
+        checkpoint before that alone, and nothing is lost by it. Raises DartsError for a damaged or foreign checkpoint.
         """
         newest, previous = (self.folder / name for name in (checkpoint.NEWEST, checkpoint.PREVIOUS))
         path = newest if newest.exists() else previous
@@ -158,7 +158,7 @@ class Run:
             for name, part in parts.items():
                 part.load_state_dict(state.pop(name))
             metrics = state.pop("metrics")
-            self._check_progress(state, fresh, metrics)
+            self._check_progress(state, fresh, metrics, numbers)
             self.metrics, self._saved = metrics, _place(state)
         except DartsError:
             raise
@@ -172,7 +172,7 @@ class Run:
                 genotype.save(Genotype.from_dict(cells), self.folder / "genotype.yaml")
         return state
 
-    def _check_progress(self, state: dict, fresh: dict, metrics: list) -> None:
+    def _check_progress(self, state: dict, fresh: dict, metrics: list, numbers: Sequence[str]) -> None:
         """Raises ValueError when a progress has not the form of a fresh one, or the metrics are not those of its epochs."""
         for key, value in fresh.items():
             other = state[key]
@@ -186,6 +186,8 @@ class Run:
                 history.check_record("its metrics", record, epoch, self.command)
             except DartsError as error:
                 raise ValueError(str(error)) from None
+            if not all(isinstance(record.get(name), int | float) for name in numbers):
+                raise ValueError("its metrics lack a number")
 
     def best(self) -> dict:
         """The checkpoint of the best epoch. Raises DartsError when it is damaged, or not of an epoch that is finished."""

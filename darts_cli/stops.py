@@ -28,6 +28,7 @@ def noted(note: Callable[[int], None]) -> Iterator[None]:
 
 
 def obey() -> None:
-    """From here on such a signal ends the process at once, as is usual."""
+    """From here on such a signal ends the process at once, as is usual; but a terminal that closes may say so twice."""
     for each in STOPS:
-        signal.signal(each, signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL)
+        handler = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_IGN}.get(each.name, signal.SIG_DFL)
+        signal.signal(each, handler)

@@ -37,11 +37,3 @@ def test_a_second_derivative_is_refused(name, take):
     loss, weights = loss_of(network), list(network.parameters())
     with pytest.raises(RuntimeError, match="leave create_graph out"):
         take(loss, inputs=weights, create_graph=True)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_first_derivative_has_no_graph(name):
-    network, loss_of = NETWORKS[name]()
-    gradients = torch.autograd.grad(loss_of(network), list(network.parameters()), allow_unused=True)
-    assert gradients
-    assert not any(g.requires_grad for g in gradients if g is not None)

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import random
 import shlex
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from conftest import darts, finish, start
 from made_runs import search_record
 
 from darts_cli import DartsError, checkpoint, files
-from darts_cli.config import SearchCNN
+from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.genotype import load
 from darts_cli.lock import locked
 from darts_cli.run import Run
@@ -147,6 +147,16 @@ def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("text", ["{", None])
+def test_the_cells_of_a_training_are_written_again(tmp_path, text):
+    for _ in range(2):
+        run = Run("train cnn", TrainCNN(), tmp_path / "run", load("nasnet"))
+        run.start(ENVIRONMENT, DATA)
+        assert load(run.folder) == load("nasnet")
+        path = run.folder / "genotype.yaml"
+        path.unlink() if text is None else path.write_text(text)
+
+
 @pytest.mark.parametrize("text", ["{", "", None])
 def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
     """The checkpoint has both too."""
@@ -181,6 +191,7 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
         (lambda state: state.update(metrics=["x"]), "not the record of epoch 1"),
         (lambda state: state["metrics"][0].update(train_loss="x"), "train_loss must be a number"),
         (lambda state: state["metrics"][0].pop("genotype"), "genotype"),
+        (lambda state: state["metrics"][0].pop("train_top5"), "lack a number"),
         (lambda state: state.update(network={}), "Missing key"),
         (lambda state: state.update(optimizer=[]), "indices"),
     ],
@@ -188,16 +199,17 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
 def test_a_whole_checkpoint_with_another_state_is_refused(tmp_path, change, said):
     """It fits its checksum: somebody has written it so."""
     run, fresh = started(tmp_path / "run"), FRESH | {"sums": torch.zeros(3)}
-    run.record(*record(1))
+    metrics, cells = record(1)
+    run.record(metrics | {"train_top5": 1.0}, cells)
     run.save(fresh | {"epoch": 1}, parts())
     state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
-    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh)["epoch"] == 1
+    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh, ["train_top5"])["epoch"] == 1
     change(state)
     checkpoint.write(run.folder / "checkpoint.pt", state)
     with pytest.raises(
         DartsError, match=rf"checkpoint\.pt: is damaged and cannot be read .*{said}.*the same command goes on from"
     ):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh)
+        Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh, ["train_top5"])
 
 
 def test_a_log_of_nonsense_ends_no_run(tmp_path):
@@ -397,18 +409,25 @@ def test_a_write_is_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no copies of processes")
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="nothing tells which files a process has open")
 def test_a_copy_of_the_process_does_not_keep_the_lock(tmp_path):
     """One that reads images outlives a run that is killed, for a while."""
-    import multiprocessing
-
     context, run = multiprocessing.get_context("fork"), started(tmp_path / "run")
+    ours, theirs = context.Pipe()
     with run.interruptible():
-        child = context.Process(target=time.sleep, args=(60,), daemon=True)
+        assert str(run.folder / ".lock") in open_files()
+        child = context.Process(target=lambda: theirs.send(open_files()))
         child.start()
-        with pytest.raises(DartsError, match="is at work here"), locked(run.folder):  # it is this process that has it
+        assert ours.poll(60)
+        assert str(run.folder / ".lock") not in ours.recv()
+        child.join()
+        with pytest.raises(DartsError, match="is at work here"), locked(run.folder):  # this process has it still
             pass
-        open_files = {os.readlink(each) for each in Path(f"/proc/{child.pid}/fd").iterdir() if each.is_symlink()}
-        assert str(run.folder / ".lock") not in open_files
-        assert child.is_alive()
-        child.kill()
+
+
+def open_files():
+    found = []
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the folder itself was one of them
+            found.append(os.readlink(f"/proc/self/fd/{each}"))
+    return found

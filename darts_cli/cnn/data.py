@@ -128,8 +128,10 @@ def _dataset(
 ) -> Dataset:
     """Check what every data set must be, and measure mean and deviation where they are not given."""
     _, H, W, _ = images.shape
-    if H % 4 or W % 4 or min(H, W) < 8:
-        raise DartsError(f"the images are {W}x{H} pixels; both sides must be at least 8 and divisible by 4: scale them first")
+    if H % 4 or W % 4 or min(H, W) < 8 or max(H, W) > LARGEST:
+        raise DartsError(
+            f"the images are {W}x{H} pixels; both sides must be 8 to {LARGEST:,} and divisible by 4: scale them first"
+        )
     mean, deviation = statistics or _statistics(images)
     return Dataset(images, labels, classes, mean, deviation, flip)
 

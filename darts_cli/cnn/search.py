@@ -60,7 +60,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         progress.Display(config.epochs, len(train), quiet) as display,
     ):
         run.start(device.environment(where), whole.about())
-        state = run.restore(parts, {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)})
+        state = run.restore(parts, {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}, ["entropy"])
         display.begin(state["epoch"], state["step"])
         _say_opening(display, config, run, network, where, complete=state["epoch"] == config.epochs)
         for epoch in range(state["epoch"], config.epochs):

@@ -79,7 +79,8 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
         progress.Display(config.epochs, steps, quiet) as display,
     ):
         fresh = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
-        state = run.restore(parts, fresh)
+        measured = ("train", "valid" if "valid" in batches else "test")
+        state = run.restore(parts, fresh, [f"{part}_{name}" for part in measured for name in ("loss", "accuracy", "top5")])
         if state is fresh and config.init_from is not None:
             load_weights(network, sizes, genotype, config.init_from)
         run.start(device.environment(where), about)

@@ -65,7 +65,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         progress.Display(config.epochs, len(train) - 1, quiet) as display,
     ):
         run.start(device.environment(where), corpus.about())
-        state = run.restore(parts, {"epoch": 0, **_fresh(network, config)})
+        state = run.restore(parts, {"epoch": 0, **_fresh(network, config)}, ["entropy"])
         pieces = data.search_pieces(len(train), config.bptt, config.seed, state["epoch"])
         display.begin(state["epoch"], sum(length for _, length in pieces[: state["step"]]))
         _say_opening(display, config, run, network, corpus, where, complete=state["epoch"] == config.epochs)

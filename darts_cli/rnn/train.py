@@ -75,7 +75,8 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
         progress.Display(config.epochs, len(source) - 1, quiet) as display,
     ):
         fresh = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
-        state = run.restore(parts, fresh)
+        numbers = [f"{part}_{name}" for part in ("train", "valid") for name in ("loss", "perplexity")]
+        state = run.restore(parts, fresh, [*numbers, "averages"])
         if state is fresh and config.init_from is not None:
             load_weights(network, sizes, genotype, config.init_from)
         run.start(device.environment(where), corpus.about())
@@ -212,6 +213,8 @@ def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, confi
     if state["roll_backs"] >= config.roll_backs or not run.metrics:
         raise error
     best = run.best()
+    if best["epoch"] > len(run.metrics):  # of the epoch in which it was lost
+        raise error
     network.load_state_dict(best["network"])
     run.go_back(best["epoch"])
     optimizer.restart(averages=run.metrics[-1]["averages"])
