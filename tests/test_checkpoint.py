@@ -196,3 +196,27 @@ def test_an_archive_made_by_hand_is_read():
 def test_claims_and_calls_are_refused(data, said):
     with pytest.raises(DartsError, match=said):
         checkpoint.loaded(data)
+
+
+def test_a_copy_without_its_list_tells_what_was_changed_by_itself(tmp_path):
+    """By the checksums that are in the file."""
+    path = tmp_path / "copy.pt"
+    checkpoint.write(path, {"w": torch.arange(1000.0)})
+    checkpoint._list(path).unlink()
+    assert torch.equal(checkpoint.read(path)["w"], torch.arange(1000.0))
+    content = bytearray(path.read_bytes())
+    place = content.index(torch.arange(500.0, 510.0).numpy().tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DartsError, match="a part of it is not what was written"):
+        checkpoint.read(path)
+
+
+def test_equal_states_make_equal_files(tmp_path):
+    """Whatever objects they are made of, and whatever their tensors are views of."""
+    whole = torch.arange(6.0)
+    once = {"a": "step", "b": ["step", (1, 2)], "w": whole[:3], "v": whole[:3]}
+    other = {"a": "".join(["st", "ep"]), "b": ["".join(["s", "tep"]), (1, 2)], "w": whole[:3].clone(), "v": whole[:3].clone()}
+    for name, state in (("one.pt", once), ("two.pt", other)):
+        checkpoint.write(tmp_path / name, state)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()

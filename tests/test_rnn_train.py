@@ -219,6 +219,20 @@ def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, average
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), restore(run.folder).network.parameters(), strict=True))
 
 
+def test_there_is_no_way_back_to_an_epoch_that_was_lost_itself(tmp_path):
+    """Its best.pt is written before its record: going on after it would leave a record out."""
+    cells, config = load("rnn/enas"), TrainRNN(dataset="pydoc", dim=4)
+    run = Run("train rnn", config, tmp_path / "run", cells)
+    run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
+    network = Network(cells, 9, 4)
+    optimizer = Averaging(network, config)
+    run.metrics = [{"averages": False}]
+    run.save({"epoch": 2, "step": 0}, {"network": network}, "best.pt")
+    with pytest.raises(NotFinite, match="lost"):
+        _rolled_back(NotFinite("lost"), network, optimizer, config, run, {"roll_backs": 0})
+    assert len(run.metrics) == 1
+
+
 # ---- evaluation
 
 
