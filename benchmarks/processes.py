@@ -11,13 +11,13 @@ import time
 
 import torch
 
-from darts_cli import device, distributed
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn.model import Network, SearchNetwork
 from darts_cli.cnn.search import loss_function
 from darts_cli.cnn.train import training_step
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import load
+from darts_cli.runtime import device, distributed
 
 BATCH, REPEATS = 64, 5
 

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from benchmarks.plain import bilevel
 from benchmarks.plain import cnn as plain_cnn
 from benchmarks.plain import rnn as plain_rnn
-from darts_cli import device
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import model as cnn
 from darts_cli.cnn.search import loss_function
@@ -20,6 +19,7 @@ from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.train import training_step as rnn_training_step
+from darts_cli.runtime import device
 
 Step = Callable[[], None]
 

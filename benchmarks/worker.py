@@ -8,7 +8,7 @@ import time
 import torch
 
 from benchmarks.rows import ROWS, SCALING
-from darts_cli import device
+from darts_cli.runtime import device
 
 
 def main(row: str, side: str, options: str) -> None:

@@ -6,7 +6,7 @@ The command line is made from these classes (options.py), the run folder keeps t
 from dataclasses import dataclass
 
 from darts_cli import DartsError
-from darts_cli.settings import Config, setting
+from darts_cli.schema import Config, setting
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # data sets that memory holds
 TEXTS = ("ptb", "wt2", "text", "pydoc")

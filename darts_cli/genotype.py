@@ -18,7 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from darts_cli import DartsError, files
-from darts_cli.space import NOTES, SPACES, meant, problems
+from darts_cli.spaces import NOTES, SPACES, meant, problems
 
 
 class Edge(NamedTuple):

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError, checkpoint, pickled
-from darts_cli.cnn.ops import DilConv, ReLUConvBN, SepConv
-from darts_cli.space import SPACES
+from darts_cli import DartsError
+from darts_cli.formats import unpickle
+from darts_cli.runs import checkpoint
+from darts_cli.spaces import SPACES
 
 SEARCHED = SPACES["cnn"].searched
 
@@ -48,7 +49,7 @@ def original_key(model: nn.Module, key: str) -> str:
     """
     path = key.split(".")
     for end in range(len(path) - 1, 0, -1):
-        if isinstance(model.get_submodule(".".join(path[:end])), ReLUConvBN | DilConv | SepConv):
+        if getattr(model.get_submodule(".".join(path[:end])), "original_op", False):
             path.insert(end, "op")
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
     key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
@@ -66,8 +67,8 @@ def read_checkpoint(path: str | Path) -> dict:
     """
     try:
         data = checkpoint.verified(Path(path))
-        state = checkpoint.loaded(data) if data[:2] == b"PK" else pickled.load(data)
-        if isinstance(state, pickled.Plain):
+        state = checkpoint.loaded(data) if data[:2] == b"PK" else unpickle.load(data)
+        if isinstance(state, unpickle.Plain):
             return _whole_model(state)
     except OSError as error:
         raise DartsError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}") from None
@@ -79,14 +80,14 @@ def read_checkpoint(path: str | Path) -> dict:
     return state
 
 
-def _whole_model(model: pickled.Plain) -> dict:
+def _whole_model(model: unpickle.Plain) -> dict:
     try:
-        state = pickled.module_state(model)
+        state = unpickle.module_state(model)
         cells = dict(vars(model).get("_modules", {})).get("rnns")
-        inner = dict(vars(cells).get("_modules", {})).values() if isinstance(cells, pickled.Plain) else ()
+        inner = dict(vars(cells).get("_modules", {})).values() if isinstance(cells, unpickle.Plain) else ()
         config = {}
         for module in (*inner, model):
-            config |= pickled.plain_attributes(module)
+            config |= unpickle.plain_attributes(module)
     except (TypeError, ValueError) as error:
         raise DartsError(f"is no checkpoint, or is damaged ({type(error).__name__})") from None
     return {"state_dict": state, "config": config}

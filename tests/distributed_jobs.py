@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from darts_cli import DartsError, distributed
+from darts_cli import DartsError
 from darts_cli.cnn.search import search as search_cnn
 from darts_cli.cnn.train import train as train_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn.search import search as search_rnn
 from darts_cli.rnn.train import train as train_rnn
-from darts_cli.run import Run
+from darts_cli.runs.run import Run
+from darts_cli.runtime import distributed
 
 IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 11 steps of a half
 TEXT = {"dataset": "text", "dim": 6, "batch_size": 12, "eval_batch_size": 3, "bptt": 5, "lr": 1.0, "device": "cpu"}

@@ -4,8 +4,8 @@ import random
 
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, derive_cell, load
-from darts_cli.run import Run
-from darts_cli.space import SPACES
+from darts_cli.runs.run import Run
+from darts_cli.spaces import SPACES
 
 EPOCHS = 4  # not the default of a recipe: the command that repeats the run names it
 

@@ -12,11 +12,11 @@ import torch
 from conftest import darts, start
 
 from darts_cli import __version__
-from darts_cli.cli import _show_cells
 from darts_cli.cnn import data
+from darts_cli.commands.search import _show_cells
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Cell, Edge, Genotype, load
-from darts_cli.run import Run
+from darts_cli.runs.run import Run
 
 GENOTYPES = Path(__file__).parent.parent / "genotypes"
 BAD = Path(__file__).parent / "data" / "genotypes" / "bad"

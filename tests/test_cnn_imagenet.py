@@ -15,7 +15,7 @@ JITTER = (0.4, 0.4, 0.4, 0.2)
 
 
 def batches(photos, batch_size=5, seed=0, workers=0, train=True, **options):
-    return imagenet.Batches(
+    return imagenet.FileBatches(
         data.load("imagenet", str(photos), train), batch_size, seed, "train", CPU, workers=workers, **options
     )
 

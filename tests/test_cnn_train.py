@@ -24,7 +24,7 @@ from darts_cli.cnn.model import Network, parameters
 from darts_cli.cnn.train import learning_rate, train, training_step
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype, load
-from darts_cli.run import Run
+from darts_cli.runs.run import Run
 
 SMALL = ["train", "cnn", "--dataset", "folder", "--layers", "3", "--channels", "2", "--batch-size", "8", "--epochs", "3"]
 

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from darts_cli import DartsError
 from darts_cli.cli import main
+from darts_cli.commands.options import options
 from darts_cli.config import SearchCNN, TrainCNN
-from darts_cli.options import options
-from darts_cli.settings import option_name
+from darts_cli.schema import option_name
 
 
 def parsed(*args, kind=SearchCNN):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Cell, Edge, Genotype, derive_cell, load, names, save
-from darts_cli.space import SPACES, problems
+from darts_cli.spaces import SPACES, problems
 
 BAD = sorted(Path(__file__).with_name("data").joinpath("genotypes", "bad").glob("*.yaml"))
 

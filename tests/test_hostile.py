@@ -17,14 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from darts_cli import DartsError, files, history, legacy, notation
+from darts_cli import DartsError, files, legacy
 from darts_cli.cli import main
 from darts_cli.cnn import data, evaluate
 from darts_cli.config import SearchCNN, TrainCNN, TrainRNN
+from darts_cli.formats import genotypes
 from darts_cli.genotype import Genotype, load
 from darts_cli.rnn import evaluate as rnn_evaluate
 from darts_cli.rnn.data import Corpus
-from darts_cli.run import Run
+from darts_cli.runs import history
+from darts_cli.runs.run import Run
 
 SECONDS, ROOM = 5, 1 << 30
 
@@ -139,13 +141,13 @@ def test_genotype_files(text):
 @pytest.mark.slow
 @cases(10_000)
 @given(
-    edited(notation.to_python(load("cnn/darts_v2")), WORDS)
-    | edited(notation.to_dict(load("rnn/darts_v2")), WORDS)
-    | edited(notation.to_tuples(load("cnn/darts_v2")), WORDS)
-    | edited(notation.to_string(load("cnn/darts_v2")), WORDS)
+    edited(genotypes.to_python(load("cnn/darts_v2")), WORDS)
+    | edited(genotypes.to_dict(load("rnn/darts_v2")), WORDS)
+    | edited(genotypes.to_tuples(load("cnn/darts_v2")), WORDS)
+    | edited(genotypes.to_string(load("cnn/darts_v2")), WORDS)
 )
 def test_literals(text):
-    survives(notation.parse, text, "the text")
+    survives(genotypes.parse, text, "the text")
 
 
 @pytest.mark.slow
@@ -380,12 +382,12 @@ def test_a_yaml_bomb():
     levels = "\n".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]" for i in range(12))
     text = f"a: &a [lol]\n{levels}\ndomain: cnn\nnormal: *m\nreduce: *m\n"
     assert not survives(genotype_of, text)
-    assert not survives(notation.parse, text, "the text")
+    assert not survives(genotypes.parse, text, "the text")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 5000, "- " * 5000, "domain: cnn\nnormal: " + "[" * 2000])
 def test_deep_nesting(text):
-    assert not survives(notation.parse, text, "the text")
+    assert not survives(genotypes.parse, text, "the text")
     assert not survives(genotype_of, text)
 
 

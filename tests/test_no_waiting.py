@@ -14,10 +14,10 @@ from darts_cli.cnn.data import Dataset
 from darts_cli.cnn.search import loss_function
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import TrainCNN, TrainRNN
-from darts_cli.finite import Watch
 from darts_cli.genotype import load
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
+from darts_cli.runtime.nonfinite import Watch
 
 WHERE = torch.device("cpu")
 

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from darts_cli import DartsError, device, legacy
+from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
-from darts_cli.rnn import loss as loss_of_words
 from darts_cli.rnn import model
-from darts_cli.rnn.mixed import Mix
+from darts_cli.rnn.fused import next_words as loss_of_words
+from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import EDGES, Network, SearchNetwork, parameters
+from darts_cli.runtime import device
 
 DATA = Path(__file__).with_name("data")
 NETWORKS = torch.load(DATA / "rnn_networks.pt", weights_only=True)

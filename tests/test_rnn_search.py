@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import assert_same_run, darts, unigram
 
-from darts_cli import device
 from darts_cli.architect import Architect
 from darts_cli.genotype import load
 from darts_cli.rnn import data
 from darts_cli.rnn.model import SearchNetwork
+from darts_cli.runtime import device
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--epochs", "2", "--lr", "2"]
 

@@ -12,14 +12,14 @@ from test_rnn_model import NETWORKS
 
 from darts_cli import DartsError, legacy
 from darts_cli.config import TrainRNN
-from darts_cli.finite import NotFinite
 from darts_cli.genotype import load
 from darts_cli.rnn import data
 from darts_cli.rnn.averaging import Averaging, stalled
 from darts_cli.rnn.evaluate import restore
 from darts_cli.rnn.model import Network
 from darts_cli.rnn.train import _rolled_back, train, training_step
-from darts_cli.run import Run
+from darts_cli.runs.run import Run
+from darts_cli.runtime.nonfinite import NotFinite
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--dropout", "0.2", "--dropoutx", "0.2"]
 AVERAGING = ["--epochs", "6", "--lr", "20", "--asgd-after", "1"]

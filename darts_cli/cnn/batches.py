@@ -1,15 +1,47 @@
-"""Batches of images in memory: drawn by position, augmented on the device."""
+"""Images in memory, and batches of them: drawn by position, augmented on the device."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import distributed
-from darts_cli.cnn.data import Dataset
-from darts_cli.device import generator
+from darts_cli.runtime import distributed
+from darts_cli.runtime.device import generator
+
+
+class Dataset(NamedTuple):
+    """Labelled images and the recipe they bring."""
+
+    images: Tensor  # (N, H, W, 3) uint8
+    labels: Tensor  # (N,) int64
+    classes: Sequence[str]
+    mean: Sequence[float]  # per channel, of pixels in [0, 1]
+    deviation: Sequence[float]
+    flip: bool  # whether a mirrored image is still one of its class
+
+    @property
+    def padding(self) -> int:
+        """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
+        return min(self.images.shape[1:3]) // 8
+
+    def about(self) -> dict:
+        """What a trained network needs to know of it, and a fingerprint: whether two runs saw the same pixels and labels."""
+        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return {
+            "fingerprint": digest.hexdigest()[:16],
+            "classes": list(self.classes),
+            "size": list(self.images.shape[1:3]),
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+        }
+
+    def part(self, indices: Tensor) -> "Dataset":
+        return self._replace(images=self.images[indices], labels=self.labels[indices])
 
 
 class Batches:

@@ -2,69 +2,39 @@
 
 import contextlib
 import gzip
-import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from darts_cli import DartsError
-from darts_cli.device import generator
-from darts_cli.lock import locked
+from darts_cli.cnn import imagenet
+from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.imagenet import class_folders, read_image
+from darts_cli.runs.lock import locked
+from darts_cli.runtime.device import generator
 
 DOWNLOADS = Path("data")
 LARGEST = 4096  # pixels of a side
 
 
-class Dataset(NamedTuple):
-    """Labelled images and the recipe they bring."""
-
-    images: Tensor  # (N, H, W, 3) uint8
-    labels: Tensor  # (N,) int64
-    classes: Sequence[str]
-    mean: Sequence[float]  # per channel, of pixels in [0, 1]
-    deviation: Sequence[float]
-    flip: bool  # whether a mirrored image is still one of its class
-
-    @property
-    def padding(self) -> int:
-        """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
-        return min(self.images.shape[1:3]) // 8
-
-    def about(self) -> dict:
-        """What a trained network needs to know of it, and a fingerprint: whether two runs saw the same pixels and labels."""
-        digest = hashlib.sha256(self.images.contiguous().numpy())
-        digest.update(self.labels.contiguous().numpy())
-        return {
-            "fingerprint": digest.hexdigest()[:16],
-            "classes": list(self.classes),
-            "size": list(self.images.shape[1:3]),
-            "mean": list(self.mean),
-            "deviation": list(self.deviation),
-        }
-
-    def part(self, indices: Tensor) -> "Dataset":
-        return self._replace(images=self.images[indices], labels=self.labels[indices])
-
-
 # ---- the data sets
 
 
-def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset:
+def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset | imagenet.FileDataset:
     """The training or test part of a data set, from `folder` or, where none is given, downloaded to ./data.
 
     `like`: what `about` said of the training part, its classes perhaps not: the test part is normalised as it was. Raises
     DartsError that says what is missing and where it comes from, or that classes or size are not those of `like`.
     """
     if name == "imagenet":
-        from darts_cli.cnn import imagenet
-
-        return imagenet.load(folder, train, like)
+        files = imagenet.load(folder, train)
+        if like is not None:
+            check_like(files.root, files.classes, [imagenet.SIDE, imagenet.SIDE], like)
+        return files
     if name == "digits" and folder is not None:
         raise DartsError(f"--data {folder}: digits is built in and has no folder; use --dataset folder", exit_code=2)
     if name == "digits":
@@ -216,27 +186,6 @@ def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Data
     return _dataset(torch.stack(images), torch.tensor(found.targets), found.classes)
 
 
-def class_folders(root: Path):
-    """torchvision's ImageFolder of it. Raises DartsError when there are no two folders of images."""
-    from torchvision.datasets import ImageFolder
-
-    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
-        for path in (os.path.join(folder, name) for name in inner):
-            target = os.path.realpath(path)
-            if os.path.islink(path) and os.path.commonpath([target, top := os.path.realpath(root)]) in (target, top):
-                raise DartsError(
-                    f"{path}: is a link that leads back into {root}, so that its images would count twice; remove it"
-                )
-    try:
-        found = ImageFolder(str(root))
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0].rstrip(".")
-        raise DartsError(f"{root}: is no folder of images ({reason}); it needs one folder of images for each class") from None
-    if len(found.classes) < 2:
-        raise DartsError(f"{root}: has one class, {found.classes[0]}; there must be two or more, one folder each")
-    return found
-
-
 def _image(path: str, size: Sequence[int] | None) -> Tensor:
     """An image as (H, W, 3) bytes, scaled where it has not that size."""
     from torchvision.transforms import v2
@@ -245,17 +194,3 @@ def _image(path: str, size: Sequence[int] | None) -> Tensor:
     if size and list(pixels.shape[1:]) != list(size):
         pixels = v2.functional.resize(pixels, list(size), antialias=True)
     return pixels.permute(1, 2, 0).contiguous()
-
-
-def read_image(path: str) -> Tensor:
-    """An image file as (3, H, W) bytes. Raises DartsError, naming it, when it is none."""
-    from PIL import Image
-    from torchvision.transforms import v2
-
-    if not os.path.isfile(path):  # such as a pipe, which would be waited for
-        raise DartsError(f"{path}: cannot be read as an image (not a regular file); mend or remove it")
-    try:
-        with Image.open(path) as file:
-            return v2.functional.pil_to_tensor(file.convert("RGB"))
-    except Exception as error:  # the readers of the many formats raise what they like
-        raise DartsError(f"{path}: cannot be read as an image ({type(error).__name__}); mend or remove it") from None

@@ -10,14 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import DartsError, checkpoint, device, legacy
+from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import Network, parameters
 from darts_cli.config import TrainCNN
-from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype
+from darts_cli.runs import checkpoint
+from darts_cli.runtime import device
+from darts_cli.runtime.nonfinite import LOWER, NotFinite
 
 
 def evaluate(
@@ -48,7 +50,7 @@ def evaluate(
     if len(part.classes) != classes:
         raise DartsError(f"{trained.path}: tells {classes} classes apart, but {folder or dataset} has {len(part.classes)}")
     if dataset == "imagenet":
-        batches = imagenet.Batches(part, batch_size, 0, "test", where, workers=workers)
+        batches = imagenet.FileBatches(part, batch_size, 0, "test", where, workers=workers)
     else:
         batches = Batches(part, batch_size, 0, "test", where)
     network = trained.network.to(where)

@@ -4,25 +4,24 @@ import hashlib
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
-from darts_cli import DartsError, device
-from darts_cli.cnn import data
+from darts_cli import DartsError
 from darts_cli.cnn.batches import count_batches, cut_out, normalised, own_slice, share
+from darts_cli.runtime import device
 
 SIDE = 224  # pixels of the images that the network sees
 STAY = 10  # seconds for which a reading process outlives SIGTERM
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Dataset(NamedTuple):
+class FileDataset(NamedTuple):
     """Labelled image files."""
 
     paths: Sequence[str]
@@ -43,22 +42,55 @@ class Dataset(NamedTuple):
             "deviation": list(DEVIATION),
         }
 
-    def part(self, indices: Tensor) -> "Dataset":
+    def part(self, indices: Tensor) -> "FileDataset":
         return self._replace(paths=[self.paths[i] for i in indices.tolist()], labels=self.labels[indices])
 
 
-def load(folder: str | None, train: bool = True, like: dict | None = None) -> Dataset:
+def load(folder: str | None, train: bool = True) -> FileDataset:
     """The images below `folder`/train or, for testing, `folder`/val, one folder for each class.
 
-    `like`: what `about` said of the training part. Raises DartsError when there are no such folders, or other classes.
+    Raises DartsError when there are no such folders.
     """
     if folder is None:
         raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with a folder a class", 2)
     root = Path(folder) / ("train" if train else "val")
-    found = data.class_folders(root)
-    if like is not None:
-        data.check_like(str(root), found.classes, [SIDE, SIDE], like)
-    return Dataset([path for path, _ in found.samples], torch.tensor(found.targets), found.classes, str(root))
+    found = class_folders(root)
+    return FileDataset([path for path, _ in found.samples], torch.tensor(found.targets), found.classes, str(root))
+
+
+def class_folders(root: Path):
+    """torchvision's ImageFolder of it. Raises DartsError when there are no two folders of images."""
+    from torchvision.datasets import ImageFolder
+
+    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
+        for path in (os.path.join(folder, name) for name in inner):
+            target = os.path.realpath(path)
+            if os.path.islink(path) and os.path.commonpath([target, top := os.path.realpath(root)]) in (target, top):
+                raise DartsError(
+                    f"{path}: is a link that leads back into {root}, so that its images would count twice; remove it"
+                )
+    try:
+        found = ImageFolder(str(root))
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0].rstrip(".")
+        raise DartsError(f"{root}: is no folder of images ({reason}); it needs one folder of images for each class") from None
+    if len(found.classes) < 2:
+        raise DartsError(f"{root}: has one class, {found.classes[0]}; there must be two or more, one folder each")
+    return found
+
+
+def read_image(path: str) -> Tensor:
+    """An image file as (3, H, W) bytes. Raises DartsError, naming it, when it is none."""
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    if not os.path.isfile(path):  # such as a pipe, which would be waited for
+        raise DartsError(f"{path}: cannot be read as an image (not a regular file); mend or remove it")
+    try:
+        with Image.open(path) as file:
+            return v2.functional.pil_to_tensor(file.convert("RGB"))
+    except Exception as error:  # the readers of the many formats raise what they like
+        raise DartsError(f"{path}: cannot be read as an image ({type(error).__name__}); mend or remove it") from None
 
 
 def _size(path: str) -> int:
@@ -68,8 +100,8 @@ def _size(path: str) -> int:
         raise DartsError(f"{path}: cannot be read as an image ({error.strerror}); mend or remove it") from None
 
 
-class Batches:
-    """Batches of image files, addressed by epoch: the same epoch always gives the same bits, with any number of processes.
+class FileBatches:
+    """FileBatches of image files, addressed by epoch: the same epoch always gives the same bits, with any number of processes.
 
     In every epoch each image comes once, in an order, with a crop, a flip and a change of colours that depend on nothing but
     (seed, name, epoch, position in that order). Of several processes, each reads its rows of every batch.
@@ -77,7 +109,7 @@ class Batches:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: FileDataset,
         batch_size: int,
         seed: int,
         name: str,
@@ -92,7 +124,7 @@ class Batches:
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last one is perhaps smaller, or larger by one."""
+        """FileBatches in an epoch; the last one is perhaps smaller, or larger by one."""
         return count_batches(len(self.dataset.labels), self.batch_size)
 
     def share(self, index: int) -> tuple[int, slice]:
@@ -115,7 +147,7 @@ class Batches:
         """The batches in the order of the files, scaled to 256 pixels and cropped in the middle: for evaluation."""
         return self._read(torch.arange(len(self.dataset.labels)), _plain(), 0, -1)
 
-    def _read(self, order: Tensor, transform: v2.Compose, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, order: Tensor, transform: Callable, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         slices = [own_slice(index, len(order), self.batch_size) for index in range(first, len(self))]
         addresses = list(enumerate(order.tolist()))  # position, image
         with warnings.catch_warnings():
@@ -143,14 +175,14 @@ class _Files(NamedTuple):
     (Raised inside such a process, the error would arrive with a traceback in its message.)
     """
 
-    dataset: Dataset
-    transform: v2.Compose
+    dataset: FileDataset
+    transform: Callable
     position: tuple
 
     def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, int] | DartsError:
         place, image = address
         try:
-            pixels = data.read_image(self.dataset.paths[image])
+            pixels = read_image(self.dataset.paths[image])
         except DartsError as error:
             return error
         with torch.random.fork_rng(devices=[]):
@@ -176,10 +208,14 @@ def _outlast_signals(_worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(STAY))
 
 
-def _augmentation(color_jitter: Sequence[float]) -> v2.Compose:
+def _augmentation(color_jitter: Sequence[float]) -> Callable:
+    from torchvision.transforms import v2
+
     jitter = [v2.ColorJitter(*color_jitter)] if any(color_jitter) else []
     return v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip(), *jitter])
 
 
-def _plain() -> v2.Compose:
+def _plain() -> Callable:
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(SIDE)])

@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
-from darts_cli.cnn.mixed import Source, mixed_node
-from darts_cli.distributed import BatchNorm2d
+from darts_cli.cnn.fused.node import Source, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
-from darts_cli.space import SPACES
+from darts_cli.runtime.batchnorm import BatchNorm2d
+from darts_cli.spaces import SPACES
 
 NODES = SPACES["cnn"].nodes
 SEARCHED = SPACES["cnn"].searched

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli.cnn.depthwise import normalised_separable, separable
-from darts_cli.distributed import BatchNorm2d
+from darts_cli.cnn.fused.depthwise import normalised_separable, separable
+from darts_cli.runtime.batchnorm import BatchNorm2d
 
 
 def batch_norm(C: int, affine: bool) -> BatchNorm2d:
@@ -24,6 +24,8 @@ class ReLUFirst(nn.Module):
 
 
 class ReLUConvBN(ReLUFirst, nn.Sequential):
+    original_op = True  # the original kept these layers one level deeper, in `op`
+
     def __init__(self, C_in: int, C_out: int, affine: bool):
         super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), batch_norm(C_out, affine))
 
@@ -34,6 +36,8 @@ class ReLUConvBN(ReLUFirst, nn.Sequential):
 
 class DilConv(ReLUFirst, nn.Sequential):
     """ReLU, depthwise convolution dilated by 2, pointwise convolution, BatchNorm."""
+
+    original_op = True
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
         super().__init__(
@@ -50,6 +54,8 @@ class DilConv(ReLUFirst, nn.Sequential):
 
 class SepConv(ReLUFirst, nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm; applied twice, the first time with the stride."""
+
+    original_op = True
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
         super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))

@@ -7,16 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli import anomaly, device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
-from darts_cli.finite import NotFinite
+from darts_cli.describe import collapsed
 from darts_cli.genotype import Genotype, entropy
-from darts_cli.run import Run
-from darts_cli.structure import collapsed
+from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.run import Run
+from darts_cli.runtime import anomaly, device, distributed
+from darts_cli.runtime.nonfinite import NotFinite
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
@@ -57,7 +58,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, len(train), quiet) as display,
+        Display(config.epochs, len(train), quiet) as display,
     ):
         run.start(device.environment(where), whole.about())
         state = run.restore(parts, {"epoch": 0, "step": 0, "sums": torch.zeros(2, 3)}, ["entropy"])
@@ -154,7 +155,7 @@ def _skips(cells: Genotype) -> str:
 
 
 def _say_opening(
-    display: progress.Display, config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device, complete: bool
+    display: Display, config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device, complete: bool
 ) -> None:
     weights = sum(weight.numel() for weight in network.weights())
     alphas = sum(alpha.numel() for alpha in network.alphas.values())
@@ -166,16 +167,16 @@ def _say_opening(
         display.say("complete already" if complete else f"going on after step {display.done:,} of {display.total:,}")
 
 
-def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
+def _read(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.check_finite()
     metrics, cells = _metrics(sums, run.remedy()), network.genotype()
     run.log(epoch=epoch + 1, step=step + 1, **metrics)
     about = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
-    display.read(epoch, step, _shown(metrics), f"{progress.cells(cells)}\n\n{about}")
+    display.read(epoch, step, _shown(metrics), f"{cell_table(cells)}\n\n{about}")
 
 
-def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
+def _record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas and cells."""
     metrics, cells = _metrics(sums, run.remedy()), network.genotype()
     changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
@@ -193,7 +194,7 @@ def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: T
     about = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_shown(metrics)}  {about}")
     if changed and not display.live:
-        display.say(progress.cells(cells))
+        display.say(cell_table(cells))
 
 
 def _report(config: SearchCNN, run: Run, network: SearchNetwork, where: torch.device) -> str:
@@ -215,7 +216,7 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.l
 ```yaml
 {cells.to_yaml()}```
 
-Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+Cost: {duration(run.seconds())} on {where}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """

@@ -10,16 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress
+from darts_cli import DartsError
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, metrics, running_sums, scores
 from darts_cli.cnn.model import AUXILIARY_SIZES, Network, multiply_adds, parameters
 from darts_cli.cnn.search import cosine
 from darts_cli.config import TrainCNN
+from darts_cli.describe import collapsed
 from darts_cli.genotype import Genotype
-from darts_cli.run import Run
-from darts_cli.structure import collapsed
+from darts_cli.runs import checkpoint
+from darts_cli.runs.display import Display, duration
+from darts_cli.runs.run import Run
+from darts_cli.runtime import anomaly, device, distributed
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, steps, quiet) as display,
+        Display(config.epochs, steps, quiet) as display,
     ):
         fresh = {"epoch": 0, "step": 0, "sums": torch.zeros(4)}
         measured = ("train", "valid" if "valid" in batches else "test")
@@ -128,7 +131,7 @@ def learning_rate(config: TrainCNN, epoch: int) -> float:
     return cosine(config.lr, config.lr_min, epoch - config.warmup, config.epochs - config.warmup)
 
 
-def _batches(config: TrainCNN, where: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.Batches], dict]:
+def _batches(config: TrainCNN, where: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what the whole training set is."""
     whole = data.load(config.dataset, config.data)
     about = whole.about()
@@ -141,7 +144,7 @@ def _batches(config: TrainCNN, where: torch.device, test: bool) -> tuple[dict[st
         parts["train"], parts["valid"] = data.split(whole, config.train_portion, config.split_seed)
     batches = Batches
     if config.dataset == "imagenet":
-        batches = partial(imagenet.Batches, color_jitter=config.color_jitter, workers=config.workers)
+        batches = partial(imagenet.FileBatches, color_jitter=config.color_jitter, workers=config.workers)
     found = {name: batches(part, config.batch_size, config.seed, name, where, config.cutout) for name, part in parts.items()}
     return found, about
 
@@ -233,9 +236,7 @@ def _shown(record: dict) -> str:
     )
 
 
-def _say_opening(
-    display: progress.Display, config: TrainCNN, run: Run, network: Network, where: torch.device, about: dict
-) -> None:
+def _say_opening(display: Display, config: TrainCNN, run: Run, network: Network, where: torch.device, about: dict) -> None:
     name = run.genotype.name or "a cell"
     adds = multiply_adds(network, *about["size"])
     display.say(f"{run.folder}: training {name} on {config.dataset}, {len(about['classes'])} classes")
@@ -248,7 +249,7 @@ def _say_opening(
         display.say("complete already" if complete else f"going on after step {display.done:,} of {display.total:,}")
 
 
-def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, step: int) -> None:
+def _read(display: Display, run: Run, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.check_finite()
     record = metrics("train", sums)
@@ -302,7 +303,7 @@ and linear layers for an image of {about["size"][1]}x{about["size"][0]} pixels.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+Cost: {duration(run.seconds())} on {where}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """

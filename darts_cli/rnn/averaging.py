@@ -5,9 +5,9 @@ import math
 
 import torch
 
-from darts_cli import device
 from darts_cli.config import TrainRNN
 from darts_cli.rnn.model import Network
+from darts_cli.runtime import device
 
 
 class Averaging:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import DartsError
-from darts_cli.device import generator
+from darts_cli.runtime.device import generator
 
 PARTS = ("train", "valid", "test")
 EOS = "<eos>"

@@ -9,13 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darts_cli import DartsError, checkpoint, device, legacy
+from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.config import TrainRNN
-from darts_cli.finite import LOWER, NotFinite
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network, parameters
+from darts_cli.runs import checkpoint
+from darts_cli.runtime import device
+from darts_cli.runtime.nonfinite import LOWER, NotFinite
 
 BPTT = 35  # words of a stream at a time; the hidden state is carried, so that it changes nothing
 

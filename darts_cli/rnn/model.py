@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli import DartsError
-from darts_cli.distributed import BatchNorm1d
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype, derive_cell
-from darts_cli.rnn.loss import NextWords
-from darts_cli.rnn.mixed import Mix
-from darts_cli.rnn.recurrence import ACTIVATIONS, Recurrence
-from darts_cli.space import SPACES
+from darts_cli.rnn.fused.mix import Mix
+from darts_cli.rnn.fused.next_words import NextWords
+from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
+from darts_cli.runtime.batchnorm import BatchNorm1d
+from darts_cli.spaces import SPACES
 
 NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
 SEARCHED = SPACES["rnn"].searched

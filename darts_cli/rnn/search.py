@@ -6,14 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from darts_cli import anomaly, device, distributed, progress
 from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype, entropy
 from darts_cli.rnn import data
 from darts_cli.rnn.evaluate import metrics, running_sums, summed, sums_dtype
 from darts_cli.rnn.model import SearchNetwork, parameters
-from darts_cli.run import Run
+from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.run import Run
+from darts_cli.runtime import anomaly, device, distributed
 
 
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
@@ -62,7 +63,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, len(train) - 1, quiet) as display,
+        Display(config.epochs, len(train) - 1, quiet) as display,
     ):
         run.start(device.environment(where), corpus.about())
         state = run.restore(parts, {"epoch": 0, **_fresh(network, config)}, ["entropy"])
@@ -129,7 +130,7 @@ def _shown(record: dict) -> str:
 
 
 def _say_opening(
-    display: progress.Display, config: SearchRNN, run: Run, network: SearchNetwork, corpus: data.Corpus, where, complete: bool
+    display: Display, config: SearchRNN, run: Run, network: SearchNetwork, corpus: data.Corpus, where, complete: bool
 ) -> None:
     order = "second" if config.unrolled else "first"
     display.say(f"{run.folder}: {order} order search on {config.dataset}, {len(corpus.vocab):,} different words")
@@ -141,16 +142,16 @@ def _say_opening(
         display.say("complete already" if complete else f"going on after word {display.done:,} of {display.total:,}")
 
 
-def _read(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
+def _read(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.check_finite()
     record = metrics("train", sums[0]) | metrics("valid", sums[1])
     run.log(epoch=epoch + 1, step=row + 1, **record)
     about = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"
-    display.read(epoch, row, _shown(record), f"{progress.cells(network.genotype())}\n\n{about}")
+    display.read(epoch, row, _shown(record), f"{cell_table(network.genotype())}\n\n{about}")
 
 
-def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: Tensor, valid_sums: Tensor, epoch: int) -> None:
+def _record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, valid_sums: Tensor, epoch: int) -> None:
     """Record a finished epoch: metrics, alphas and cell."""
     cells, alphas = network.genotype(), network.alphas["recurrent"].tolist()
     changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
@@ -166,7 +167,7 @@ def _record(display: progress.Display, run: Run, network: SearchNetwork, sums: T
     run.record(record, cells)
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_shown(record)}  entropy {record['entropy']:.3f}")
     if changed and not display.live:
-        display.say(progress.cells(cells))
+        display.say(cell_table(cells))
 
 
 def _report(config: SearchRNN, run: Run, network: SearchNetwork, where: torch.device) -> str:
@@ -187,7 +188,7 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.l
 ```yaml
 {network.genotype().to_yaml()}```
 
-Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+Cost: {duration(run.seconds())} on {where}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """

@@ -9,15 +9,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from darts_cli import DartsError, anomaly, checkpoint, device, distributed, progress
+from darts_cli import DartsError
 from darts_cli.config import TrainRNN
-from darts_cli.finite import NotFinite
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data
 from darts_cli.rnn.averaging import Averaging, stalled
 from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed, sums_dtype
 from darts_cli.rnn.model import Masks, Network, parameters
-from darts_cli.run import Run
+from darts_cli.runs import checkpoint
+from darts_cli.runs.display import Display, duration
+from darts_cli.runs.run import Run
+from darts_cli.runtime import anomaly, device, distributed
+from darts_cli.runtime.nonfinite import NotFinite
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
     with (
         run.interruptible(),
         anomaly.detection(network, config.detect_anomaly),
-        progress.Display(config.epochs, len(source) - 1, quiet) as display,
+        Display(config.epochs, len(source) - 1, quiet) as display,
     ):
         fresh = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
         numbers = [f"{part}_{name}" for part in ("train", "valid") for name in ("loss", "perplexity")]
@@ -104,7 +107,7 @@ def _epoch(
     config: TrainRNN,
     run: Run,
     state: dict,
-    display: progress.Display,
+    display: Display,
 ) -> dict:
     """The rest of an epoch from that state on, its evaluation and its record; returns the state after it."""
     epoch, source, parts = state["epoch"], texts["train"], {"network": network, "optimizer": optimizer}
@@ -230,7 +233,7 @@ def _shown(record: dict) -> str:
 
 
 def _say_opening(
-    display: progress.Display, config: TrainRNN, run: Run, network: Network, corpus: data.Corpus, where: torch.device
+    display: Display, config: TrainRNN, run: Run, network: Network, corpus: data.Corpus, where: torch.device
 ) -> None:
     name = run.genotype.name or "a cell"
     display.say(f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words")
@@ -243,7 +246,7 @@ def _say_opening(
         display.say("complete already" if complete else f"going on after word {display.done:,} of {display.total:,}")
 
 
-def _read(display: progress.Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
+def _read(display: Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.check_finite()
     record = metrics("train", sums)
@@ -279,7 +282,7 @@ chose the epoch, {result.best_epoch}; the test text was {once}.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {progress.duration(run.seconds())} on {where}, {config.precision}. Repeat with:
+Cost: {duration(run.seconds())} on {where}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """

@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import TINY, assert_same_run
 from sitting import sat, sit
 
-from darts_cli import DartsError, checkpoint
+from darts_cli import DartsError
 from darts_cli.config import TrainRNN
 from darts_cli.genotype import load
 from darts_cli.rnn.evaluate import restore
-from darts_cli.run import Run
+from darts_cli.runs import checkpoint
+from darts_cli.runs.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills and limits are those of Linux")]
 

@@ -1,0 +1,110 @@
+"""What a long run shows on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from darts_cli.genotype import Genotype
+from darts_cli.runtime import distributed
+from darts_cli.text import Unfailing, harmless, tell
+
+ESTIMATE_AFTER = 20  # steps whose time stands for all
+READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are read whatever the number of steps
+
+
+class Display:
+    """Progress of `epochs` epochs of `steps` steps each; a context manager.
+
+    Of texts, whose steps are of different lengths, the steps are the words of a stream, taken several at a time.
+    """
+
+    def __init__(self, epochs: int, steps: int, quiet: bool = False):
+        self.epochs, self.steps, self.total = epochs, steps, epochs * steps
+        self.quiet = quiet or distributed.rank() > 0
+        self.calls = self.first = self.done = 0
+        console = Console(file=Unfailing(sys.stderr), highlight=False)
+        self.text = Text()
+        self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
+        self.epoch_bar = self.bars.add_task("", total=self.total)
+        self.step_bar = self.bars.add_task("", total=steps)
+        lively = console.is_terminal and not console.is_dumb_terminal and not self.quiet
+        self.live = Live(Group(self.bars, self.text), console=console) if lively else None
+        self.started = self.read_at = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live:
+            self.live.stop()
+
+    def begin(self, epoch: int, step: int) -> None:
+        """The run begins, or goes on, after that step of that epoch, both counted from 0."""
+        self.first = self.done = epoch * self.steps + step
+        self.started = self.read_at = time.monotonic()
+        self.bars.update(self.epoch_bar, completed=self.done)
+        self.bars.update(self.step_bar, completed=step)
+        if self.live:
+            self.live.start()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        if self.live:
+            self.live.console.print(Text(harmless(line)))
+        elif not self.quiet:
+            tell(harmless(line))
+
+    def step(self, epoch: int, step: int) -> None:
+        """All steps of the epoch to this one, counted from 0, are done."""
+        self.calls += 1
+        self.done = epoch * self.steps + step + 1
+        if self.live:
+            self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
+            self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
+
+    def due(self, step: int, log_every: int) -> bool:
+        """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
+        waited = time.monotonic() - self.read_at >= READ_AFTER["terminal" if self.live else "plain"]
+        waited = waited and distributed.ranks() == 1  # whose clocks differ
+        return (step + 1) % log_every == 0 or self.calls == ESTIMATE_AFTER or waited
+
+    def read(self, epoch: int, step: int, line: str, details: str) -> None:
+        """Show a reading of the metrics: one line and, on a terminal, details below it."""
+        self.read_at = time.monotonic()
+        seconds = self.read_at - self.started
+        done = max(1, self.done - self.first)  # a training that went back may be where it began
+        left = f"{duration(seconds / done * (self.total - self.done))} left"
+        if self.live:
+            self.text.plain = f"\n{line}  {left}\n\n{details}"
+        else:
+            self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
+        if self.calls == ESTIMATE_AFTER:
+            whole = duration(seconds / done * self.total)
+            self.say(f"{seconds / self.calls:.2f} s a step: about {whole} for all {self.epochs} epochs, evaluation not counted")
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def cell_table(genotype: Genotype) -> str:
+    """The cells side by side, a line a node: its number, then each edge as operation and input."""
+    columns = [
+        [name, *("  ".join(f"{edge.op} {edge.input}" for edge in node) for node in cell.nodes)]
+        for name, cell in genotype.cells.items()
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    first = min(min(cell.concat) for cell in genotype.cells.values())
+    numbers = ["node", *(f"{first + i:>4}" for i in range(max(map(len, columns)) - 1))]
+    rows = zip(numbers, *columns, strict=True)
+    return "\n".join(
+        "  ".join([row[0], *(text.ljust(width) for text, width in zip(row[1:], widths, strict=True))]).rstrip() for row in rows
+    )
