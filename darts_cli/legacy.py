@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,27 @@ def original_key(model: nn.Module, key: str) -> str:
     key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
     key = re.sub(r"\.edges\.", "._ops.", key)
     return re.sub(rf"(\._ops\.\d+)\.({'|'.join(SEARCHED)})\.", lambda m: f"{m[1]}._ops.{SEARCHED.index(m[2])}.", key)
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read, ours or the original's."""
+
+    path: Path
+    state: dict
+
+    @property
+    def domain(self) -> str:
+        """The domain of its network, cnn or rnn."""
+        if "command" in self.state:
+            return "rnn" if str(self.state["command"]).endswith("rnn") else "cnn"
+        weights = self.state.get("state_dict", self.state)
+        return "rnn" if isinstance(weights, dict) and "encoder.weight" in weights else "cnn"
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint in that file, or the best one of that run folder. Raises DartsError as `read_checkpoint` does."""
+    path = checkpoint.file(path)
+    return Checkpoint(path, read_checkpoint(path))
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -127,12 +149,3 @@ def sizes(state_dict: dict[str, Tensor]) -> dict:
 def cells(state_dict: dict[str, Tensor]) -> int:
     """How many cells a convolutional network of that state dict has, ours or the original's."""
     return len({key.split(".")[1] for key in state_dict if key.startswith("cells.")})
-
-
-def domain_of(path: str | Path) -> str:
-    """The domain, cnn or rnn, of the network in a checkpoint, ours or the original's. Raises DartsError when it is none."""
-    state = read_checkpoint(path)
-    if "command" in state:
-        return "rnn" if str(state["command"]).endswith("rnn") else "cnn"
-    found = state.get("state_dict", state)
-    return "rnn" if isinstance(found, dict) and "encoder.weight" in found else "cnn"

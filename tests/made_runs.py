@@ -5,6 +5,7 @@ import random
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, derive_cell, load
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 from darts_cli.spaces import SPACES
 
 EPOCHS = 4  # not the default of a recipe: the command that repeats the run names it
@@ -15,7 +16,7 @@ def record_search(domain, folder, epochs=EPOCHS, data=None):
     config = (
         SearchCNN(dataset="digits", epochs=epochs, data=data) if domain == "cnn" else SearchRNN(dataset="pydoc", epochs=epochs)
     )
-    run = Run(f"search {domain}", config, folder)
+    run = Run(Task("search", domain), config, folder)
     run.start({}, {"fingerprint": "none"})
     rng = random.Random(0)
     for epoch in range(1, epochs + 1):
@@ -33,12 +34,12 @@ def search_record(domain, epoch, rng):
     cells = Genotype(domain, {cell: derive_cell(table, domain) for cell, table in tables.items()})
     measures = ("loss", "accuracy") if domain == "cnn" else ("loss", "perplexity")
     numbers = {f"{part}_{m}": 1 / (epoch + k + 1) for k, part in enumerate(("train", "valid")) for m in measures}
-    return {"epoch": epoch, **numbers, "genotype": cells.to_dict(), "alphas": tables}, cells
+    return {"epoch": epoch, **numbers, "entropy": 1.0, "genotype": cells.to_dict(), "alphas": tables}, cells
 
 
 def record_training(domain, folder, epochs=EPOCHS, offset=0.0):
     kind = TrainCNN(dataset="digits", epochs=epochs) if domain == "cnn" else TrainRNN(dataset="pydoc", epochs=epochs)
-    run = Run(f"train {domain}", kind, folder, load(f"{domain}/darts_v2"))
+    run = Run(Task("train", domain), kind, folder, load(f"{domain}/darts_v2"))
     run.start({}, {"fingerprint": "none"})
     for epoch in range(epochs):
         value = offset + 1 / (epoch + 2)

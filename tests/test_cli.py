@@ -17,6 +17,7 @@ from darts_cli.commands.search import _show_cells
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 GENOTYPES = Path(__file__).parent.parent / "genotypes"
 BAD = Path(__file__).parent / "data" / "genotypes" / "bad"
@@ -54,10 +55,14 @@ MISTAKES = [
     ([*SEARCH, "--config", "unknown.yaml"], 2, "unknown.yaml: unknown key 'epochss'; did you mean epochs"),
     ([*SEARCH, "--config", "range.yaml"], 2, "--layers 1: must be at least 3"),
     ([*SEARCH, "--config", "words.yaml"], 2, "'many' is not a valid integer"),
-    ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be (used as run folder|written to) .*name another with --run"),
+    (
+        [*SEARCH, "--run", "file/run"],
+        1,
+        "file/run: cannot be (used as run folder|written to) .*choose another",
+    ),
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--run", "."], 1, "holds other files and no config.yaml"),
-    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 5.*name another with --run"),
+    ([*SEARCH, "--run", "other"], 1, "--epochs was 3, now 5.*choose another folder with --run"),
     (
         [*SEARCH, "--epochs", "3", "--run", "other"],
         1,
@@ -88,7 +93,11 @@ MISTAKES = [
     ),
     ([*SEARCH, "--seeds", "2", "--batch-size", "1"], 2, "--batch-size 1: must be at least 2"),
     ([*SEARCH, "--seeds", "2", "--device", "tpu"], 2, "--device tpu: there is no such device here"),
-    ([*SEARCH, "--seeds", "2", "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
+    (
+        [*SEARCH, "--seeds", "2", "--run", "other"],
+        1,
+        "other: is the run folder of darts search cnn; choose another folder",
+    ),
     ([*SEARCH, "--seeds", "2", "--run", "file"], 1, "file: is a file, not a run folder"),
     ([*SEARCH, "--random-cells", "1"], 2, "--random-cells: only together with --seeds"),
     (["search", "rnn", "--parallel", "2"], 2, "--parallel: only together with --seeds"),
@@ -130,7 +139,7 @@ MISTAKES = [
     ([*TRAIN, "--init-from", "absent.pt"], 1, "absent.pt: no such file"),
     ([*TRAIN, "--init-from", "file"], 1, "file: is no checkpoint, or is damaged; name another"),
     ([*TRAIN, "--init-from", "other"], 1, "other/checkpoint.pt: is damaged: it is not what was written"),
-    ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; name another with --run"),
+    ([*TRAIN, "--run", "other"], 1, "other: is the run folder of darts search cnn; choose another folder"),
     ([*TRAIN, "--config", "recipe.yaml"], 1, "--config: genotype: normal: this cell is missing"),
     (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
     (["train", "cnn", "--dataset", "imagenet", "--data", "one"], 1, "one/train: is no folder of images"),
@@ -215,7 +224,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "range.yaml").write_text("layers: 1")
     (tmp_path / "words.yaml").write_text("epochs: many")
     (tmp_path / "other").mkdir()
-    run = Run("search cnn", SearchCNN(dataset="digits", epochs=3), "other")
+    run = Run(Task("search", "cnn"), SearchCNN(dataset="digits", epochs=3), "other")
     run.start({}, data.load("digits", None).about())
     run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)}, {})
     path = tmp_path / "other" / "checkpoint.pt"

@@ -146,7 +146,7 @@ def test_stopped_by_a_signal(undisturbed, tmp_path, number, code):
     exit_code, out, err = finish(process)
     assert exit_code == code
     assert out == ""
-    assert f"stopped by {number.name}; all is saved, the same command goes on: darts search cnn --dataset folder" in err
+    assert f"stopped by {number.name}; the state is saved; to resume: darts search cnn --dataset folder" in err
     assert "Traceback" not in err
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     assert (state["epoch"], state["step"]) in [(0, 1), (0, 2)]
@@ -229,7 +229,7 @@ def test_other_images_are_not_taken_for_the_same_run(undisturbed, tmp_path):
     other = darts(*args, "--data", tmp_path / "images", "--run", folder)
     assert other.exit_code == 1
     assert other.stdout == ""
-    assert "is a run on other data of the same settings; name another with --run" in other.stderr
+    assert "is a run on other data with the same settings; choose another folder with --run" in other.stderr
     assert load(folder).to_yaml() == result.stdout
 
 

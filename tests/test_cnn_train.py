@@ -25,6 +25,7 @@ from darts_cli.cnn.train import learning_rate, train, training_step
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 SMALL = ["train", "cnn", "--dataset", "folder", "--layers", "3", "--channels", "2", "--batch-size", "8", "--epochs", "3"]
 
@@ -262,7 +263,7 @@ def test_stopped_by_a_signal_to_all_processes(photos, tmp_path, number, code):
     exit_code, out, err = finish(process)
     assert exit_code == code, err
     assert out == ""
-    assert f"stopped by {number.name}; all is saved, the same command goes on: darts train cnn --genotype" in err
+    assert f"stopped by {number.name}; the state is saved; to resume: darts train cnn --genotype" in err
     assert "Traceback" not in err
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
@@ -285,7 +286,7 @@ def test_the_cells_are_part_of_the_identity(undisturbed, tmp_path):
     args, folder, _ = undisturbed
     other = darts(*args, "--genotype", "nasnet", "--run", folder)
     assert other.exit_code == 1
-    assert "is a run of another --genotype; name another folder with --run" in other.stderr
+    assert "is a run of another --genotype; choose another folder with --run" in other.stderr
     renamed = yaml.safe_load((folder / "genotype.yaml").read_text()) | {"name": "mine", "notes": "the same cells"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(renamed))
     again = darts(*args, "--arch", tmp_path / "mine.yaml", "--run", folder)
@@ -403,9 +404,9 @@ def test_a_run_of_something_else_is_refused(tmp_path):
     """Rather than recording what was not trained."""
     cells, config = load("darts_v1", "cnn"), TrainCNN(dataset="digits", epochs=1, channels=2, layers=3)
     for other in (
-        Run("train cnn", config, tmp_path / "run"),
-        Run("train cnn", config, tmp_path / "run", load("nasnet")),
-        Run("train cnn", TrainCNN(dataset="digits"), tmp_path / "run", cells),
+        Run(Task("train", "cnn"), config, tmp_path / "run"),
+        Run(Task("train", "cnn"), config, tmp_path / "run", load("nasnet")),
+        Run(Task("train", "cnn"), TrainCNN(dataset="digits"), tmp_path / "run", cells),
     ):
         with pytest.raises(DartsError, match="must be of this genotype and configuration"):
             train(cells, config, other)

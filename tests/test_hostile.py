@@ -27,6 +27,7 @@ from darts_cli.rnn import evaluate as rnn_evaluate
 from darts_cli.rnn.data import Corpus
 from darts_cli.runs import history
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 SECONDS, ROOM = 5, 1 << 30
 
@@ -152,7 +153,7 @@ def test_literals(text):
 
 @pytest.mark.slow
 def test_configurations(tmp_path):
-    run = Run("search cnn", SearchCNN(dataset="digits"), tmp_path / "run")
+    run = Run(Task("search", "cnn"), SearchCNN(dataset="digits"), tmp_path / "run")
     run.start({}, {"fingerprint": "0"})
     path, command = tmp_path / "config.yaml", main.commands["search"].commands["cnn"]
 
@@ -300,7 +301,7 @@ def test_states_that_somebody_has_written(trained, parts, text, tmp_path, domain
     fresh = {name: fresh[name] for name in fresh.keys() - {"genotype", "data"}}
 
     def resume():
-        again = Run(f"train {domain}", config, tmp_path / "again", cells)
+        again = Run(Task("train", domain), config, tmp_path / "again", cells)
         again.data = state["data"]
         assert again.restore({"network": network}, fresh)["epoch"] in (0, 1)
 
@@ -334,7 +335,7 @@ def test_run_folders(trained, tmp_path):
 
     def read():
         cells = load(run, "cnn")
-        again = Run("train cnn", settings_of_it, run, cells)
+        again = Run(Task("train", "cnn"), settings_of_it, run, cells)
         again.restore({}, {"epoch": 0, "step": 0, "sums": torch.zeros(4)})
         assert math.isfinite(again.seconds())
 

@@ -19,6 +19,7 @@ from darts_cli.rnn.evaluate import restore
 from darts_cli.rnn.model import Network
 from darts_cli.rnn.train import _rolled_back, train, training_step
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 from darts_cli.runtime.nonfinite import NotFinite
 
 SMALL = ["--dim", "6", "--batch-size", "4", "--eval-batch", "2", "--bptt", "5", "--dropout", "0.2", "--dropoutx", "0.2"]
@@ -203,7 +204,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_epoch(text, tmp_path):
 def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, averages):
     """Which is SGD when averaging began only after it."""
     cells, config = load("rnn/enas"), TrainRNN(dataset="pydoc", dim=4)
-    run = Run("train rnn", config, tmp_path / "run", cells)
+    run = Run(Task("train", "rnn"), config, tmp_path / "run", cells)
     run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
     network = Network(cells, 9, 4)
     optimizer = Averaging(network, config)
@@ -222,7 +223,7 @@ def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, average
 def test_there_is_no_way_back_to_an_epoch_that_was_lost_itself(tmp_path):
     """Its best.pt is written before its record: going on after it would leave a record out."""
     cells, config = load("rnn/enas"), TrainRNN(dataset="pydoc", dim=4)
-    run = Run("train rnn", config, tmp_path / "run", cells)
+    run = Run(Task("train", "rnn"), config, tmp_path / "run", cells)
     run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
     network = Network(cells, 9, 4)
     optimizer = Averaging(network, config)
@@ -262,7 +263,7 @@ def test_the_function_for_outer_loops(tmp_path):
     assert result.valid_perplexity[0] > 1
     assert result.test_perplexity > 1
     with pytest.raises(DartsError, match="must be of this genotype and configuration"):
-        train(load("rnn/enas"), config, Run("train rnn", config, tmp_path / "run"))
+        train(load("rnn/enas"), config, Run(Task("train", "rnn"), config, tmp_path / "run"))
 
 
 # ---- the original's pickled model

@@ -14,6 +14,7 @@ from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
 from darts_cli.runs.history import is_run, read
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 
 def test_a_history_is_what_the_run_wrote(tmp_path):
@@ -42,7 +43,7 @@ def test_the_command_that_repeats_a_run_is_the_one_in_its_report(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     config = SearchCNN(dataset="digits", epochs=3, unrolled=True, alpha_betas=(0.5, 0.9), data="my data")
     for folder in (None, "named run"):
-        run = Run("search cnn", config, folder)
+        run = Run(Task("search", "cnn"), config, folder)
         run.start({}, {"fingerprint": "none"})
         run.record(record_search("cnn", tmp_path / f"other {folder}", epochs=1).metrics[0])
         history = read(run.folder)
@@ -130,7 +131,7 @@ def test_a_configuration_that_is_none(change, tmp_path):
 
 
 def test_a_run_without_an_epoch(tmp_path):
-    Run("search cnn", SearchCNN(dataset="digits"), tmp_path / "run").start({}, {"fingerprint": "none"})
+    Run(Task("search", "cnn"), SearchCNN(dataset="digits"), tmp_path / "run").start({}, {"fingerprint": "none"})
     with pytest.raises(DartsError, match="run: this run has no finished epoch yet; darts search cnn writes its metrics after"):
         read(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text("")

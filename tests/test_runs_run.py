@@ -9,6 +9,7 @@ import random
 import shlex
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from darts_cli.genotype import load
 from darts_cli.runs import checkpoint
 from darts_cli.runs.lock import locked
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 ENVIRONMENT = {"darts": "0", "torch": "0"}
 DATA = {"fingerprint": "0123456789abcdef", "classes": ["a", "b"]}
@@ -37,24 +39,29 @@ def parts(value=1.0):
 FRESH = {"epoch": 0, "step": 0}
 
 
+def state(progress, some=None):
+    """What a loop saves: its progress, and the state dict of every part."""
+    return progress | {name: part.state_dict() for name, part in (parts() if some is None else some).items()}
+
+
 def record(epoch):
     """The record of an epoch of a search, and its cells."""
     return search_record("cnn", epoch, random.Random(epoch))
 
 
 def started(folder, **settings):
-    run = Run("search cnn", SearchCNN(**settings), folder)
+    run = Run(Task("search", "cnn"), SearchCNN(**settings), folder)
     run.start(ENVIRONMENT, DATA)
     return run
 
 
 def test_the_default_folder_has_the_hash_of_the_configuration():
     config = SearchCNN(dataset="digits", seed=7)
-    assert str(Run("search cnn", config).folder) == f"runs/search-cnn-digits-seed7-{config.hash()}"
+    assert str(Run(Task("search", "cnn"), config).folder) == f"runs/search-cnn-digits-seed7-{config.hash()}"
 
 
 def test_nothing_is_written_before_the_start(tmp_path):
-    run = Run("search cnn", SearchCNN(), tmp_path / "run")
+    run = Run(Task("search", "cnn"), SearchCNN(), tmp_path / "run")
     assert not run.folder.exists()
     run.start(ENVIRONMENT, DATA)
     assert [path.name for path in run.folder.iterdir()] == ["config.yaml"]
@@ -66,19 +73,19 @@ def test_nothing_is_written_before_the_start(tmp_path):
 
 def test_another_configuration_is_an_error_naming_what_differs(tmp_path):
     started(tmp_path / "run", epochs=3)
-    with pytest.raises(DartsError, match=r"--epochs was 3, now 4; --lr was 0\.025, now 0\.1.*name another with --run"):
-        Run("search cnn", SearchCNN(epochs=4, lr=0.1), tmp_path / "run")
+    with pytest.raises(DartsError, match=r"--epochs was 3, now 4; --lr was 0\.025, now 0\.1.*choose another folder with --run"):
+        Run(Task("search", "cnn"), SearchCNN(epochs=4, lr=0.1), tmp_path / "run")
     with pytest.raises(DartsError, match="is the run folder of darts search cnn"):
-        Run("train cnn", SearchCNN(epochs=3), tmp_path / "run")
-    Run("search cnn", SearchCNN(epochs=3, log_every=1, data="elsewhere", device="cpu"), tmp_path / "run")
+        Run(Task("train", "cnn"), SearchCNN(epochs=3), tmp_path / "run")
+    Run(Task("search", "cnn"), SearchCNN(epochs=3, log_every=1, data="elsewhere", device="cpu"), tmp_path / "run")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DartsError, match=r"holds other files and no config\.yaml"):
-        Run("search cnn", SearchCNN(), tmp_path)
+        Run(Task("search", "cnn"), SearchCNN(), tmp_path)
     with pytest.raises(DartsError, match="is a file, not a run folder"):
-        Run("search cnn", SearchCNN(), tmp_path / "thesis.tex")
+        Run(Task("search", "cnn"), SearchCNN(), tmp_path / "thesis.tex")
     with pytest.raises(DartsError, match="cannot be used as run folder"):
         started(tmp_path / "thesis.tex" / "run")
 
@@ -94,11 +101,11 @@ def test_saved_state_comes_back(tmp_path):
     saved["optimizer"].step()
     for epoch in (1, 2):
         run.record(*record(epoch))
-    run.save({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved)
+    run.save(state({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved))
 
-    again, fresh = Run("search cnn", SearchCNN(), tmp_path / "run"), parts(0.0)
-    state = again.restore(fresh, FRESH | {"sums": torch.zeros(3)})
-    assert (state["epoch"], state["step"], state["sums"].tolist()) == (1, 4, [0, 1, 2])
+    again, fresh = Run(Task("search", "cnn"), SearchCNN(), tmp_path / "run"), parts(0.0)
+    back, _ = again.restore(FRESH | {"sums": torch.zeros(3)}, **fresh)
+    assert (back["epoch"], back["step"], back["sums"].tolist()) == (1, 4, [0, 1, 2])
     assert torch.equal(fresh["network"].weight, saved["network"].weight)
     momentum = [optimizer.state[layer.weight]["momentum_buffer"] for layer, optimizer in (saved.values(), fresh.values())]
     assert torch.equal(*momentum)
@@ -109,30 +116,30 @@ def test_saved_state_comes_back(tmp_path):
 
 
 def test_a_fresh_folder_has_no_state(tmp_path):
-    assert started(tmp_path / "run").restore(parts(), FRESH) is FRESH
+    assert started(tmp_path / "run").restore(FRESH, **parts()) == (FRESH, False)
 
 
 @pytest.mark.parametrize("length", [0, 10, 0.5, -1])
 def test_a_truncated_checkpoint_is_refused(tmp_path, length):
     run = started(tmp_path / "run")
-    run.save({"epoch": 0, "step": 1}, parts())
+    run.save(state({"epoch": 0, "step": 1}, parts()))
     path = run.folder / "checkpoint.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * length) if isinstance(length, float) else length])
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is damaged: .*delete .*checkpoint\.pt to start"):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())
     (run.folder / "checkpoint.pt.sha256").unlink()
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is no checkpoint, or is damaged.*delete .*checkpoint\.pt to start"):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     run = started(tmp_path / "run")
-    run.save({"epoch": 0, "step": 1}, parts())
+    run.save(state({"epoch": 0, "step": 1}, parts()))
     other = started(tmp_path / "other", epochs=3)
     (other.folder / "checkpoint.pt").write_bytes((run.folder / "checkpoint.pt").read_bytes())
     with pytest.raises(DartsError, match="comes from a run with other settings"):
-        other.restore(parts(), FRESH)
+        other.restore(FRESH, **parts())
 
 
 def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
@@ -144,14 +151,14 @@ def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
 
     torch.save({"epoch": Payload()}, run.folder / "checkpoint.pt")
     with pytest.raises(DartsError, match=r"refers to posix\.mkdir, which a checkpoint has no need of"):
-        run.restore(parts(), FRESH)
+        run.restore(FRESH, **parts())
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("text", ["{", None])
 def test_the_cells_of_a_training_are_written_again(tmp_path, text):
     for _ in range(2):
-        run = Run("train cnn", TrainCNN(), tmp_path / "run", load("nasnet"))
+        run = Run(Task("train", "cnn"), TrainCNN(), tmp_path / "run", load("nasnet"))
         run.start(ENVIRONMENT, DATA)
         assert load(run.folder) == load("nasnet")
         path = run.folder / "genotype.yaml"
@@ -163,11 +170,11 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
     """The checkpoint has both too."""
     run = started(tmp_path / "run")
     run.record(*record(1))
-    run.save({"epoch": 1, "step": 0}, parts())
+    run.save(state({"epoch": 1, "step": 0}, parts()))
     for path in (run.folder / "metrics.jsonl", run.folder / "genotype.yaml"):
         path.unlink() if text is None else path.write_text(text)
-    again = Run("search cnn", SearchCNN(), run.folder)
-    again.restore(parts(), FRESH)
+    again = Run(Task("search", "cnn"), SearchCNN(), run.folder)
+    again.restore(FRESH, **parts())
     assert load(run.folder) == record(1)[1]
     again.record(*record(2))
     assert [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [
@@ -181,8 +188,8 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
     [
         (lambda state: state.pop("sums"), "sums"),
         (lambda state: state.update(sums=torch.zeros(2)), "its sums"),
-        (lambda state: state.update(sums=[0.0]), "no attribute"),
-        (lambda state: state.update(epoch="x"), "not supported"),
+        (lambda state: state.update(sums=[0.0]), "its sums"),
+        (lambda state: state.update(epoch="x"), "its epoch"),
         (lambda state: state.update(epoch=-1), "its epoch"),
         (lambda state: state.update(epoch=True), "its epoch"),
         (lambda state: state.update(step=-3), "its step"),
@@ -192,7 +199,7 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
         (lambda state: state.update(metrics=["x"]), "not the record of epoch 1"),
         (lambda state: state["metrics"][0].update(train_loss="x"), "train_loss must be a number"),
         (lambda state: state["metrics"][0].pop("genotype"), "genotype"),
-        (lambda state: state["metrics"][0].pop("train_top5"), "lack a number"),
+        (lambda state: state["metrics"][0].pop("entropy"), "lack a number"),
         (lambda state: state.update(network={}), "Missing key"),
         (lambda state: state.update(optimizer=[]), "indices"),
     ],
@@ -201,16 +208,14 @@ def test_a_whole_checkpoint_with_another_state_is_refused(tmp_path, change, said
     """It fits its checksum: somebody has written it so."""
     run, fresh = started(tmp_path / "run"), FRESH | {"sums": torch.zeros(3)}
     metrics, cells = record(1)
-    run.record(metrics | {"train_top5": 1.0}, cells)
-    run.save(fresh | {"epoch": 1}, parts())
-    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
-    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh, ["train_top5"])["epoch"] == 1
-    change(state)
-    checkpoint.write(run.folder / "checkpoint.pt", state)
-    with pytest.raises(
-        DartsError, match=rf"checkpoint\.pt: is damaged and cannot be read .*{said}.*the same command goes on from"
-    ):
-        Run("search cnn", SearchCNN(), run.folder).restore(parts(), fresh, ["train_top5"])
+    run.record(metrics, cells)
+    run.save(state(fresh | {"epoch": 1}, parts()))
+    saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)
+    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(fresh, **parts())[0]["epoch"] == 1
+    change(saved)
+    checkpoint.write(run.folder / "checkpoint.pt", saved)
+    with pytest.raises(DartsError, match=rf"checkpoint\.pt: is damaged and cannot be read .*{said}.*delete it to resume from"):
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(fresh, **parts())
 
 
 def test_a_log_of_nonsense_ends_no_run(tmp_path):
@@ -227,7 +232,7 @@ def test_a_log_of_nonsense_ends_no_run(tmp_path):
 
 def test_a_run_that_another_one_overtook(tmp_path):
     """Both found the folder empty; what the first has begun there is not taken over by the second."""
-    late = Run("search cnn", SearchCNN(epochs=4), tmp_path / "run")
+    late = Run(Task("search", "cnn"), SearchCNN(epochs=4), tmp_path / "run")
     started(tmp_path / "run", epochs=3)
     with pytest.raises(DartsError, match="--epochs was 3, now 4"):
         late.start(ENVIRONMENT, DATA)
@@ -236,23 +241,23 @@ def test_a_run_that_another_one_overtook(tmp_path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_bad_state_is_never_saved(tmp_path, bad):
     run = started(tmp_path / "run")
-    run.save({"epoch": 0, "step": 1}, parts())
+    run.save(state({"epoch": 0, "step": 1}, parts()))
     before = (run.folder / "checkpoint.pt").read_bytes()
     with pytest.raises(DartsError, match=r"epoch 1, step 2: network\.weight is no longer finite"):
-        run.save({"epoch": 0, "step": 2}, parts(bad))
+        run.save(state({"epoch": 0, "step": 2}, parts(bad)))
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_bad_step_is_noticed_before_a_save(tmp_path):
     """Also where every tensor of the state is still finite, as after a gradient that was clipped to nothing."""
     run = started(tmp_path / "run")
-    run.save({"epoch": 0, "step": 1}, parts())
+    run.save(state({"epoch": 0, "step": 1}, parts()))
     before = (run.folder / "checkpoint.pt").read_bytes()
     run.watch.note(0, 1, torch.tensor(1.0), torch.tensor(float("inf")))
     with pytest.raises(
         DartsError, match=r"epoch 1, step 2: the gradient of the weights is .*good checkpoint is of epoch 1, step 1;"
     ):
-        run.save({"epoch": 0, "step": 2}, parts())
+        run.save(state({"epoch": 0, "step": 2}, parts()))
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
@@ -260,18 +265,18 @@ def test_what_is_saved_is_not_saved_again(tmp_path):
     """So that previous.pt stays the state before, however long an evaluation takes."""
     run = started(tmp_path / "run", checkpoint_minutes=0.0)
     for step in (1, 2, 2, 2):
-        run.checkpoint({"epoch": 0, "step": step}, parts())
-    again = Run("search cnn", SearchCNN(), run.folder)
-    again.restore(parts(), FRESH)
-    again.checkpoint({"epoch": 0, "step": 2}, parts())
+        run.checkpoint(partial(state, {"epoch": 0, "step": step}))
+    again = Run(Task("search", "cnn"), SearchCNN(), run.folder)
+    again.restore(FRESH, **parts())
+    again.checkpoint(lambda: state({"epoch": 0, "step": 2}))
     (run.folder / "checkpoint.pt").unlink()
-    assert Run("search cnn", SearchCNN(), run.folder).restore(parts(), FRESH)["step"] == 1
+    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())[0]["step"] == 1
 
 
 def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):
     patient, eager = started(tmp_path / "patient"), started(tmp_path / "eager", checkpoint_minutes=0.0)
     for run in (patient, eager):
-        run.checkpoint({"epoch": 0, "step": 1}, parts())
+        run.checkpoint(lambda: state({"epoch": 0, "step": 1}))
     assert not (patient.folder / "checkpoint.pt").exists()
     assert (eager.folder / "checkpoint.pt").exists()
 
@@ -282,8 +287,8 @@ def test_a_signal_saves_and_ends(tmp_path, number, code):
     before = signal.getsignal(number)
     with run.interruptible():
         os.kill(os.getpid(), number)
-        with pytest.raises(DartsError, match="all is saved, the same command goes on: darts search cnn --run") as error:
-            run.checkpoint({"epoch": 0, "step": 1}, parts())
+        with pytest.raises(DartsError, match="the state is saved; to resume: darts search cnn --run") as error:
+            run.checkpoint(lambda: state({"epoch": 0, "step": 1}))
         assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)  # a second one does not wait
     assert error.value.exit_code == code
     assert signal.getsignal(number) is before
@@ -292,9 +297,10 @@ def test_a_signal_saves_and_ends(tmp_path, number, code):
 
 def test_two_runs_in_one_folder(tmp_path):
     run = started(tmp_path / "run")
-    (run.folder / ".lock").write_text("process 1 on another machine\n")  # what a killed run leaves is no lock
+    (run.folder / ".lock").touch()  # what a killed run leaves locks nothing
+    (run.folder / ".holder").write_text("process 1 on another machine\n")
     with run.interruptible():
-        holder = f"process {os.getpid()} on {platform.node()} is at work here"
+        holder = f"is in use by process {os.getpid()} on {platform.node()}; wait"
         with pytest.raises(DartsError, match=holder), started(tmp_path / "run").interruptible():
             pytest.fail("two runs held the folder")
     assert not (run.folder / ".lock").exists()
@@ -313,15 +319,15 @@ def test_a_second_command_meets_the_first_at_work(tiny, tmp_path):
     for _ in range(3):
         second = darts(*args)
         assert second.exit_code == 1
-        assert second.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'run'}: process {first.pid} on ")
+        assert second.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'run'}: is in use by process {first.pid} on ")
     first.terminate()
     code, _, err = finish(first)
     assert code == 143
-    assert "all is saved" in err
+    assert "the state is saved" in err
 
 
 def test_what_a_mistake_leaves_behind_is_nothing(tmp_path):
-    run = Run("search cnn", SearchCNN(), tmp_path / "runs" / "a")
+    run = Run(Task("search", "cnn"), SearchCNN(), tmp_path / "runs" / "a")
     with contextlib.suppress(DartsError), run.interruptible():
         assert (tmp_path / "runs" / "a" / ".lock").exists()
         raise DartsError("a mistake")
@@ -345,7 +351,7 @@ def test_an_environment_that_is_none(tmp_path):
     run = started(tmp_path / "run")
     path = run.folder / "config.yaml"
     path.write_text(path.read_text().replace("environment:", "environment: hello\nother:"))
-    with pytest.raises(DartsError, match="is a run on other data of the same settings"):
+    with pytest.raises(DartsError, match="is a run on other data with the same settings"):
         run.start(ENVIRONMENT, DATA)
 
 
@@ -357,16 +363,16 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     (run.folder / "config.yaml").unlink()
     with contextlib.suppress(DartsError), run.interruptible():
         run.start(ENVIRONMENT, DATA)
-        run.save({"epoch": 0, "step": 1}, parts())
+        run.save(state({"epoch": 0, "step": 1}, parts()))
     assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_the_best_of_another_run_is_not_taken(tmp_path):
     run = started(tmp_path / "run")
     run.metrics = [{}] * 9
-    run.save({"epoch": 9, "step": 0}, parts(), "best.pt")
+    run.save(state({"epoch": 9, "step": 0}, parts()), "best.pt")
     run.metrics = []
-    with pytest.raises(DartsError, match=r"best\.pt: is of another run; delete .*best\.pt to start this run afresh"):
+    with pytest.raises(DartsError, match=r"best\.pt: is of another run; delete .*best\.pt to start this run from"):
         run.best()
     (run.folder / "best.pt").unlink()
     with pytest.raises(DartsError, match=r"best\.pt: cannot be read"):
@@ -383,7 +389,7 @@ def test_what_is_given_up_leaves_the_metrics(tmp_path):
 
 def test_the_command_that_repeats_it():
     config = SearchCNN(dataset="folder", data="my images", unrolled=True, alpha_betas=(0.1, 0.2), lr=1e-05, lr_min=0.0)
-    words = shlex.split(Run("search cnn", config, "the run").repeat())
+    words = shlex.split(Run(Task("search", "cnn"), config, "the run").repeat())
     assert words[:3] == ["darts", "search", "cnn"]
     expected = "--dataset folder --unrolled --lr 1e-05 --lr-min 0.0 --alpha-betas 0.1 0.2".split()
     assert words[3:] == [*expected, "--data", "my images", "--run", "the run"]
@@ -422,7 +428,7 @@ def test_a_copy_of_the_process_does_not_keep_the_lock(tmp_path):
         assert ours.poll(60)
         assert str(run.folder / ".lock") not in ours.recv()
         child.join()
-        with pytest.raises(DartsError, match="is at work here"), locked(run.folder):  # this process has it still
+        with pytest.raises(DartsError, match="is in use by"), locked(run.folder):  # this process has it still
             pass
 
 

@@ -14,6 +14,7 @@ from made_runs import record_training
 
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
+from darts_cli.runs.task import Task
 from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary, shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
@@ -135,7 +136,7 @@ def test_what_the_files_of_a_finished_part_lack_is_written_again(whole, tmp_path
 @pytest.mark.parametrize("text", ["", '{"epoch": 1', '{"epoch": 1}\n', '{"epoch": 1}\n{"epoch": 2, "test_loss": "x"}\n', None])
 def test_a_part_without_all_of_its_record_is_not_done(tmp_path, text):
     run = record_training("cnn", tmp_path / "seed-0", epochs=2)
-    job = Job("seed-0", "train cnn", run.config, run.genotype)
+    job = Job("seed-0", Task("train", "cnn"), run.config, run.genotype)
     assert not job.done(tmp_path)
     run.report("the end")
     assert job.done(tmp_path)
@@ -189,9 +190,7 @@ def test_killed_twice_it_ends_the_same(whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     assert (code, out) == (143, "")
-    assert err.splitlines()[-1].startswith(
-        "error: stopped by SIGTERM; all is saved, the same command goes on: darts search cnn"
-    )
+    assert err.splitlines()[-1].startswith("error: stopped by SIGTERM; the state is saved; to resume: darts search cnn")
     code, out, err = finish(start(*MANY, "--run", run))
     assert code == 0, err
     assert out == (folder / "genotype.yaml").read_text()
@@ -280,7 +279,9 @@ def test_epochs_of_a_single_step_are_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signals", "said"), [(1, "stopped by SIGINT; all is saved,"), (2, "stopped by SIGINT at once; from")])
+@pytest.mark.parametrize(
+    ("signals", "said"), [(1, "stopped by SIGINT; the state is saved;"), (2, "stopped by SIGINT; stopped at once")]
+)
 def test_interrupted_once_and_twice(tmp_path, signals, said):
     args = [*TINY, "--epochs", 50, "--checkpoint-minutes", 0, "--seeds", 2, "--select-epochs", 1]
     process = start(*args, "--run", tmp_path / "run")

@@ -1,47 +1,50 @@
 """The evaluation of a trained convolutional network: from its run, its checkpoint, or a checkpoint of the original."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
-from darts_cli.cnn.model import Network, parameters
+from darts_cli.cnn.model import Network
+from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
+from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
-from darts_cli.runtime import device
-from darts_cli.runtime.nonfinite import LOWER, NotFinite
+from darts_cli.runtime import distributed
+from darts_cli.runtime.device import autocast, exact, resolve
+from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 
 
 def evaluate(
-    path: str | Path,
+    path: str | Path | Checkpoint,
     genotype: Genotype | None = None,
     dataset: str | None = None,
     folder: str | None = None,
     *,
     batch_size: int = 100,
-    where: str = "auto",
+    device: str = "auto",
     precision: str = "fp32",
     workers: int | None = None,
 ) -> dict:
     """Top-1 and top-5 accuracy (between 0 and 1), mean loss and size of a network, on the test part of a data set.
 
-    path       a run folder (its best network, or else its last), a checkpoint in it, or a checkpoint of the original
-    genotype   for the original's checkpoints, which do not tell; DARTS_V2 where none is given
-    dataset    where it is not what the network was trained on; `folder`, which holds it, likewise
+    path       a run folder (its best network, or else its last), a checkpoint in it, one of the original, or one that is open
+    genotype   for checkpoints of the original, which do not name their cells; default DARTS_V2
+    dataset    default: the data set that the network was trained on; `folder`, which holds it, likewise
 
-    Raises DartsError when the checkpoint cannot be read, or genotype or data do not fit it.
+    Raises DartsError when the checkpoint cannot be read, or when genotype or data do not fit it.
     """
-    where = device.resolve(where)
+    device = resolve(device)
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
@@ -50,20 +53,20 @@ def evaluate(
     if len(part.classes) != classes:
         raise DartsError(f"{trained.path}: tells {classes} classes apart, but {folder or dataset} has {len(part.classes)}")
     if dataset == "imagenet":
-        batches = imagenet.FileBatches(part, batch_size, 0, "test", where, workers=workers)
+        batches = imagenet.FileBatches(part, batch_size, 0, "test", device, workers=workers)
     else:
-        batches = Batches(part, batch_size, 0, "test", where)
-    network = trained.network.to(where)
-    *_, sums = running_sums(network, batches, precision)
-    found = metrics("test", sums, "the network or its normalisation does not fit these images")
+        batches = Batches(part, batch_size, 0, "test", device)
+    network = trained.network.to(device)
+    sums = measure(network, batches, precision)
+    results = metrics("test", sums, "the network or its normalisation does not fit these images")
     return {
         "checkpoint": str(trained.path),
         "genotype": trained.genotype.name,
         "dataset": dataset,
         "images": len(part.labels),
-        "top1": found["test_accuracy"],
-        "top5": found["test_top5"],
-        "loss": found["test_loss"],
+        "top1": results["test_accuracy"],
+        "top5": results["test_top5"],
+        "loss": results["test_loss"],
         "parameters": parameters(network),
     }
 
@@ -71,36 +74,39 @@ def evaluate(
 # ---- what is measured
 
 
-def running_sums(network: Network, batches, precision: str) -> Iterator[Tensor]:
-    """The sums of `scores` over the first batch, the first two, and so on to the end of the pass."""
+def measure(network: nn.Module, batches, precision: str, after_each: Callable[[], None] = lambda: None) -> Tensor:
+    """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch."""
     network.eval()
     sums = 0
     for images, labels in batches.in_order():
-        with torch.no_grad(), device.autocast(images.device, precision):
-            logits = device.exact(network(images)[0])
+        with torch.no_grad(), autocast(images.device, precision):
+            output = network(images)
+            logits = exact(output[0] if isinstance(output, tuple) else output)
         sums = sums + scores(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-        yield sums
+        after_each()
+    return distributed.total(sums)
 
 
 def scores(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Of a batch: the sum of its losses, how many have their label first, how many among the first five, images."""
+    """Of a batch: the sum of its losses, how many labels come first, how many are among the first five, and images (4,)."""
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # (B, 5)
     return torch.stack([losses, best[:, 0].sum(), best.sum(), torch.full_like(losses, len(labels))])
 
 
-def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
-    """Mean loss, top-1 and top-5 accuracy of summed scores. Raises NotFinite."""
-    loss, first, five, images = sums.tolist()
+def metrics(name: str, sums: Tensor, advice: str = ADVICE) -> dict[str, float]:
+    """Mean loss, top-1 and, where it was counted, top-5 accuracy of summed scores. Raises NotFinite."""
+    loss, first, *five, images = sums.tolist()
     if not math.isfinite(loss):
-        raise NotFinite(f"the {name} loss is not finite; {remedy}")
-    return {f"{name}_loss": loss / images, f"{name}_accuracy": first / images, f"{name}_top5": five / images}
+        raise NotFinite(f"the {name} loss is not finite; {advice}")
+    top5 = {f"{name}_top5": count / images for count in five}
+    return {f"{name}_loss": loss / images, f"{name}_accuracy": first / images, **top5}
 
 
 # ---- checkpoints
 
 
 class Trained(NamedTuple):
-    """A trained network, and what its checkpoint says of it."""
+    """A trained network, and what its checkpoint says about it."""
 
     path: Path
     network: Network
@@ -108,16 +114,15 @@ class Trained(NamedTuple):
     sizes: dict  # the arguments of Network
     dataset: str
     folder: str | None  # that held the data set, where the run says so
-    data: dict  # what `about` said of the training set; of the original's without the names of the classes
+    data: dict  # `about` of the training set; for checkpoints of the original without class names
 
 
-def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
+def restore(path: str | Path | Checkpoint, genotype: Genotype | None = None) -> Trained:
     """The network of a run folder, of a checkpoint in one, or of a checkpoint of the original, which needs the genotype.
 
-    Raises DartsError when there is none, or when it is of another genotype.
+    Raises DartsError when there is no checkpoint, or when it is of another genotype.
     """
-    path = checkpoint.file(path)
-    state = legacy.read_checkpoint(path)
+    path, state = path if isinstance(path, Checkpoint) else legacy.open_checkpoint(path)
     if "command" not in state:
         return _original(path, state, genotype or genotypes.load("darts_v2", "cnn"))
     if state["command"] not in ("train cnn", "select cnn"):
@@ -125,20 +130,20 @@ def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
             f"{path}: comes from darts {state['command']}; a trained network is needed: darts train cnn --genotype RUN"
         )
     try:
-        found = Genotype.from_dict(state["genotype"])
-        trained = _ours(path, state, found)
+        cells = Genotype.from_dict(state["genotype"])
+        trained = _ours(path, state, cells)
     except (DartsError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:80]
         raise DartsError(f"{path}: is damaged and cannot be read ({type(error).__name__}: {reason})") from None
-    if genotype is not None and genotype != found:
-        raise DartsError(f"{path}: was trained with another genotype, {found.name or 'one without a name'}")
+    if genotype is not None and genotype != cells:
+        raise DartsError(f"{path}: was trained with another genotype, {cells.name or 'one without a name'}")
     return trained
 
 
 def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -> None:
     """Copy the weights of a checkpoint into the network of that genotype and those sizes.
 
-    The auxiliary head's are left out unless both have one. Raises DartsError when genotype or sizes are others.
+    The auxiliary head's are copied only where both have one. Raises DartsError when genotype or sizes differ.
     """
     trained = restore(path, genotype)
     names = {"stem": "stem", "channels": "channels", "layers": "layers", "num_classes": "classes"}

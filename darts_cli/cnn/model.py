@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
@@ -253,7 +252,6 @@ class Network(nn.Module):
     stem         "cifar": full size; "imagenet": an eighth of it
     auxiliary    with an auxiliary head after the second reduction, for images of AUXILIARY_SIZES
     drop_path    attribute: probability that an edge is dropped while training; training raises it over the epochs
-    share        attribute: of several processes, how many images the whole batch has, and which of them this one sees
 
     Raises DartsError when the genotype is not convolutional, or there is no such stem.
     """
@@ -273,7 +271,6 @@ class Network(nn.Module):
         if stem not in AUXILIARY_SIZES:
             raise DartsError(f"stem {stem!r}: must be one of {', '.join(AUXILIARY_SIZES)}")
         self.drop_path = 0.0
-        self.share: tuple[int, slice] | None = None
         C = channels
         self.stem = CifarStem(3 * C) if stem == "cifar" else ImageNetStem(C)
         C_prev_prev = C_prev = 3 * C if stem == "cifar" else C
@@ -291,35 +288,17 @@ class Network(nn.Module):
         self.classifier = nn.Linear(C_prev, num_classes)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x (B, 3, H, W) -> logits (B, num_classes) and, while training with an auxiliary head, its logits, else None."""
+    def forward(self, x: Tensor, share: tuple[int, slice] | None = None) -> tuple[Tensor, Tensor | None]:
+        """x (B, 3, H, W) -> logits (B, num_classes) and, while training with an auxiliary head, its logits, else None.
+
+        Under torchrun `share` says how many images the batch of all ranks has, and which of them are in x.
+        """
         auxiliary = None
         s0, s1 = _rectified(*self.stem(x.contiguous(memory_format=torch.channels_last)))
         for i, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, self.drop_path, self.share)
+            s0, s1 = s1, cell(s0, s1, self.drop_path, share)
             if i + 1 < len(self.cells):
                 s1 = F.relu_(s1)
             if self.training and self.auxiliary_head is not None and i == _reductions(len(self.cells))[1]:
                 auxiliary = self.auxiliary_head(s1)
         return self.classifier(s1.mean(dim=(2, 3))), auxiliary
-
-
-def parameters(network: nn.Module) -> int:
-    """Number of parameters, those of an auxiliary head not counted: what the papers report."""
-    return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary_head."))
-
-
-def multiply_adds(network: nn.Module, height: int, width: int) -> int:
-    """Multiplications, each with its addition, of one image's forward pass in all convolutions and linear layers.
-
-    Nothing else is counted: no normalisation, pooling or sum. Papers differ in what they count; the 574 M of DARTS' ImageNet
-    network match no count, this one gives 530 M.
-    """
-    training = network.training
-    counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            network.eval()(torch.zeros(1, 3, height, width).to(next(network.parameters())))
-    finally:
-        network.train(training)
-    return counter.get_total_flops() // 2

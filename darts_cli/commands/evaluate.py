@@ -41,20 +41,20 @@ def evaluate_command(checkpoint, genotype, dataset, data, batch_size, precision,
     Example: darts eval --checkpoint runs/train-cnn-cifar10-seed0-1a2b3c4d
     """
     from darts_cli.genotype import load
-    from darts_cli.legacy import domain_of
-    from darts_cli.runs import checkpoint as checkpoints
+    from darts_cli.legacy import open_checkpoint
 
-    domain = domain_of(checkpoints.file(checkpoint))
-    if dataset is not None and (dataset in TEXTS) != (domain == "rnn"):
-        raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {domain}", exit_code=2)
-    cells = load(genotype, domain) if genotype else None
-    if domain == "cnn":
+    trained = open_checkpoint(checkpoint)
+    if dataset is not None and (dataset in TEXTS) != (trained.domain == "rnn"):
+        raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {trained.domain}", exit_code=2)
+    cells = load(genotype, trained.domain) if genotype else None
+    kwargs = {"device": device, "precision": precision}
+    if trained.domain == "cnn":
         from darts_cli.cnn.evaluate import evaluate
 
-        further = {"batch_size": batch_size or 100, "workers": workers}
+        kwargs |= {"batch_size": batch_size or 100, "workers": workers}
     else:
         from darts_cli.rnn.evaluate import evaluate
 
-        further = {"batch_size": batch_size or 1}
-    result = evaluate(checkpoint, cells, dataset, data, where=device, precision=precision, **further)
+        kwargs["batch_size"] = batch_size or 1
+    result = evaluate(trained, cells, dataset, data, **kwargs)
     click.echo(json.dumps(result) if as_json else lines(result))

@@ -181,7 +181,7 @@ def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -
 def _seeds(value: object) -> dict:
     """The options of a list of seeds, as the config.yaml of several searches has it, or of what `--seeds` takes."""
     if isinstance(value, list) and value and all(type(seed) is int for seed in value):
-        return {"seed": value[0], "seeds": seed_options(value)[0].split()[1]}
+        return {"seed": value[0], "seeds": seed_options(value).split()[1]}
     return {"seeds": str(value)}
 
 

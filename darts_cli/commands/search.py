@@ -60,7 +60,7 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
     """Search with several seeds, choose, and show the winner."""
     from darts_cli.sweeps.selection import select
 
-    found, whole = select(
+    found, sweep = select(
         config,
         domain,
         seed_list(seeds, config.seed),
@@ -70,14 +70,15 @@ def _select(domain, config, run, quiet, seeds, select_epochs, random_cells, para
         folder=run,
         quiet=quiet,
     )
-    _show_cells(found, domain, whole.folder, quiet)
+    _show_cells(found, domain, sweep.folder, quiet)
 
 
 def _search(domain, config, run, quiet):
     """Search, and show the cells."""
     from darts_cli.runs.run import Run
+    from darts_cli.runs.task import Task
 
-    the_run = Run(f"search {domain}", config, run)
+    the_run = Run(Task("search", domain), config, run)
     found = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
     _show_cells(found, domain, the_run.folder, quiet)
 

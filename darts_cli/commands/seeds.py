@@ -3,7 +3,7 @@
 import click
 
 from darts_cli import DartsError
-from darts_cli.sweeps.seeds import MOST
+from darts_cli.sweeps.seeds import MAX_RUNS
 
 
 def many_seeds(command):
@@ -13,7 +13,7 @@ def many_seeds(command):
             "--parallel", metavar="N|auto", help="Sub-runs at a time; auto is one a GPU, or one for 4 CPU threads. [default: 1]"
         ),
         click.option(
-            "--random-cells", type=click.IntRange(0, MOST), help="Random cells to train beside those found. [default: 0]"
+            "--random-cells", type=click.IntRange(0, MAX_RUNS), help="Random cells to train beside those found. [default: 0]"
         ),
         click.option(
             "--select-epochs",
@@ -36,7 +36,7 @@ def repeated(command):
         ),
         click.option(
             "--repeats",
-            type=click.IntRange(1, MOST),
+            type=click.IntRange(1, MAX_RUNS),
             default=1,
             show_default=True,
             help="Train with so many seeds, from --seed on; the result is mean and deviation.",

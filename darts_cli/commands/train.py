@@ -76,8 +76,9 @@ def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
 def _train(domain, genotype, config, run, quiet):
     """Train, and show the result."""
     from darts_cli.runs.run import Run
+    from darts_cli.runs.task import Task
 
-    the_run = Run(f"train {domain}", config, run, genotype)
+    the_run = Run(Task("train", domain), config, run, genotype)
     result = importlib.import_module(f"darts_cli.{domain}.train").train(genotype, config, the_run, quiet)
     click.echo(lines(result.summary()))
     if not quiet:
@@ -89,8 +90,8 @@ def _repeat(domain, genotype, config, run, quiet, repeats, parallel):
     from darts_cli.sweeps.repeats import repeat, shown
 
     count = parallel_count(parallel or "1")
-    result, whole = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
+    result, sweep = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
     sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
     click.echo(lines(shown(result)).replace("±", sign))
     if not quiet:
-        hint(f"in {whole.folder}, see report.md")
+        hint(f"in {sweep.folder}, see report.md")

@@ -1,7 +1,7 @@
 """The evaluation of a recurrent network: from its run, its checkpoint, or the original's pickled model."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,37 +11,38 @@ from torch import Tensor
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
-from darts_cli.config import TrainRNN
+from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import Genotype
+from darts_cli.legacy import Checkpoint
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network, parameters
 from darts_cli.runs import checkpoint
-from darts_cli.runtime import device
-from darts_cli.runtime.nonfinite import LOWER, NotFinite
+from darts_cli.runtime.device import autocast, resolve
+from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 
-BPTT = 35  # words of a stream at a time; the hidden state is carried, so that it changes nothing
+BPTT = 35  # words of a stream at a time; the hidden state is carried, so that the result does not depend on it
 
 
 def evaluate(
-    path: str | Path,
+    path: str | Path | Checkpoint,
     genotype: Genotype | None = None,
     dataset: str | None = None,
     folder: str | None = None,
     *,
     batch_size: int = 1,
-    where: str = "auto",
+    device: str = "auto",
     precision: str = "fp32",
 ) -> dict:
-    """Perplexity of a word, mean loss in nats and size of a network, on the test text of a corpus.
+    """Perplexity per word, mean loss in nats and size of a network, on the test text of a corpus.
 
-    path       a run folder (its best network, or else its last), a checkpoint in it, or a checkpoint of the original
-    genotype   for the original's checkpoints that do not tell; DARTS_V2 where none is given
-    dataset    where it is not what the network was trained on; `folder`, which holds it, likewise
+    path       a run folder (its best network, or else its last), a checkpoint in it, one of the original, or one that is open
+    genotype   for checkpoints of the original that do not name their cell; default DARTS_V2
+    dataset    default: the corpus that the network was trained on; `folder`, which holds it, likewise
 
-    Words that the network does not know are read as <unk>, or left out where it has none, counted and named. Raises DartsError
-    when the checkpoint cannot be read, or genotype or text do not fit it.
+    Words that the network does not know are read as <unk>, or left out where it has none, and they are counted. Raises
+    DartsError when the checkpoint cannot be read, or when genotype or text do not fit it.
     """
-    where = device.resolve(where)
+    device = resolve(device)
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
@@ -50,18 +51,18 @@ def evaluate(
         raise DartsError(
             f"{trained.path}: knows {trained.sizes['vocab']:,} words, but {folder or dataset} has {len(corpus.vocab):,}"
         )
-    source = data.streams(corpus.test, batch_size, "test").to(where)
-    network = trained.network.to(where).eval()
-    *_, sums = running_sums(network, source, BPTT, precision)
-    found = metrics("test", sums, "the network does not fit this text")
+    source = data.streams(corpus.test, batch_size, "test").to(device)
+    network = trained.network.to(device).eval()
+    sums = measure(network, source, BPTT, precision)
+    results = metrics("test", sums, "the network does not fit this text")
     unknown = {"unknown": sum(corpus.unknown.values()), "unknown_words": [word for word, _ in corpus.unknown.most_common(10)]}
     return {
         "checkpoint": str(trained.path),
         "genotype": trained.genotype.name,
         "dataset": dataset,
         "words": int(sums[1]),
-        "perplexity": found["test_perplexity"],
-        "loss": found["test_loss"],
+        "perplexity": results["test_perplexity"],
+        "loss": results["test_loss"],
         "parameters": parameters(network),
         **(unknown if corpus.unknown else {}),
     }
@@ -70,36 +71,39 @@ def evaluate(
 # ---- what is measured
 
 
-def running_sums(network: LanguageModel, source: Tensor, bptt: int, precision: str) -> Iterator[Tensor]:
-    """Negative log-likelihood and number of the words predicted, summed over the first pieces of the streams, to the end.
+def measure(
+    network: LanguageModel, source: Tensor, bptt: int, precision: str, after_each: Callable[[], None] = lambda: None
+) -> Tensor:
+    """The sums of `scores` over streams (rows, B), taken `bptt` rows at a time; `after_each` is called after each piece.
 
-    The network is not to be training, so that there is no dropout.
+    The network must be in eval mode, so that there is no dropout.
     """
     hidden, sums = network.initial(source.shape[1]), 0
     for start in range(0, len(source) - 1, bptt):
         x, y = data.piece(source, start, bptt)
-        with torch.no_grad(), device.autocast(source.device, precision):
+        with torch.no_grad(), autocast(source.device, precision):
             _, nll, hidden = network.loss(x, y, hidden)
-        sums = sums + summed(nll, y)
-        yield sums
+        sums = sums + scores(nll, y)
+        after_each()
+    return sums
 
 
-def summed(nll: Tensor, y: Tensor) -> Tensor:
-    """A mean negative log-likelihood as its sum over the words y (T, B), and their number."""
+def scores(nll: Tensor, y: Tensor) -> Tensor:
+    """A mean negative log-likelihood as its sum over the words y (T, B), and the number of words (2,)."""
     nll = nll.detach().to(sums_dtype(nll.device))
     return torch.stack([nll * y.numel(), torch.full_like(nll, y.numel())])
 
 
-def sums_dtype(where: torch.device) -> torch.dtype:
+def sums_dtype(device: torch.device) -> torch.dtype:
     """Float64, where the device has it."""
-    return torch.float32 if where.type == "mps" else torch.float64
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
-def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
-    """Mean negative log-likelihood of a word, and the perplexity, its exponential. Raises NotFinite."""
+def metrics(name: str, sums: Tensor, advice: str = ADVICE) -> dict[str, float]:
+    """Mean negative log-likelihood per word, and the perplexity, its exponential. Raises NotFinite."""
     nll, words = sums.tolist()
     if not math.isfinite(nll):
-        raise NotFinite(f"the {name} loss is not finite; {remedy}")
+        raise NotFinite(f"the {name} loss is not finite; {advice}")
     return {f"{name}_loss": nll / words, f"{name}_perplexity": math.exp(min(nll / words, 700))}
 
 
@@ -107,7 +111,7 @@ def metrics(name: str, sums: Tensor, remedy: str = LOWER) -> dict[str, float]:
 
 
 class Trained(NamedTuple):
-    """A trained network, and what its checkpoint says of it."""
+    """A trained network, and what its checkpoint says about it."""
 
     path: Path
     network: Network
@@ -115,22 +119,20 @@ class Trained(NamedTuple):
     sizes: dict  # the arguments of Network
     dataset: str
     folder: str | None  # that held the corpus, where the run says so
-    vocab: list[str] | None  # of the training; unknown of the original's
+    vocab: list[str] | None  # of the training; unknown for checkpoints of the original
 
 
-def sizes_of(config: TrainRNN, vocab: int) -> dict:
-    """The arguments of Network, besides the genotype, of a configuration."""
-    dropouts = {name: getattr(config, name) for name in ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")}
-    return {"vocab": vocab, "dim": config.dim, **dropouts, "init_op": config.init_op}
+def dropouts(config: SearchRNN | TrainRNN) -> dict[str, float]:
+    """The five dropouts of a configuration, as the networks take them."""
+    return {name: getattr(config, name) for name in ("dropout", "dropouth", "dropoutx", "dropouti", "dropoute")}
 
 
-def restore(path: str | Path, genotype: Genotype | None = None) -> Trained:
+def restore(path: str | Path | Checkpoint, genotype: Genotype | None = None) -> Trained:
     """The network of a run folder, of a checkpoint in one, or of a checkpoint of the original.
 
-    Raises DartsError when there is none, or when it is of another genotype.
+    Raises DartsError when there is no checkpoint, or when it is of another genotype.
     """
-    path = checkpoint.file(path)
-    state = legacy.read_checkpoint(path)
+    path, state = path if isinstance(path, Checkpoint) else legacy.open_checkpoint(path)
     if state.get("command", "train rnn") not in ("train rnn", "select rnn"):
         raise DartsError(f"{path}: comes from darts {state['command']}; a trained network is needed: darts train rnn")
     try:
@@ -158,14 +160,14 @@ def _ours(path: Path, state: dict) -> Trained:
     genotype, config = Genotype.from_dict(state["genotype"]), TrainRNN.from_dict(state["config"])
     vocab = state["data"]["vocab"]
     if not all(isinstance(word, str) for word in vocab) or len(set(vocab)) < len(vocab):
-        raise ValueError("its vocabulary is not one of different words")
+        raise ValueError("its vocabulary is not a list of different words")
     sizes = {"vocab": len(vocab), "dim": config.dim, "init_op": config.init_op}
     network = checkpoint.network(partial(Network, genotype, **sizes), state["network"])
     optimizer = state.get("optimizer", {"averages": False})  # best.pt has none: its weights are what was evaluated
     if optimizer["averages"] is True:
         with torch.no_grad():
-            for weight, about in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
-                weight.copy_(about["ax"])
+            for weight, slots in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
+                weight.copy_(slots["ax"])
     return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), vocab)
 
 
@@ -173,19 +175,18 @@ def _original(path: Path, state: dict, genotype: Genotype | None) -> Trained:
     weights, config = legacy.weights(state), state.get("config", {})
     vocab, dim = weights["encoder.weight"].shape
     sizes = {"vocab": vocab, "dim": dim, "init_op": config.get("init_op", "tanh")}
-    told = _told(config)
-    cells = told or genotype or genotypes.load("darts_v2", "rnn")
+    cells = _pickled_cell(config) or genotype or genotypes.load("darts_v2", "rnn")
     network = Network(cells, **sizes)
     legacy.load_state(network, weights)
     return Trained(path, network, cells, sizes, "ptb", None, None)
 
 
-def _told(config: dict) -> Genotype | None:
+def _pickled_cell(config: dict) -> Genotype | None:
     """The cell that the pickled model kept, under its published name where it has one."""
     if "genotype" not in config:
         return None
     edges, concat = config["genotype"]
     nodes = [[list(edge)] for edge in edges]
-    found = Genotype.from_dict({"domain": "rnn", "recurrent": {"nodes": nodes, "concat": list(concat)}})
-    known = (genotypes.load(name, "rnn") for name in genotypes.names("rnn"))
-    return next((each for each in known if each == found), found)
+    cell = Genotype.from_dict({"domain": "rnn", "recurrent": {"nodes": nodes, "concat": list(concat)}})
+    published = (genotypes.load(name, "rnn") for name in genotypes.names("rnn"))
+    return next((genotype for genotype in published if genotype == cell), cell)

@@ -2,36 +2,38 @@
 
 import copy
 import math
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from darts_cli import DartsError
 from darts_cli.config import TrainRNN
 from darts_cli.genotype import Genotype
-from darts_cli.rnn import data
+from darts_cli.rnn import data, report
 from darts_cli.rnn.averaging import Averaging, stalled
-from darts_cli.rnn.evaluate import load_weights, metrics, running_sums, sizes_of, summed, sums_dtype
+from darts_cli.rnn.evaluate import dropouts, load_weights, measure, metrics, scores, sums_dtype
 from darts_cli.rnn.model import Masks, Network, parameters
 from darts_cli.runs import checkpoint
-from darts_cli.runs.display import Display, duration
-from darts_cli.runs.run import Run
-from darts_cli.runtime import anomaly, device, distributed
-from darts_cli.runtime.nonfinite import NotFinite
+from darts_cli.runs.display import Display
+from darts_cli.runs.run import Run, ensure_run
+from darts_cli.runs.task import Task
+from darts_cli.runtime import distributed
+from darts_cli.runtime.device import autocast, environment, prepare, seed
+from darts_cli.runtime.nonfinite import NotFinite, detection
+from darts_cli.runtime.schedules import set_lr
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training ends with; perplexities are of a word."""
+    """What a training ends with; perplexities are per word."""
 
     valid_perplexity: list[float]  # of every epoch
     best_epoch: int  # counted from 1
     test_perplexity: float | None  # of the network of that epoch, where the test text was evaluated
     parameters: int
-    seconds: float  # over all sittings
+    seconds: float  # also before the run was resumed
 
     def summary(self) -> dict:
         test = {} if self.test_perplexity is None else {"test_perplexity": self.test_perplexity}
@@ -44,245 +46,179 @@ class Result:
 
 
 def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: bool = False, *, test: bool = True) -> Result:
-    """Train the network of the genotype, or go on training it, in that run folder, or in none that stays.
+    """Train the network of the genotype, or resume its training, in that run folder; without a run nothing stays on disk.
 
-    Without `test` nothing of the test text is read but its words. A loss that is not finite sends it back to its best epoch,
-    `roll_backs` times. Raises DartsError after that and, with the state saved, when interrupted.
+    Without `test` only the vocabulary of the test text is used. A loss that is not finite sends the training back to its best
+    epoch, `roll_backs` times. Raises DartsError after that and, with the state saved, when interrupted.
     """
-    if run is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return train(genotype, config, Run("train rnn", config, folder, genotype, lasting=False), quiet, test=test)
-    if (run.genotype, run.config) != (genotype, config):
-        raise DartsError('the run must be of this genotype and configuration: Run("train rnn", config, folder, genotype)')
-    where = device.prepare(config.device)
+    with ensure_run(run, Task("train", "rnn"), config, genotype) as run:
+        return _train(run, quiet, test)
+
+
+def _train(run: Run, quiet: bool, test: bool) -> Result:
+    config = run.config
+    device = prepare(config.device)
     distributed.check_batch(config.batch_size)
-    distributed.check_whole("--batch-chunks", config.batch_chunks)
+    distributed.check_unsplit("--batch-chunks", config.batch_chunks)
+    share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data)
-    texts = {
-        "train": data.streams(corpus.train, config.batch_size, "training")[:, distributed.share(config.batch_size)].to(where),
-        "valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(where),
-    }
+    source = data.streams(corpus.train, config.batch_size, "training")[:, share].to(device)
+    held_out = {"valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)}
     if test:
-        texts["test"] = data.streams(corpus.test, 1, "test").to(where)
-    source = texts["train"]
+        held_out["test"] = data.streams(corpus.test, 1, "test").to(device)
     torch.manual_seed(config.seed)
-    sizes = sizes_of(config, len(corpus.vocab))
-    network = Network(genotype, **sizes).to(where)
-    loss = distributed.parallel(Loss(network))
+    sizes = {"vocab": len(corpus.vocab), "dim": config.dim, **dropouts(config), "init_op": config.init_op}
+    network = Network(run.genotype, **sizes).to(device)
     optimizer = Averaging(network, config)
-    parts = {"network": network, "optimizer": optimizer}
+
+    def state(epoch: int, step: int, roll_backs: int, sums: Tensor, hidden: Tensor) -> dict:
+        """Everything that resuming needs."""
+        return {
+            "epoch": epoch,
+            "roll_backs": roll_backs,
+            "step": step,
+            "sums": sums,  # the scores of the epoch so far
+            "hidden": distributed.gather(hidden, 1),
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+
+    def start_of(epoch: int, roll_backs: int) -> dict:
+        """The state at the start of an epoch."""
+        return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
 
     with (
         run.interruptible(),
-        anomaly.detection(network, config.detect_anomaly),
+        detection(network, config.detect_anomaly),
         Display(config.epochs, len(source) - 1, quiet) as display,
     ):
-        fresh = {"epoch": 0, "roll_backs": 0, **_fresh(network, config)}
-        numbers = [f"{part}_{name}" for part in ("train", "valid") for name in ("loss", "perplexity")]
-        state = run.restore(parts, fresh, [*numbers, "averages"])
-        if state is fresh and config.init_from is not None:
-            load_weights(network, sizes, genotype, config.init_from)
-        run.start(device.environment(where), corpus.about())
-        display.begin(state["epoch"], sum(length for _, length in _pieces(config, len(source), state)[: state["step"]]))
-        _say_opening(display, config, run, network, corpus, where)
+        now, resumed = run.restore(start_of(0, 0), network=network, optimizer=optimizer)
+        if config.init_from is not None and not resumed:
+            load_weights(network, sizes, run.genotype, config.init_from)
+        run.start(environment(device), corpus.about())
+        words = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
+        opening = report.train_opening(config, run, network, device, corpus, len(source) - 1)
+        display.begin(now["epoch"], words, opening, unit="word", complete=_ended(config, run.metrics))
         while not _ended(config, run.metrics):
+            epoch, roll_backs = now["epoch"], now["roll_backs"]
             try:
-                state = _epoch(network, loss, optimizer, texts, config, run, state, display)
+                sums, after_each = _steps(run, display, network, optimizer, source, now, state)
+                record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
+                record |= _evaluations(run, network, optimizer, held_out, epoch, after_each)
             except NotFinite as error:
-                state = _rolled_back(error, network, optimizer, config, run, state)
-                display.say(
-                    f"{str(error).partition(';')[0]}: back to the best epoch, {state['epoch']}, time {state['roll_backs']}"
-                )
-            run.save(state, parts)
+                epoch, roll_backs = _roll_back(error, run, network, optimizer, roll_backs), roll_backs + 1
+                display.say(f"{str(error).partition(';')[0]}: back to the best epoch, {epoch} (roll-back {roll_backs})")
+            else:
+                report.train_record(display, run, record)
+                epoch += 1
+                if not optimizer.averages and stalled(config, run.metrics) and not _ended(config, run.metrics):
+                    optimizer.average()
+                    display.say("the validation loss no longer falls: averaging the weights from here on")
+            now = start_of(epoch, roll_backs)
+            run.save(now)
     result = _result(run, network)
-    run.report(_report(config, run, result, where))
+    run.report(report.train_report(config, run, network, device, result.best_epoch))
     return result
 
 
-def _epoch(
-    network: Network,
-    loss: nn.Module,
-    optimizer: Averaging,
-    texts: dict[str, Tensor],
-    config: TrainRNN,
-    run: Run,
-    state: dict,
-    display: Display,
-) -> dict:
-    """The rest of an epoch from that state on, its evaluation and its record; returns the state after it."""
-    epoch, source, parts = state["epoch"], texts["train"], {"network": network, "optimizer": optimizer}
-    own = distributed.share(config.batch_size)
-    hidden, sums = state["hidden"][:, own].to(source.device), state["sums"].to(source.device)
+def _steps(
+    run: Run, display: Display, network: Network, optimizer: Averaging, source: Tensor, now: dict, state: Callable[..., dict]
+) -> tuple[Tensor, Callable[[], None]]:
+    """The steps of an epoch that are left; returns its scores, and what to call after each piece of the evaluation."""
+    config, epoch, roll_backs = run.config, now["epoch"], now["roll_backs"]
+    pieces = _pieces(config, source, epoch)
+    hidden = now["hidden"][:, distributed.share(config.batch_size)].to(source.device)
+    sums = now["sums"].to(source.device)
     network.train()
-    for step, (start, length) in list(enumerate(_pieces(config, len(source), state)))[state["step"] :]:
-        device.seed(config.seed, "masks", epoch, step, state["roll_backs"])
+    for step in range(now["step"], len(pieces)):
+        start, length = pieces[step]
+        seed(config.seed, "masks", epoch, step, roll_backs)
         x, y = data.piece(source, start, length)
-        nll, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden, loss)
-        sums += nll
-        run.watch.note(epoch, step, nll[0], norm)
+        step_sums, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden)
+        sums += step_sums
+        run.watch.note(epoch, step, step_sums[0], norm)
         display.step(epoch, start + length - 1)
-        state = state | {"step": step + 1, "sums": sums, "hidden": partial(distributed.gather, hidden, 1)}
         if display.due(step, config.log_every):
-            _read(display, run, sums, epoch, start + length - 1)
-        run.checkpoint(state, parts)
-
+            report.train_reading(display, run, sums, epoch, start + length - 1)
+        run.checkpoint(partial(state, epoch, step + 1, roll_backs, sums, hidden))
     run.check_finite()
-    record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
-    evaluated = optimizer.averaged().eval()
-    for valid_sums in running_sums(evaluated, texts["valid"], config.bptt, config.precision):  # noqa: B007
-        run.checkpoint(state, parts)
-    record |= metrics("valid", distributed.first(valid_sums), run.remedy())
-    if record["valid_loss"] < min((each["valid_loss"] for each in run.metrics), default=math.inf):
-        run.save({"epoch": epoch + 1, "step": 0}, {"network": evaluated}, checkpoint.BEST)
-    if "test" in texts and _ended(config, [*run.metrics, record]):
-        best = copy.deepcopy(network).eval()
-        best.load_state_dict(run.best()["network"])
-        for test_sums in running_sums(best, texts["test"], config.bptt, config.precision):  # noqa: B007
-            run.checkpoint(state, parts)
-        record |= metrics("test", distributed.first(test_sums), run.remedy())
-    run.record(record)
-    run.log(**record)
-    display.say(f"epoch {epoch + 1}/{config.epochs}  {_shown(record)}{'  averaged' if optimizer.averages else ''}")
-    if not optimizer.averages and stalled(config, run.metrics) and not _ended(config, run.metrics):
-        optimizer.average()
-        display.say("the validation is no longer better: the weights are averaged from here on")
-    return {"epoch": epoch + 1, "roll_backs": state["roll_backs"], **_fresh(network, config)}
+    return sums, partial(run.checkpoint, partial(state, epoch, len(pieces), roll_backs, sums, hidden))
 
 
 def training_step(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    config: TrainRNN,
-    x: Tensor,
-    y: Tensor,
-    hidden: Tensor,
-    loss_of: nn.Module | None = None,
+    network: Network, optimizer: torch.optim.Optimizer, config: TrainRNN, x: Tensor, y: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of the weights, the streams computed in `batch_chunks` parts; returns its sums, the hidden state and the norm of
-    the gradient.
+    """A step of the weights, the streams computed in `batch_chunks` parts.
 
-    `loss_of`: the network's Loss, where several processes compute some of the streams each. Every mean in the loss is over the
-    streams too, so that the parts' gradients add up to those of the whole.
+    Returns its scores (2,), of all ranks, the hidden state and the norm of the gradient. Every mean in the loss is over the
+    streams too, so the parts' gradients add up to those of the batch.
     """
     streams = x.shape[1] * distributed.ranks()
     masks = network.masks(streams).part(distributed.share(streams))
     parts = [tensor.tensor_split(config.batch_chunks, dim=1) for tensor in (x, y, hidden)]
-    rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # a row a stream; words are common to all
-    optimizer.param_groups[0]["lr"] = config.lr * len(x) / config.bptt
+    rows = [mask.tensor_split(config.batch_chunks) for mask in masks[1:]]  # one row per stream; all streams share masks.words
+    set_lr(optimizer, config.lr * len(x) / config.bptt)
     optimizer.zero_grad()
     sums, after = torch.zeros(2, dtype=sums_dtype(x.device), device=x.device), []
     for (x_part, y_part, hidden_part), mask in zip(zip(*parts, strict=True), zip(*rows, strict=True), strict=True):
-        with device.autocast(x.device, config.precision):
-            loss, nll, last = (loss_of or network.loss)(
+        with autocast(x.device, config.precision):
+            loss, nll, last = network.loss(
                 x_part, y_part, hidden_part, ar=config.ar, tar=config.tar, masks=Masks(masks.words, *mask)
             )
         (loss * (x_part.shape[1] / x.shape[1])).backward()
-        sums += summed(nll, y_part)
+        sums += scores(nll, y_part)
         after.append(last.detach())
+    distributed.average_gradients(network.parameters())
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
     return distributed.total(sums), torch.cat(after, dim=1), norm
 
 
-class Loss(nn.Module):
-    """The network's loss as what a module does, for DistributedDataParallel."""
+def _evaluations(
+    run: Run, network: Network, optimizer: Averaging, held_out: dict, epoch: int, after_each: Callable[[], None]
+) -> dict[str, float]:
+    """The metrics of an epoch on the validation text, by which the best network is kept; at the end, also on the test text."""
+    config = run.config
 
-    def __init__(self, network: Network):
-        super().__init__()
-        self.network = network
+    def evaluate(name: str, network: Network) -> dict[str, float]:
+        sums = measure(network.eval(), held_out[name], config.bptt, config.precision, after_each)
+        return metrics(name, distributed.first(sums), run.advice())
 
-    def forward(self, *args, **keywords):
-        return self.network.loss(*args, **keywords)
-
-
-def _pieces(config: TrainRNN, rows: int, state: dict) -> list[tuple[int, int]]:
-    return data.train_pieces(rows, config.bptt, config.seed, state["epoch"])
-
-
-def _fresh(network: Network, config: TrainRNN) -> dict:
-    """The state at the beginning of an epoch."""
-    hidden = network.initial(config.batch_size)
-    return {"step": 0, "sums": torch.zeros(2, dtype=sums_dtype(hidden.device)), "hidden": hidden}
-
-
-def _ended(config: TrainRNN, records: list[dict]) -> bool:
-    losses = [each["valid_loss"] for each in records]
-    waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
-    return len(losses) >= config.epochs or (config.patience is not None and waited >= config.patience)
+    averaged = optimizer.averaged()
+    record = evaluate("valid", averaged)
+    if record["valid_loss"] < min((earlier["valid_loss"] for earlier in run.metrics), default=math.inf):
+        run.save({"epoch": epoch + 1, "step": 0, "network": averaged.state_dict()}, checkpoint.BEST)
+    if "test" in held_out and _ended(config, [*run.metrics, record]):
+        best = copy.deepcopy(network)
+        best.load_state_dict(run.best()["network"])
+        record |= evaluate("test", best)
+    return record
 
 
-def _rolled_back(error: NotFinite, network: Network, optimizer: Averaging, config: TrainRNN, run: Run, state: dict) -> dict:
-    """The state of the best epoch, to go on from with other masks."""
-    if state["roll_backs"] >= config.roll_backs or not run.metrics:
+def _roll_back(error: NotFinite, run: Run, network: Network, optimizer: Averaging, roll_backs: int) -> int:
+    """Return to the network of the best epoch, to resume from there with other masks; returns that epoch."""
+    if roll_backs >= run.config.roll_backs or not run.metrics:
         raise error
     best = run.best()
-    if best["epoch"] > len(run.metrics):  # of the epoch in which it was lost
+    if best["epoch"] > len(run.metrics):  # of this very epoch
         raise error
     network.load_state_dict(best["network"])
     run.go_back(best["epoch"])
     optimizer.restart(averages=run.metrics[-1]["averages"])
-    return {"epoch": best["epoch"], "roll_backs": state["roll_backs"] + 1, **_fresh(network, config)}
+    return best["epoch"]
 
 
-# ---- what is said
+def _pieces(config: TrainRNN, source: Tensor, epoch: int) -> list[tuple[int, int]]:
+    return data.train_pieces(len(source), config.bptt, config.seed, epoch)
 
 
-def _shown(record: dict) -> str:
-    names = [name for name in ("train", "valid", "test") if f"{name}_perplexity" in record]
-    return "  ".join(f"{name} perplexity {record[f'{name}_perplexity']:.2f}" for name in names)
-
-
-def _say_opening(
-    display: Display, config: TrainRNN, run: Run, network: Network, corpus: data.Corpus, where: torch.device
-) -> None:
-    name = run.genotype.name or "a cell"
-    display.say(f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words")
-    display.say(
-        f"{where}, {config.precision}, {parameters(network):,} parameters, at most {config.epochs} epochs of "
-        f"{display.steps:,} words in {config.batch_size} streams"
-    )
-    if display.done:
-        complete = _ended(config, run.metrics)
-        display.say("complete already" if complete else f"going on after word {display.done:,} of {display.total:,}")
-
-
-def _read(display: Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
-    """Read the metrics so far off the device, show and log them."""
-    run.check_finite()
-    record = metrics("train", sums)
-    run.log(epoch=epoch + 1, step=row + 1, **record)
-    display.read(epoch, row, _shown(record), "")
+def _ended(config: TrainRNN, records: list[dict]) -> bool:
+    losses = [record["valid_loss"] for record in records]
+    waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+    return len(losses) >= config.epochs or (config.patience is not None and waited >= config.patience)
 
 
 def _result(run: Run, network: Network) -> Result:
-    valid = [each["valid_perplexity"] for each in run.metrics]
+    valid = [record["valid_perplexity"] for record in run.metrics]
     test = run.metrics[-1].get("test_perplexity")
     return Result(valid, valid.index(min(valid)) + 1, test, parameters(network), run.seconds())
-
-
-def _report(config: TrainRNN, run: Run, result: Result, where: torch.device) -> str:
-    best = run.metrics[result.best_epoch - 1]
-    averaged = sum(each["averages"] for each in run.metrics)
-    once, row = "not evaluated", ""
-    if result.test_perplexity is not None:
-        once = "evaluated once, at the end, word by word in one stream"
-        row = f"| test | {run.metrics[-1]['test_loss']:.4f} | {result.test_perplexity:.2f} |"
-    return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
-
-{len(run.metrics)} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
-chose the epoch, {result.best_epoch}; the test text was {once}.
-
-| | loss | perplexity |
-| --- | --- | --- |
-| training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
-| validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
-{row}
-{result.parameters:,} parameters, the tied weight counted once.
-
-```yaml
-{run.genotype.to_yaml()}```
-
-Cost: {duration(run.seconds())} on {where}, {config.precision}. Repeat with:
-
-    {run.repeat()}
-"""

@@ -1,4 +1,4 @@
-"""What a long run shows on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
+"""The progress of a run on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import sys
 import time
@@ -12,14 +12,14 @@ from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
 from darts_cli.text import Unfailing, harmless, tell
 
-ESTIMATE_AFTER = 20  # steps whose time stands for all
-READ_AFTER = {"terminal": 5, "plain": 60}  # seconds after which the metrics are read whatever the number of steps
+ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
+READ_SECONDS = {"terminal": 5, "plain": 60}  # the metrics are read at least this often
 
 
 class Display:
-    """Progress of `epochs` epochs of `steps` steps each; a context manager.
+    """Progress over `epochs` epochs of `steps` steps each; a context manager.
 
-    Of texts, whose steps are of different lengths, the steps are the words of a stream, taken several at a time.
+    Steps on a text differ in length, so there the words of a stream are counted in place of steps.
     """
 
     def __init__(self, epochs: int, steps: int, quiet: bool = False):
@@ -31,8 +31,8 @@ class Display:
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
         self.epoch_bar = self.bars.add_task("", total=self.total)
         self.step_bar = self.bars.add_task("", total=steps)
-        lively = console.is_terminal and not console.is_dumb_terminal and not self.quiet
-        self.live = Live(Group(self.bars, self.text), console=console) if lively else None
+        animated = console.is_terminal and not console.is_dumb_terminal and not self.quiet
+        self.live = Live(Group(self.bars, self.text), console=console) if animated else None
         self.started = self.read_at = time.monotonic()
 
     def __enter__(self) -> "Display":
@@ -42,24 +42,29 @@ class Display:
         if self.live:
             self.live.stop()
 
-    def begin(self, epoch: int, step: int) -> None:
-        """The run begins, or goes on, after that step of that epoch, both counted from 0."""
+    def begin(self, epoch: int, step: int, opening: list[str], unit: str = "step", complete: bool | None = None) -> None:
+        """The run starts, or resumes, after `step` steps of an epoch counted from 0; print what it is about to do."""
         self.first = self.done = epoch * self.steps + step
         self.started = self.read_at = time.monotonic()
         self.bars.update(self.epoch_bar, completed=self.done)
         self.bars.update(self.step_bar, completed=step)
         if self.live:
             self.live.start()
+        for line in opening:
+            self.say(line)
+        complete = epoch == self.epochs if complete is None else complete
+        if self.done:
+            self.say("complete already" if complete else f"resuming after {unit} {self.done:,} of {self.total:,}")
 
     def say(self, line: str) -> None:
-        """One line that stays."""
+        """Print a line that stays."""
         if self.live:
             self.live.console.print(Text(harmless(line)))
         elif not self.quiet:
             tell(harmless(line))
 
     def step(self, epoch: int, step: int) -> None:
-        """All steps of the epoch to this one, counted from 0, are done."""
+        """This step of the epoch, counted from 0, and all before it are done."""
         self.calls += 1
         self.done = epoch * self.steps + step + 1
         if self.live:
@@ -68,23 +73,23 @@ class Display:
 
     def due(self, step: int, log_every: int) -> bool:
         """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
-        waited = time.monotonic() - self.read_at >= READ_AFTER["terminal" if self.live else "plain"]
-        waited = waited and distributed.ranks() == 1  # whose clocks differ
-        return (step + 1) % log_every == 0 or self.calls == ESTIMATE_AFTER or waited
+        waited = time.monotonic() - self.read_at >= READ_SECONDS["terminal" if self.live else "plain"]
+        waited = waited and distributed.ranks() == 1  # ranks must agree, and their clocks differ
+        return (step + 1) % log_every == 0 or self.calls == ESTIMATE_STEPS or waited
 
     def read(self, epoch: int, step: int, line: str, details: str) -> None:
         """Show a reading of the metrics: one line and, on a terminal, details below it."""
         self.read_at = time.monotonic()
         seconds = self.read_at - self.started
-        done = max(1, self.done - self.first)  # a training that went back may be where it began
+        done = max(1, self.done - self.first)  # a training that went back may be where it started
         left = f"{duration(seconds / done * (self.total - self.done))} left"
         if self.live:
             self.text.plain = f"\n{line}  {left}\n\n{details}"
         else:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
-        if self.calls == ESTIMATE_AFTER:
-            whole = duration(seconds / done * self.total)
-            self.say(f"{seconds / self.calls:.2f} s a step: about {whole} for all {self.epochs} epochs, evaluation not counted")
+        if self.calls == ESTIMATE_STEPS:
+            total = duration(seconds / done * self.total)
+            self.say(f"{seconds / self.calls:.2f} s per step: about {total} for all {self.epochs} epochs, without evaluation")
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What a run folder tells, read without torch: the command, its settings and the metrics of every finished epoch."""
+"""A run folder, read without torch: the task, its settings, and the metrics of every finished epoch."""
 
 import json
 import shlex
@@ -6,32 +6,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darts_cli import DartsError, files
-from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype, load
+from darts_cli.runs.task import CONFIGS as TASK_CONFIGS
+from darts_cli.runs.task import Task
 from darts_cli.schema import Config
 from darts_cli.spaces import SPACES, problems
 
-HUGE = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # which none reaches; the highest perplexity is exp(700)
-CONFIGS = {"search cnn": SearchCNN, "search rnn": SearchRNN, "train cnn": TrainCNN, "train rnn": TrainRNN}
-CONFIGS |= {"select cnn": TrainCNN, "select rnn": TrainRNN}  # a training that leaves the test part closed
+LIMITS = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # a perplexity is at most exp(700)
+MEASURES = {"cnn": ("loss", "accuracy"), "rnn": ("loss", "perplexity")}
 
 
 @dataclass(frozen=True)
 class History:
-    """A run as its folder tells it; of a search every record of an epoch holds the cells and the tables of alpha."""
+    """What a run folder says; each record of a search holds the cells and the tables of alpha."""
 
     folder: Path
-    command: str  # such as "search cnn"
+    task: Task
     config: Config
-    records: list[dict]  # one a finished epoch, in order
+    records: list[dict]  # one per finished epoch, in order
+
+    @property
+    def command(self) -> str:
+        return self.task.command
 
     @property
     def stage(self) -> str:
-        return self.command.split()[0]
+        return self.task.stage
 
     @property
     def domain(self) -> str:
-        return self.command.split()[1]
+        return self.task.domain
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class History:
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether the folder of a run is there; that of many, of --seeds or --repeats, is none. Raises DartsError as YAML does."""
+    """Whether this is the folder of a single run, and not of a sweep. Raises DartsError when config.yaml is not YAML."""
     settings = Path(path) / "config.yaml"
     if not files.is_file(settings):
         return False
@@ -57,42 +61,44 @@ def is_run(path: str | Path) -> bool:
 
 
 def read(folder: str | Path) -> History:
-    """The history of a run. Raises DartsError when the folder holds none, or no finished epoch, or something else is wrong."""
+    """The history of a run. Raises DartsError when the folder holds no run, no finished epoch, or a damaged file."""
     folder = Path(folder)
-    command, config = _config(folder / "config.yaml")
+    task, config = _read_config(folder / "config.yaml")
     path = folder / "metrics.jsonl"
     if not path.exists():
-        raise DartsError(f"{folder}: this run has no finished epoch yet; darts {command} writes its metrics after the first")
-    records = [_record(f"{path}: line {i}", line, i, command) for i, line in enumerate(files.read_lines(path), 1)]
+        raise DartsError(f"{folder}: this run has no finished epoch yet; darts {task} writes its metrics after the first")
+    records = [_parse_record(f"{path}: line {i}", line, i, task) for i, line in enumerate(files.read_lines(path), 1)]
     if not records:
         raise DartsError(f"{path}: is empty, so there is no finished epoch to show")
-    return History(folder, command, config, records)
+    return History(folder, task, config, records)
 
 
-def _config(path: Path) -> tuple[str, Config]:
-    data = files.read_yaml(path)
-    kind = CONFIGS.get(data.get("command")) if isinstance(data, dict) and isinstance(data.get("command"), str) else None
-    if kind is None:
-        raise DartsError(f"{path}: is not the configuration of a run; its command must be one of {', '.join(CONFIGS)}")
+def complete(folder: Path) -> bool:
+    """Whether a run has ended and all its files are there. (The same command writes missing ones from the checkpoint.)"""
     try:
-        return data["command"], kind.from_dict(data)
+        history, cells = read(folder), load(folder)
+    except DartsError:
+        return False
+    last, trained = history.records[-1], files.read_yaml(folder / "config.yaml").get("genotype")
+    stopped_early = getattr(history.config, "patience", None) and "test_loss" in last
+    ended = len(history.records) == history.config.epochs or stopped_early
+    return bool(ended) and last.get("genotype", trained) == cells.to_dict() and (folder / "report.md").exists()
+
+
+def _read_config(path: Path) -> tuple[Task, Config]:
+    data = files.read_yaml(path)
+    try:
+        task = Task.parse(data.get("command") if isinstance(data, dict) else None)
+    except DartsError as error:
+        raise DartsError(f"{path}: is not the configuration of a run; {error}") from None
+    try:
+        return task, task.config.from_dict(data)
     except DartsError as error:
         raise DartsError(f"{path}: {error}") from None
 
 
-def complete(folder: Path) -> bool:
-    """Whether a run has ended and its files tell all of it; what they lack the same command writes from its checkpoint."""
-    try:
-        found, cells = read(folder), load(folder)
-    except DartsError:
-        return False
-    last, given = found.records[-1], files.read_yaml(folder / "config.yaml").get("genotype")
-    ended = len(found.records) == found.config.epochs or (getattr(found.config, "patience", None) and "test_loss" in last)
-    return bool(ended) and last.get("genotype", given) == cells.to_dict() and (folder / "report.md").exists()
-
-
-def _record(place: str, line: str, epoch: int, command: str) -> dict:
-    """The record of an epoch in a line of JSON."""
+def _parse_record(prefix: str, line: str, epoch: int, task: Task) -> dict:
+    """The record of an epoch, from a line of JSON."""
 
     def refuse(constant: str):
         raise ValueError(constant)
@@ -100,41 +106,57 @@ def _record(place: str, line: str, epoch: int, command: str) -> dict:
     try:
         record = json.loads(line, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise DartsError(f"{place}: is not the record of an epoch") from None
-    check_record(place, record, epoch, command)
+        raise DartsError(f"{prefix}: is not the record of an epoch") from None
+    check_record(prefix, record, epoch, task)
     return record
 
 
-def check_record(place: str, record: object, epoch: int, command: str) -> None:
-    """Raises DartsError, naming the place, when this is not the record of that epoch, as far as it is shown."""
+def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
+    """Check the parts of a record that are shown. Raises DartsError, beginning with the prefix."""
     if not isinstance(record, dict) or record.get("epoch") != epoch:
-        raise DartsError(f"{place}: is not the record of epoch {epoch}")
-    stage, domain = command.split()
+        raise DartsError(f"{prefix}: is not the record of epoch {epoch}")
+    required = [f"{part}_{name}" for part in ("train", "valid") for name in MEASURES[task.domain]]
     for part in ("train", "valid", "test", "best_test"):
-        for measure in ("loss", "accuracy" if domain == "cnn" else "perplexity"):
-            name, needed = f"{part}_{measure}", stage == "search" and part in ("train", "valid")
-            value = record.get(name)
-            fits = type(value) in (int, float) and abs(value) < HUGE[measure] and (measure != "perplexity" or value > 0)
-            if (needed or name in record) and not fits:
-                raise DartsError(f"{place}: {name} must be a number, and less than {HUGE[measure]:g}")
-    if stage == "search":
+        for measure in MEASURES[task.domain]:
+            name = f"{part}_{measure}"
+            if name in record or (task.stage == "search" and name in required):
+                _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
+    if task.stage == "search":
         found = problems(record.get("genotype"))
-        if found or record["genotype"]["domain"] != domain:
-            raise DartsError(f"{place}: genotype: {found[0] if found else f'is not of the domain {domain}'}")
-        for cell in SPACES[domain].cells:
-            _check_table(f"{place}: alphas of {cell}", record.get("alphas"), cell, domain)
-            _check_space(f"{place}: genotype: {cell}", record["genotype"][cell], domain)
+        if found or record["genotype"]["domain"] != task.domain:
+            raise DartsError(f"{prefix}: genotype: {found[0] if found else f'is not of the domain {task.domain}'}")
+        for cell in SPACES[task.domain].cells:
+            _check_table(f"{prefix}: alphas of {cell}", record.get("alphas"), cell, task.domain)
+            _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], task.domain)
 
 
-def _check_table(place: str, alphas: object, cell: str, domain: str) -> None:
+def numbers(task: Task, config: Config) -> list[str]:
+    """The numbers that every record of such a run has, besides those of `check_record`."""
+    if task.stage == "search":
+        return ["entropy"]
+    if task.domain == "rnn":
+        return [f"{part}_{measure}" for part in ("train", "valid") for measure in MEASURES["rnn"]] + ["averages"]
+    held_out = "valid" if config.train_portion < 1 else "test"
+    return [f"{part}_{measure}" for part in ("train", held_out) for measure in (*MEASURES["cnn"], "top5")]
+
+
+def _check_number(prefix: str, value: object, limit: float, positive: bool) -> None:
+    if type(value) not in (int, float) or not abs(value) < limit or (positive and value <= 0):
+        raise DartsError(f"{prefix} must be a number, and less than {limit:g}")
+
+
+def _check_table(prefix: str, alphas: object, cell: str, domain: str) -> None:
     space = SPACES[domain]
     rows, columns = space.edges_searched(space.nodes), len(space.searched)
     table = alphas.get(cell) if isinstance(alphas, dict) else None
     fits = isinstance(table, list) and len(table) == rows and all(isinstance(r, list) and len(r) == columns for r in table)
     if not fits or not all(isinstance(a, int | float) and abs(a) < 1e6 for row in table for a in row):
-        raise DartsError(f"{place}: must be {rows} rows of {columns} numbers, a row an edge, a column an operation")
+        raise DartsError(f"{prefix}: must be {rows} rows of {columns} numbers, a row an edge, a column an operation")
 
 
-def _check_space(place: str, cell: dict, domain: str) -> None:
+def _check_nodes(prefix: str, cell: dict, domain: str) -> None:
     if len(cell["nodes"]) != SPACES[domain].nodes:
-        raise DartsError(f"{place}: a search finds {SPACES[domain].nodes} nodes, not {len(cell['nodes'])}")
+        raise DartsError(f"{prefix}: a search finds {SPACES[domain].nodes} nodes, not {len(cell['nodes'])}")
+
+
+CONFIGS = {f"{stage} {domain}": kind for (stage, domain), kind in TASK_CONFIGS.items()}

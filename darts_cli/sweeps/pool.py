@@ -1,8 +1,7 @@
-"""Sub-runs: run folders below that of a whole, worked on several at a time, each in a process of its own.
+"""The runs of a sweep, several at a time, each in a process of its own.
 
-A process is told on stdin what to do; when its stdin ends, because whoever started it is gone, it saves and stops. What it says
-on stderr is passed on, a prefix before every line. All of them hold the lock of the folder of the whole, so that nobody else
-begins there while one of them is still saving.
+A process gets its job on stdin. When its stdin ends, because the process that started it is gone, it saves and stops. Its lines
+on stderr are passed on with a prefix.
 """
 
 import contextlib
@@ -23,57 +22,53 @@ import torch
 from darts_cli import DartsError
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history, signals
-from darts_cli.runs.lock import alive, locked
+from darts_cli.runs.lock import locked
+from darts_cli.runs.task import Task
 from darts_cli.schema import Config
 from darts_cli.sweeps.worker import MEASURED, NOT_FINITE
 from darts_cli.text import harmless, printable, tell
 
-DIVERGED = "diverged: a number is no longer finite"  # what is kept; where depends on when one looked, so that is only said
-# A worker of this same program; what lies in the folder that it works in is no module of it.
-BEGIN = """import sys
-root = sys.argv.pop()
-sys.path[:] = filter(None, sys.path)
-root in sys.path or sys.path.insert(0, root)
-from darts_cli.sweeps.worker import main
-main()"""
-THREADS = 4  # of the CPU, for each sub-run that `auto` starts
+DIVERGED = "diverged: a number is no longer finite"  # stored; the step is only printed, as it depends on when one looked
+# The path without the working folder, whose files are no modules of the program.
+WORKER = "import sys; sys.path[:] = filter(None, sys.path); from darts_cli.sweeps.worker import main; main()"
+AUTO_THREADS = 4  # CPU threads for each run that `auto` starts
 
 
 @dataclass(frozen=True)
 class Job:
-    """One sub-run: what to do in the folder of that name below the whole's, and whether only a few steps, to measure them."""
+    """A run in the folder of that name below the sweep's, or a measurement of a few of its steps."""
 
     name: str
-    command: str  # such as "search cnn"; "select" is a training that leaves the test part closed
+    task: Task
     config: Config
     genotype: Genotype | None = None
     measure: bool = False
 
-    def done(self, whole: Path) -> bool:
-        """Whether it is complete, told by its files alone; a run that lacks some of them writes them again."""
-        folder = whole / self.name
+    def done(self, sweep: Path) -> bool:
+        """Whether all its files are there. A finished run that lacks some writes them again."""
+        folder = sweep / self.name
         return (folder / MEASURED).exists() if self.measure else history.complete(folder)
 
 
-class Crew:
-    """Does jobs below the folder of a whole, `parallel` at a time; a context manager that holds the folder and takes signals.
+class Pool:
+    """Works on jobs below the folder of a sweep; a context manager that locks the folder and takes signals.
 
-    Ctrl-C, SIGTERM and a terminal that closes let the sub-runs save and stop; a second Ctrl-C or SIGTERM ends them at once.
+    Ctrl-C, SIGTERM and a closing terminal let the runs save and stop; a second Ctrl-C or SIGTERM ends them at once.
     """
 
     def __init__(self, folder: Path, repeat: str, parallel: str | int, device: str, quiet: bool):
         self.folder, self.repeat, self.quiet = folder, repeat, quiet
-        self.devices, self.threads = _places(parallel, device)
-        self.processes: dict[int, subprocess.Popen] = {}  # by place
+        self.devices, self.threads = _devices(parallel, device)
+        self.processes: dict[int, subprocess.Popen] = {}  # by index into devices
         self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
         self.signal: int | None = None
-        self.waiting = self.killed = False
+        self.killed = False
         self.stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "Pool":
         with contextlib.ExitStack() as stack:
-            self.lock = stack.enter_context(locked(self.folder, patient=self._left_behind))
-            stack.callback(self._end)
+            stack.enter_context(locked(self.folder))
+            stack.callback(self._stop)
             stack.enter_context(signals.noted(self._note))
             self.stack = stack.pop_all()
         return self
@@ -81,118 +76,112 @@ class Crew:
     def __exit__(self, *_) -> None:
         self.stack.close()
 
-    def _left_behind(self, holder: str) -> bool:
-        """Whether the holder was killed and only its sub-runs hold the folder, which save and stop."""
-        if alive(holder):
-            return False
-        if not self.waiting:
-            self.say(f"{self.folder}: {holder} is gone; waiting until its sub-runs have saved")
-        self.waiting = True
-        return True
-
     def say(self, line: str) -> None:
         if not self.quiet:
             tell(line)
 
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """Do the jobs that are not done yet; returns the reason of each that failed, by its name.
-
-        Raises DartsError when interrupted.
-        """
+        """Do the unfinished jobs; returns the reason of each that failed, by its name. Raises DartsError when interrupted."""
         waiting = [job for job in jobs if not job.done(self.folder)]
         failed: dict[str, str] = {}
         while self.processes or (waiting and not self.signal):
-            for place in range(len(self.devices)):
-                if waiting and not self.signal and place not in self.processes:
-                    self._start(place, waiting.pop(0))
-            try:
-                place, job, last = self.ended.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            process = self.processes.pop(place)
-            code = process.wait()
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            if code in {number for each in signals.STOPS for number in (-each, 128 + each)}:
-                if self.signal is None:  # somebody stopped this one: all are meant
-                    self._note(abs(code) % 128)
-            elif code and not self.killed:
-                reason = _reason(code, last)
-                failed[job.name] = DIVERGED if code == NOT_FINITE else reason
-                if not job.measure:
-                    tell(f"{job.name} failed: {reason}")
+            for index in range(len(self.devices)):
+                if waiting and not self.signal and index not in self.processes:
+                    self._start(index, waiting.pop(0))
+            with contextlib.suppress(queue.Empty):
+                self._finish(*self.ended.get(timeout=0.5), failed)
         if self.signal:
-            how = " at once; from the last checkpoints" if self.killed else "; all is saved,"
+            state = "stopped at once; the checkpoints stay" if self.killed else "the state is saved"
             name = signal.Signals(self.signal).name
-            raise DartsError(f"stopped by {name}{how} the same command goes on: {self.repeat}", 128 + self.signal)
+            raise DartsError(f"stopped by {name}; {state}; to resume: {self.repeat}", 128 + self.signal)
         return failed
 
-    def _start(self, place: int, job: Job) -> None:
-        task = {
-            "command": job.command,
-            "settings": replace(job.config, device=self.devices[place]).to_dict(),
+    def _start(self, index: int, job: Job) -> None:
+        content = {
+            "task": job.task,
+            "settings": replace(job.config, device=self.devices[index]).to_dict(),
             "genotype": job.genotype and job.genotype.to_dict(),
             "folder": str(self.folder / job.name),
             "measure": job.measure,
             "quiet": self.quiet,
-            "repeat": self.repeat,
+            "sweep": self.repeat,
         }
         threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
         process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN, str(Path(__file__).parents[2])],
+            [sys.executable, "-c", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
-            pass_fds=[self.lock.fileno()] if os.name == "posix" else (),
-            start_new_session=True,  # the terminal's Ctrl-C comes here alone, and is passed on once
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()} | threads,
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on once
         )
-        self.processes[place] = process
-        if self.signal is not None:  # came while the process began, and so did not reach it
+        self.processes[index] = process
+        if self.signal is not None:  # it came while the process started, and so did not reach it
             process.send_signal(signal.SIGTERM)
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(task).encode() + b"\n")
+            process.stdin.write(json.dumps(content).encode() + b"\n")
             process.stdin.flush()
-        threading.Thread(target=self._follow, args=(place, job, process), daemon=True).start()
+        threading.Thread(target=self._follow, args=(index, job, process), daemon=True).start()
 
-    def _follow(self, place: int, job: Job, process: subprocess.Popen) -> None:
-        """Pass on what the process says until it ends."""
+    def _follow(self, index: int, job: Job, process: subprocess.Popen) -> None:
+        """Pass on the lines of a process until it ends."""
         last = ""
         with io.TextIOWrapper(process.stderr, errors="replace") as lines:
             for line in lines:
                 last = line.strip() or last
-                if not (line.startswith("error: ") or job.measure):  # told once, by `run`, or never if it was stopped
+                if not (line.startswith("error: ") or job.measure):  # `_finish` prints the errors
                     self.say(f"{job.name}: {harmless(line.rstrip())}")
-        self.ended.put((place, job, last))
+        self.ended.put((index, job, last))
+
+    def _finish(self, index: int, job: Job, last: str, failed: dict[str, str]) -> None:
+        process = self.processes.pop(index)
+        code = process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        if code in {number for stop in signals.STOPS for number in (-stop, 128 + stop)}:
+            if self.signal is None:  # somebody stopped this run: the whole sweep is meant
+                self._note(abs(code) % 128)
+        elif code and not self.killed:
+            reason = _reason(code, last)
+            failed[job.name] = DIVERGED if code == NOT_FINITE else reason
+            if not job.measure:
+                tell(f"{job.name} failed: {reason}")
 
     def _note(self, number: int) -> None:
         first, self.signal = self.signal is None, self.signal or number
-        if not first and signal.Signals(number).name == "SIGHUP":  # which a terminal that closes may send twice
+        if not first and signal.Signals(number).name == "SIGHUP":  # a closing terminal may send it twice
             return
         self.killed = not first
         for process in list(self.processes.values()):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
-    def _end(self) -> None:
-        for process in self.processes.values():  # after an error here; they save and stop
+    def _stop(self) -> None:
+        """After an error here: let the runs save and stop."""
+        for process in self.processes.values():
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
         for process in self.processes.values():
             process.wait()
 
 
-def _places(parallel: str | int, device: str) -> tuple[list[str], int]:
-    """The device of every sub-run that runs at the same time, and the number of CPU threads for each."""
+def _devices(parallel: str | int, device: str) -> tuple[list[str], int]:
+    """The device of every run that runs at the same time, and the number of CPU threads for each."""
     cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     threads = torch.get_num_threads()
     if parallel == "auto":
-        parallel = cuda or (max(1, threads // THREADS) if device in ("auto", "cpu") else 1)
+        parallel = cuda or (max(1, threads // AUTO_THREADS) if device in ("auto", "cpu") else 1)
     devices = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
     return devices, max(1, threads // len(devices))
 
 
+def _python_path() -> str:
+    """Where this very package is found, before all else that PYTHONPATH names."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def _reason(code: int, last: str) -> str:
     """Why a process failed."""
-    killed = f"killed by {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else ""
+    killed = f"killed by {signal.Signals(-code).name}, possibly out of memory" if code < 0 else ""
     return killed or printable(last).removeprefix("error: ") or f"exit code {code}"

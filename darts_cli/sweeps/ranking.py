@@ -1,96 +1,114 @@
-"""Candidates, ranked by the curves of their short trainings, and how far apart they are."""
+"""Candidates ranked by the curves of their short trainings, and how far apart they are."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from darts_cli.genotype import Genotype
 
-LAST = 5  # epochs that a curve is judged by
-FEW = 2 * LAST  # epochs of a training; one with less is still learning in those that it is judged by
-MEASURES = {"cnn": "valid_accuracy", "rnn": "valid_perplexity"}
-RULES = {"cnn": "mean of the last {} epochs; the highest wins", "rnn": "lowest of all epochs; the lowest wins"}
+JUDGED_EPOCHS = 5  # of a curve
+FEW_EPOCHS = 2 * JUDGED_EPOCHS  # a shorter training still learns in the epochs that it is judged by
+
+
+class Measure(NamedTuple):
+    """What the candidates of a domain are ranked by, after every epoch of their training."""
+
+    name: str
+    higher_is_better: bool
+    keeps_best: bool  # a training keeps the network of its best epoch, not that of the last
+    rule: str
+    form: str  # how a value is printed
+
+    def show(self, value: float | None) -> str:
+        return "none" if value is None else self.form.format(value)
+
+
+MEASURES = {
+    "cnn": Measure("valid_accuracy", True, False, "mean of the last {} epochs; the highest wins", "{:.2%}"),
+    "rnn": Measure("valid_perplexity", False, True, "lowest of all epochs; the lowest wins", "{:.2f}"),
+}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cells and how their short training went; without a curve where it, or the search, failed, or none was asked for."""
+    """Cells, and the curve of their short training; none where it or the search failed, or nothing was trained."""
 
     name: str
     seed: int
     cells: Genotype | None
-    curve: tuple[float, ...] = ()  # of every epoch: validation accuracy, or perplexity of a word
-    failed: str | None = None
+    curve: tuple[float, ...] = ()  # the measure after every epoch
+    failed: str | None = None  # the reason
 
 
-def judged(curve: Sequence[float], domain: str) -> Sequence[float]:
-    """The part of a curve that tells its score and spread: five epochs, or half of all where that is fewer.
+def judged(curve: Sequence[float], measure: Measure) -> Sequence[float]:
+    """The epochs of a curve that score and spread are computed from: five, or half of a curve with fewer than ten.
 
-    cnn: the last ones, in which the learning rate is nearly zero; rnn: those around the lowest, whose network a training keeps.
+    They are the last ones, in which the learning rate is nearly zero or, where a training keeps its best network, those around
+    the best.
     """
-    count = min(LAST, -(-len(curve) // 2))
-    if domain == "cnn":
-        return curve[len(curve) - count :]
-    start = curve.index(min(curve)) - count // 2
-    start = max(0, min(start, len(curve) - count))
+    count = min(JUDGED_EPOCHS, -(-len(curve) // 2))
+    start = len(curve) - count
+    if measure.keeps_best:
+        best = max(curve) if measure.higher_is_better else min(curve)
+        start = max(0, min(curve.index(best) - count // 2, start))
     return curve[start : start + count]
 
 
-def score(curve: Sequence[float], domain: str) -> float:
-    """What candidates are ranked by.
-
-    cnn: the mean validation accuracy of the last five epochs, more is better; a mean is less noisy than the last. rnn: the
-    lowest validation perplexity, less is better.
-    """
-    return statistics.mean(judged(curve, domain)) if domain == "cnn" else min(curve)
-
-
-def spread(curve: Sequence[float], domain: str) -> float | None:
-    """Sample deviation of the epochs that the curve is judged by; None of a single one."""
-    part = judged(curve, domain)
-    return statistics.stdev(part) if len(part) > 1 else None
+def score(curve: Sequence[float], measure: Measure) -> float:
+    """What candidates are ranked by: the best epoch if a training keeps it, or else the mean of the last, which is less noisy
+    than the last one alone."""
+    if measure.keeps_best:
+        return max(curve) if measure.higher_is_better else min(curve)
+    return statistics.mean(judged(curve, measure))
 
 
-def rank(candidates: Sequence[Candidate], domain: str) -> list[Candidate]:
-    """The best first; ties in the order given; those without a curve, or with one that is not finite, last."""
+def spread(curve: Sequence[float], measure: Measure) -> float | None:
+    """Sample deviation of the epochs that the curve is judged by; None if that is only one."""
+    epochs = judged(curve, measure)
+    return statistics.stdev(epochs) if len(epochs) > 1 else None
+
+
+def rank(candidates: Sequence[Candidate], measure: Measure) -> list[Candidate]:
+    """The best first; ties in the order given; candidates without a curve, or with one that is not finite, last."""
 
     def key(candidate: Candidate) -> float:
         if not candidate.curve or not all(map(math.isfinite, candidate.curve)):
             return math.inf
-        value = score(candidate.curve, domain)
-        return -value if domain == "cnn" else value
+        value = score(candidate.curve, measure)
+        return -value if measure.higher_is_better else value
 
     return sorted(candidates, key=key)
 
 
-def compare(first: Candidate, second: Candidate, domain: str) -> dict:
+def compare(first: Candidate, second: Candidate, measure: Measure) -> dict:
     """How far apart two candidates are.
 
-    The difference of their scores; the noise, which is the root of the mean of their squared spreads; and the ratio of the two,
-    None where there is no noise to divide by.
+    `difference` of their scores; `noise`, the root of the mean of their squared spreads; `apart`, the ratio of the two, None
+    where there is no noise.
     """
-    difference = abs(score(first.curve, domain) - score(second.curve, domain))
-    spreads = [spread(each.curve, domain) for each in (first, second)]
-    noise = None if None in spreads else math.sqrt(statistics.mean(each**2 for each in spreads))
+    difference = abs(score(first.curve, measure) - score(second.curve, measure))
+    spreads = [spread(candidate.curve, measure) for candidate in (first, second)]
+    noise = None if None in spreads else math.sqrt(statistics.mean(value**2 for value in spreads))
     return {"difference": difference, "noise": noise, "apart": difference / noise if noise else None}
 
 
-def summary(candidates: Sequence[Candidate], domain: str) -> dict:
-    """Mean and sample deviation of the scores of those that were trained."""
-    scores = [score(each.curve, domain) for each in candidates if each.curve]
+def summary(candidates: Sequence[Candidate], measure: Measure) -> dict:
+    """Mean and sample deviation of the scores of the candidates that were trained."""
+    scores = [score(candidate.curve, measure) for candidate in candidates if candidate.curve]
     mean = statistics.mean(scores) if scores else None
     return {"trained": len(scores), "mean": mean, "deviation": statistics.stdev(scores) if len(scores) > 1 else None}
 
 
-def remarks(epochs: int, comparison: dict, domain: str) -> list[str]:
-    """What keeps the first from having won, as far as these numbers tell."""
-    found = []
-    apart, searched, drawn = comparison["first_two"], comparison["searched"]["mean"], comparison["random"]["mean"]
-    if apart is not None and apart["apart"] is not None and apart["apart"] < 1:
-        found.append("The first two are less than the noise apart: neither has won.")
-    if drawn is not None and (drawn >= searched if domain == "cnn" else drawn <= searched):
-        found.append("The random cells are as good as those found: the searches have found nothing.")
-    if epochs < FEW:
-        found.append(f"In fewer than {FEW} epochs the spread is what was still being learnt rather than noise.")
-    return found
+def remarks(epochs: int, comparison: dict, measure: Measure) -> list[str]:
+    """Reasons not to trust that the first candidate is the best."""
+    reasons = []
+    first_two, searched, drawn = comparison["first_two"], comparison["searched"]["mean"], comparison["random"]["mean"]
+    if first_two is not None and first_two["apart"] is not None and first_two["apart"] < 1:
+        reasons.append("The first two differ by less than the noise: they cannot be told apart.")
+    if drawn is not None and (drawn >= searched if measure.higher_is_better else drawn <= searched):
+        reasons.append("The random cells are as good as those of the searches: searching gained nothing.")
+    if epochs < FEW_EPOCHS:
+        reasons.append(f"In fewer than {FEW_EPOCHS} epochs the spread shows what was still being learnt rather than noise.")
+    return reasons

@@ -10,11 +10,13 @@ from darts_cli import DartsError, files
 from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
-from darts_cli.sweeps.pool import Crew, Job
-from darts_cli.sweeps.seeds import at_a_time
-from darts_cli.sweeps.sweep import Asked, Whole, estimate
+from darts_cli.runs.task import Task
+from darts_cli.sweeps.estimate import estimate
+from darts_cli.sweeps.pool import Job, Pool
+from darts_cli.sweeps.seeds import parallel_options
+from darts_cli.sweeps.sweep import Sweep, SweepConfig
 
-MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")  # a training ends with some of them
+MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")  # the result of a training has some of them
 
 
 def repeat(
@@ -26,70 +28,67 @@ def repeat(
     parallel: str | int = 1,
     folder: str | None = None,
     quiet: bool = False,
-) -> tuple[dict, Whole]:
-    """Train with `count` seeds, from that of the configuration on, or go on with it; returns what result.yaml holds, and the
-    folder.
+) -> tuple[dict, Sweep]:
+    """Train with `count` seeds, starting at the configuration's, or resume; returns what result.yaml holds, and the sweep.
 
-    A training that failed is reported and does not lose the others. Raises DartsError when all fail, and when interrupted.
+    A training that fails is reported and does not lose the others. Raises DartsError when all fail, and when interrupted.
     """
-    asked = Asked(config, f"repeats{count}", (f"--repeats {count}", *at_a_time(parallel)), {"repeats": count})
-    whole = Whole(f"train {domain} --repeats", asked, folder, cells)
+    options = (f"--repeats {count}", *parallel_options(parallel))
+    settings = SweepConfig(config, name=f"repeats{count}", options=options, own={"repeats": count})
+    sweep = Sweep(Task("train", domain, "repeats"), settings, folder, cells)
     seeds = range(config.seed, config.seed + count)
-    jobs = [Job(f"seed-{seed}", f"train {domain}", replace(config, seed=seed), cells) for seed in seeds]
-    whole.check_data(domain)
-    with Crew(whole.folder, whole.repeat(), parallel, config.device, quiet) as crew:
-        whole.begin()
-        estimate(crew, jobs)
-        failed = crew.run(jobs)
-        runs = []
-        for job in jobs:
-            run = {"seed": job.config.seed}
-            if job.name in failed:
-                run["failed"] = failed[job.name]
-            else:
-                last = history.read(whole.folder / job.name).records[-1]
-                run |= {name: last[name] for name in MEASURES if name in last}
-            runs.append(run)
+    jobs = [Job(f"seed-{seed}", Task("train", domain), replace(config, seed=seed), cells) for seed in seeds]
+    sweep.load_data()
+    with Pool(sweep.folder, sweep.repeat(), parallel, config.device, quiet) as pool:
+        sweep.start()
+        estimate(pool, jobs)
+        failed = pool.run(jobs)
+        runs = [_result(sweep, job, failed) for job in jobs]
         if len(failed) == count:
-            raise DartsError(f"{whole.folder}: every training failed; the same command tries again: {whole.repeat()}")
+            raise DartsError(f"{sweep.folder}: every training failed; to retry: {sweep.repeat()}")
         result = {"domain": domain, **_summary(runs), "runs": runs}
         text = yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-        files.write(whole.folder / "result.yaml", text)
-        whole.report(_report(whole, result))
-    return result, whole
+        files.write(sweep.folder / "result.yaml", text)
+        sweep.report(_report(sweep, result))
+    return result, sweep
+
+
+def _result(sweep: Sweep, job: Job, failed: dict[str, str]) -> dict:
+    if job.name in failed:
+        return {"seed": job.config.seed, "failed": failed[job.name]}
+    last = history.read(sweep.folder / job.name).records[-1]
+    return {"seed": job.config.seed} | {name: last[name] for name in MEASURES if name in last}
 
 
 def _summary(runs: Sequence[dict]) -> dict:
-    """Number, mean and sample deviation of every measure; errors, as the paper has them, beside accuracies."""
-    found = {}
+    """Mean and sample deviation of every measure; beside accuracies also errors, which the paper reports."""
+    summary = {}
     for name in MEASURES:
         values = [run[name] for run in runs if name in run]
-        if not values:
-            continue
-        some = {name: values}
-        if name.endswith("accuracy"):
-            some = {name.replace("accuracy", "error"): [1 - value for value in values], name: values}
-        for each, numbers in some.items():
-            deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
-            found[each] = {"mean": statistics.mean(numbers), "deviation": deviation}
-    return found
+        if values and name.endswith("accuracy"):
+            summary[name.replace("accuracy", "error")] = _mean_and_deviation([1 - value for value in values])
+        if values:
+            summary[name] = _mean_and_deviation(values)
+    return summary
+
+
+def _mean_and_deviation(values: Sequence[float]) -> dict:
+    return {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def shown(result: dict) -> dict[str, str]:
     """Such as `test error: 2.76 ± 0.09 %`."""
-    found = {}
+    lines = {}
     for name, value in result.items():
         if isinstance(value, dict):
-            share = not name.endswith("perplexity")
-            numbers = [
-                f"{(100 if share else 1) * value[part]:.2f}" for part in ("mean", "deviation") if value[part] is not None
-            ]
-            found[name] = " ± ".join(numbers) + (" %" if share else "")
+            scale, unit = (1, "") if name.endswith("perplexity") else (100, " %")
+            numbers = [f"{scale * value[part]:.2f}" for part in ("mean", "deviation") if value[part] is not None]
+            lines[name] = " ± ".join(numbers) + unit
     succeeded = sum("failed" not in run for run in result["runs"])
-    return found | {"runs": f"{succeeded} of {len(result['runs'])}"}
+    return lines | {"runs": f"{succeeded} of {len(result['runs'])}"}
 
 
-def _report(whole: Whole, result: dict) -> str:
+def _report(sweep: Sweep, result: dict) -> str:
     lines = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in shown(result).items())
     names = [name for name in MEASURES if name in result]
     rows = "\n".join(
@@ -98,9 +97,9 @@ def _report(whole: Whole, result: dict) -> str:
         + " |"
         for run in result["runs"]
     )
-    return f"""# {len(result["runs"])} trainings of {whole.genotype.name or "a cell"} on {whole.config.dataset}
+    return f"""# {len(result["runs"])} trainings of {sweep.genotype.name or "a cell"} on {sweep.config.dataset}
 
-Mean and sample deviation over the seeds; each training is in a folder of its own here, with its protocol.
+Mean and sample deviation over the seeds. Each training has a folder of its own here, with its own report.
 
 {lines}
 
@@ -110,5 +109,5 @@ Mean and sample deviation over the seeds; each training is in a folder of its ow
 
 Repeat with:
 
-    {whole.repeat()}
+    {sweep.repeat()}
 """

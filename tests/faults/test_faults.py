@@ -20,6 +20,7 @@ from darts_cli.genotype import load
 from darts_cli.rnn.evaluate import restore
 from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
+from darts_cli.runs.task import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills and limits are those of Linux")]
 
@@ -129,9 +130,9 @@ def test_any_byte_of_a_checkpoint_flipped(jobs, text, tmp_path):
     assert sat([*args, "--run", tmp_path / "undisturbed"], said) == 0
     assert sat([*args, "--run", folder], said, crash="checkpoint.pt renamed 2") == -signal.SIGKILL
     path, chance = folder / "checkpoint.pt", random.Random(0)
-    whole, offer = path.read_bytes(), f"delete it, and the same command goes on from {folder / 'previous.pt'}, epoch 1, step 1"
+    whole, offer = path.read_bytes(), f"delete it to resume from {folder / 'previous.pt'}, epoch 1, step 1"
     settings = {"dataset": "text", "dim": 6, "batch_size": 4, "eval_batch_size": 2, "bptt": 10, "lr": 20.0, "epochs": 4}
-    run = Run("train rnn", TrainRNN(**settings, asgd_after=1, data=str(text)), folder, load("darts_v2", "rnn"))
+    run = Run(Task("train", "rnn"), TrainRNN(**settings, asgd_after=1, data=str(text)), folder, load("darts_v2", "rnn"))
     for position in chance.sample(range(len(whole)), 200):
         flipped = bytearray(whole)
         flipped[position] ^= 1 << chance.randrange(8)

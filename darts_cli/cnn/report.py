@@ -1,0 +1,172 @@
+"""What a search and a training of convolutional cells print, record and report."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from darts_cli.cnn.evaluate import metrics
+from darts_cli.cnn.model import Network, SearchNetwork
+from darts_cli.cnn.sizes import multiply_adds, parameters
+from darts_cli.config import SearchCNN, TrainCNN
+from darts_cli.describe import collapsed
+from darts_cli.genotype import Genotype, entropy
+from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.run import Run
+
+
+def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, steps: int) -> list[str]:
+    weights = sum(weight.numel() for weight in network.weights())
+    alphas = sum(alpha.numel() for alpha in network.alphas.values())
+    return [
+        f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}",
+        f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, {config.epochs} epochs of {steps} steps",
+    ]
+
+
+def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
+    measured, cells = metrics("train", sums[0], run.advice()) | metrics("valid", sums[1], run.advice()), network.genotype()
+    run.log(epoch=epoch + 1, step=step + 1, **measured)
+    facts = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
+    display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}")
+
+
+def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
+    """Record a finished epoch: metrics, alphas and cells."""
+    measured, cells = metrics("train", sums[0], run.advice()) | metrics("valid", sums[1], run.advice()), network.genotype()
+    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    record = {
+        "epoch": epoch + 1,
+        "lr": lr,
+        **measured,
+        "entropy": _entropy(network),
+        "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
+        "genotype": cells.to_dict(),
+        "alphas": {kind: alpha.tolist() for kind, alpha in network.alphas.items()},
+    }
+    run.log(epoch=epoch + 1, **measured)
+    run.record(record, cells)
+    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
+    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
+    if changed and not display.live:
+        display.say(cell_table(cells))
+
+
+def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
+    cells, last = network.genotype(), run.metrics[-1]
+    order = "Second" if config.unrolled else "First"
+    return f"""# Search of a convolutional cell on {config.dataset}
+
+{_warning(cells)}{order} order, seed {config.seed}. Only the training set was used, split by seed {config.split_seed}:
+{config.train_portion:.0%} of it trained the weights, the rest alpha. The validation figures are on images without augmentation.
+
+| | loss | accuracy |
+| --- | --- | --- |
+| training half, last epoch | {last["train_loss"]:.4f} | {last["train_accuracy"]:.2%} |
+| validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
+
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(8):.3f}). Skip connections: {_skips(cells)}.
+
+```yaml
+{cells.to_yaml()}```
+
+Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""
+
+
+def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, steps: int) -> list[str]:
+    adds = multiply_adds(network, *about["size"]) / 1e6
+    name, classes = run.genotype.name or "a cell", len(about["classes"])
+    return [
+        f"{run.folder}: training {name} on {config.dataset}, {classes} classes",
+        f"{device}, {config.precision}, {parameters(network):,} parameters, {adds:.1f} M multiply-adds per image, "
+        f"{config.epochs} epochs of {steps} steps",
+    ]
+
+
+def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, step: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
+    measured = metrics("train", sums)
+    run.log(epoch=epoch + 1, step=step + 1, **measured)
+    display.read(epoch, step, _summary(measured), "")
+
+
+def train_record(display: Display, run: Run, record: dict) -> None:
+    """Record a finished epoch."""
+    run.record(record)
+    run.log(**record)
+    display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}")
+
+
+def train_report(
+    config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, best_epoch: int | None
+) -> str:
+    last = run.metrics[-1]
+    rows = [("training, last epoch", "train"), ("validation, last epoch", "valid"), ("test, last epoch", "test")]
+    rows += [(f"test, epoch {best_epoch}, the best on the validation part", "best_test")]
+    table = "\n".join(
+        f"| {what} | {last[f'{key}_loss']:.4f} | {last[f'{key}_accuracy']:.2%} | {1 - last[f'{key}_accuracy']:.2%} "
+        f"| {last[f'{key}_top5']:.2%} |"
+        for what, key in rows
+        if f"{key}_loss" in last
+    )
+    height, width = about["size"]
+    adds = multiply_adds(network, height, width) / 1e6
+    size = f"{config.epochs} epochs, {config.layers} cells, {config.channels} channels, seed {config.seed}."
+    return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
+
+{_warning(run.genotype)}{size} {_protocol(config, last)}
+The training loss is the one that was minimised, on augmented images, with label smoothing and auxiliary head where they are on.
+
+| | loss | top-1 | error | top-5 |
+| --- | --- | --- | --- | --- |
+{table}
+
+{parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers
+for an image of {width}x{height} pixels.
+
+```yaml
+{run.genotype.to_yaml()}```
+
+Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""
+
+
+def _protocol(config: TrainCNN, last: dict) -> str:
+    if config.train_portion == 1:
+        return "The network was trained on the whole training set, and no part chose an epoch: the result is the last epoch's."
+    opened = "evaluated once, at the end" if "test_loss" in last else "not opened"
+    return (
+        f"{config.train_portion:.0%} of the training set, split by seed {config.split_seed}, trained the weights; "
+        f"the rest, the validation part, chose the best epoch. The test part was {opened}."
+    )
+
+
+def _summary(record: dict) -> str:
+    """Losses and accuracies on one line; a search has one digit after the point, a training two."""
+    digits = 2 if "train_top5" in record else 1
+    return "  ".join(
+        f"{part.replace('_', ' ')} loss {record[f'{part}_loss']:.3f} accuracy {record[f'{part}_accuracy']:.{digits}%}"
+        for part in ("train", "valid", "test", "best_test")
+        if f"{part}_loss" in record
+    )
+
+
+def _entropy(network: SearchNetwork) -> float:
+    return entropy([alpha.tolist() for alpha in network.alphas.values()])
+
+
+def _skips(cells: Genotype) -> str:
+    return ", ".join(f"{cell.count('skip_connect')} in {name}" for name, cell in cells.cells.items())
+
+
+def _warning(cells: Genotype) -> str:
+    warning = collapsed(cells)
+    return f"**Warning:** {warning}\n\n" if warning else ""

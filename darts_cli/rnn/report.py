@@ -1,0 +1,135 @@
+"""What a search and a training of recurrent cells print, record and report."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from darts_cli.config import SearchRNN, TrainRNN
+from darts_cli.genotype import entropy
+from darts_cli.rnn.data import Corpus
+from darts_cli.rnn.evaluate import metrics
+from darts_cli.rnn.model import Network, SearchNetwork, parameters
+from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.run import Run
+
+
+def search_opening(
+    config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus, words: int
+) -> list[str]:
+    order = "second" if config.unrolled else "first"
+    return [
+        f"{run.folder}: {order} order search on {config.dataset}, {len(corpus.vocab):,} different words",
+        f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
+        f"{config.epochs} epochs of {words:,} words in {config.batch_size} streams",
+    ]
+
+
+def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
+    measured = metrics("train", sums[0]) | metrics("valid", sums[1])
+    run.log(epoch=epoch + 1, step=row + 1, **measured)
+    facts = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"
+    display.read(epoch, row, _summary(measured), f"{cell_table(network.genotype())}\n\n{facts}")
+
+
+def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
+    """Record a finished epoch: metrics, alphas and cell."""
+    measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.advice())
+    cells, alphas = network.genotype(), network.alphas["recurrent"].tolist()
+    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    record = {
+        "epoch": epoch + 1,
+        **measured,
+        "entropy": entropy([alphas]),
+        "genotype": cells.to_dict(),
+        "alphas": {"recurrent": alphas},
+    }
+    run.log(epoch=epoch + 1, **measured)
+    run.record(record, cells)
+    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}")
+    if changed and not display.live:
+        display.say(cell_table(cells))
+
+
+def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
+    last = run.metrics[-1]
+    return f"""# Search of a recurrent cell on {config.dataset}
+
+{"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
+alpha; of the test text only the vocabulary was used. The validation perplexity is that of the search network, without dropout,
+normalised by each batch's own statistics.
+
+| | loss | perplexity |
+| --- | --- | --- |
+| training, last epoch, with dropout | {last["train_loss"]:.4f} | {last["train_perplexity"]:.2f} |
+| validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
+
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(5):.3f}).
+
+```yaml
+{network.genotype().to_yaml()}```
+
+Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""
+
+
+def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.device, corpus: Corpus, words: int) -> list[str]:
+    name = run.genotype.name or "a cell"
+    return [
+        f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
+        f"{device}, {config.precision}, {parameters(network):,} parameters, at most {config.epochs} epochs of "
+        f"{words:,} words in {config.batch_size} streams",
+    ]
+
+
+def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
+    """Read the metrics so far off the device, show and log them."""
+    run.check_finite()
+    measured = metrics("train", sums)
+    run.log(epoch=epoch + 1, step=row + 1, **measured)
+    display.read(epoch, row, _summary(measured), "")
+
+
+def train_record(display: Display, run: Run, record: dict) -> None:
+    """Record a finished epoch."""
+    run.record(record)
+    run.log(**record)
+    averaged = "  averaged" if record["averages"] else ""
+    display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}")
+
+
+def train_report(config: TrainRNN, run: Run, network: Network, device: torch.device, best_epoch: int) -> str:
+    best, last = run.metrics[best_epoch - 1], run.metrics[-1]
+    averaged = sum(record["averages"] for record in run.metrics)
+    test, row = "not evaluated", ""
+    if "test_loss" in last:
+        test = "evaluated once, at the end, word by word in one stream"
+        row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
+    return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
+
+{len(run.metrics)} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
+chose epoch {best_epoch}; the test text was {test}.
+
+| | loss | perplexity |
+| --- | --- | --- |
+| training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
+| validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
+{row}
+{parameters(network):,} parameters, with the tied weight counted once.
+
+```yaml
+{run.genotype.to_yaml()}```
+
+Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+
+    {run.repeat()}
+"""
+
+
+def _summary(record: dict) -> str:
+    parts = [part for part in ("train", "valid", "test") if f"{part}_perplexity" in record]
+    return "  ".join(f"{part} perplexity {record[f'{part}_perplexity']:.2f}" for part in parts)

@@ -1,0 +1,128 @@
+"""Whose folder a run folder is: config.yaml, written once and compared with every command that names the folder."""
+
+import errno
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from darts_cli import DartsError, files
+from darts_cli import genotype as genotypes
+from darts_cli.genotype import Genotype
+from darts_cli.runs.task import Task
+from darts_cli.schema import Config, option_name
+from darts_cli.spaces import problems
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A task, its configuration (or that of a sweep), the cells it trains if any, and the folder it belongs to."""
+
+    task: Task
+    config: Config
+    genotype: Genotype | None
+    folder: Path
+    named: bool  # whether the folder was given with --run
+
+    @classmethod
+    def of(cls, task: Task, config: Config, folder: str | Path | None, genotype: Genotype | None) -> "Identity":
+        """Without a folder it is runs/STAGE-DOMAIN-DATASET-seedN-HASH: equal settings and cells find the same folder again."""
+        default = Path("runs") / config.folder_name(task.command, genotype)
+        return cls(task, config, genotype, default if folder is None else Path(folder), folder is not None)
+
+    def check(self) -> None:
+        """Raises DartsError when the folder cannot be used, or belongs to another run, naming what differs."""
+        path = self.folder / "config.yaml"
+        try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise DartsError(f"{self.folder}: is a file, not a run folder; choose another folder with --run")
+            if not path.exists():
+                self._check_unused()
+                return
+        except OSError as error:
+            raise self._unusable(error) from None
+        data = files.read_yaml(path)
+        if not isinstance(data, dict) or "command" not in data:
+            raise DartsError(f"{path}: is not the configuration of a run; choose another folder with --run")
+        if data["command"] != str(self.task):
+            raise DartsError(f"{self.folder}: is the run folder of darts {data['command']}; choose another folder with --run")
+        if not self.same_cells(data.get("genotype")):
+            raise DartsError(f"{self.folder}: is a run of another --genotype; choose another folder with --run")
+        differing = [
+            f"{option_name(key)} was {data.get(key)}, now {value}"
+            for key, value in self.config.compared().items()
+            if data.get(key) != value
+        ]
+        if differing:
+            settings = "; ".join(differing)
+            raise DartsError(f"{self.folder}: is a run with other settings ({settings}); choose another folder with --run")
+
+    def write(self, environment: dict[str, str], fingerprint: str) -> None:
+        """Write config.yaml unless it is there, and the cells that are trained.
+
+        Raises DartsError as `check` does, and when config.yaml names another fingerprint of the data.
+        """
+        self.check()  # again: another run may have started here since
+        path = self.folder / "config.yaml"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            exists = path.exists()
+        except OSError as error:
+            raise self._unusable(error) from None
+        data_folder = self.config.data and os.path.abspath(self.config.data)  # so that eval finds it from anywhere
+        if exists:
+            content = files.read_yaml(path)
+            known = content.get("environment") if isinstance(content, dict) else None
+            if not isinstance(known, dict) or known.get("data") != fingerprint:
+                raise DartsError(
+                    f"{self.folder}: is a run on other data with the same settings; choose another folder with --run"
+                )
+            content["data"] = data_folder
+        else:
+            cells = {} if self.genotype is None else {"genotype": self.genotype.to_dict()}
+            content = {"command": str(self.task), **cells, **self.config.to_dict(), "data": data_folder}
+            content["environment"] = environment | {"data": fingerprint}
+        files.write(path, yaml.safe_dump(content, sort_keys=False))
+        if self.genotype is not None:
+            genotypes.save(self.genotype, self.folder / "genotype.yaml")
+
+    def about(self) -> dict:
+        """What every checkpoint says of its run, besides the data set."""
+        cells = None if self.genotype is None else self.genotype.to_dict()
+        return {"command": str(self.task), "config": self.config.compared(), "genotype": cells}
+
+    def same_cells(self, data: object) -> bool:
+        """Whether these are, in plain form, the cells that this run trains; None is those of a search."""
+        if self.genotype is None:
+            return data is None
+        return not problems(data) and Genotype.from_dict(data) == self.genotype
+
+    def repeat(self) -> str:
+        """The command that repeats this run."""
+        words = [f"darts {self.task.command}"]
+        if self.genotype is not None:
+            words.append(f"--genotype {shlex.quote(self._genotype_name())}")
+        words += self.config.arguments()
+        if self.named:
+            words.append(f"--run {shlex.quote(str(self.folder))}")
+        return " ".join(words)
+
+    def _genotype_name(self) -> str:
+        """A published name, or else the file in this folder."""
+        name = f"{self.genotype.domain}/{self.genotype.name}"
+        published = name in genotypes.names() and genotypes.load(name) == self.genotype
+        return name.lower() if published else str(self.folder / "genotype.yaml")
+
+    def _check_unused(self) -> None:
+        if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            raise DartsError(f"{self.folder}: holds other files and no config.yaml; choose a new or empty folder with --run")
+        above = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not os.access(above, os.W_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    def _unusable(self, error: OSError) -> DartsError:
+        return DartsError(f"{self.folder}: cannot be used as run folder ({error.strerror}); choose another folder with --run")
