@@ -172,7 +172,7 @@ def make_what_it_names(words, domain):
 def test_enough_commands_are_seen():
     seen = {line for _, line in EVERY_COMMAND}
     assert {"search cnn --unrolled", "genotype list", "genotype random cnn --seed 1"} <= seen
-    assert "search cnn --data /shared/cifar10 --run /shared/runs/a" in seen, "the one that torchrun starts, over two lines"
+    assert "search cnn --data /mnt/cifar10 --run /mnt/runs/a" in seen, "the one that torchrun starts, over two lines"
     assert len(seen) > 60
 
 
