@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint readme
+.PHONY: demo test lint docs
 
 demo: .venv/installed  ## Search a cell on handwritten digits; a few minutes on two cores.
 	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.01
@@ -13,8 +13,9 @@ lint: .venv/tested
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-readme: .venv/tested  ## Write the --help texts into README.md anew.
-	$(BIN)/python tests/test_readme.py
+docs: .venv/tested  ## Regenerate docs/cli.md, then build the site into site/.
+	$(BIN)/python tests/test_docs.py
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

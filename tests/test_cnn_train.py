@@ -270,7 +270,7 @@ def test_stopped_by_a_signal_to_all_processes(photos, tmp_path, number, code):
 
 @pytest.mark.slow
 def test_digits_are_learnt(tmp_path, monkeypatch):
-    """The README's command: two minutes on two cores, and at least 97 %."""
+    """The documented command: two minutes on two cores, and at least 97 %."""
     monkeypatch.chdir(tmp_path)
     result = darts("train", "cnn", "--dataset", "digits", "--epochs", 30, "--channels", 8, "--layers", 5)
     assert result.exit_code == 0, result.stderr
@@ -380,7 +380,7 @@ def test_weights_that_do_not_fit(undisturbed, parts, tmp_path):
 
 
 def test_a_random_search_of_three_candidates():
-    """What BANANAS does with this network, and the README shows."""
+    """What BANANAS does with this network, and docs/python.md shows."""
     random.seed(0)
 
     def cell():
@@ -460,15 +460,15 @@ def test_other_classes_to_test_on(parts, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_readme_random_search_is_the_tested_one():
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def test_the_documented_random_search_is_the_tested_one():
+    text = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     assert "Genotype.from_tuples" in code
     assert len(code.splitlines()) <= 14
     names = {"TrainCNN": lambda **settings: TrainCNN(**settings | {"epochs": 1, "batch_size": 360, "layers": 3, "channels": 2})}
     shown = []
     code = code.replace("from darts_cli.config import TrainCNN\n", "")
-    exec(compile(code, "README.md", "exec"), names | {"print": shown.append})
+    exec(compile(code, "python.md", "exec"), names | {"print": shown.append})
     assert len(shown) == 1
     with pytest.raises(DartsError):
         Genotype.from_tuples([[], []])
