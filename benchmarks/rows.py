@@ -11,14 +11,17 @@ import torch.nn.functional as F
 from benchmarks.plain import bilevel
 from benchmarks.plain import cnn as plain_cnn
 from benchmarks.plain import rnn as plain_rnn
-from darts_cli.architect import Architect, constant
 from darts_cli.cnn import model as cnn
-from darts_cli.cnn.search import loss_function
-from darts_cli.cnn.train import training_step
-from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.cnn.search import make_architect as make_architect_cnn
+from darts_cli.cnn.search import search_step as search_step_cnn
+from darts_cli.cnn.train import training_step as training_step_cnn
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.rnn import model as rnn
-from darts_cli.rnn.train import training_step as rnn_training_step
+from darts_cli.rnn.search import Batch
+from darts_cli.rnn.search import make_architect as make_architect_rnn
+from darts_cli.rnn.search import search_step as search_step_rnn
+from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime import device
 
 Step = Callable[[], None]
@@ -32,30 +35,19 @@ def search_cnn(
     side: str, where: torch.device, precision: str, unrolled: bool, batch: int = 64, channels: int = 16, layers: int = 8
 ) -> Step:
     train, valid = _images(batch, where), _images(batch, where)
-    network = (plain_cnn if side == "plain" else cnn).SearchNetwork(channels, 10, layers)
-    w_optimizer, alpha_optimizer, weights = _optimizers(side, network, where, 0.025, 0.9, 3e-4, 3e-4, (0.5, 0.999))
+    network = (plain_cnn if side == "plain" else cnn).SearchNetwork(channels, 10, layers).to(where)
     if side == "plain":
+        optimizers = _plain_optimizers(network, where, 0.025, 0.9, 3e-4, 3e-4, (0.5, 0.999))
 
         def loss(network, batch):
             with device.autocast(where, precision):
                 return F.cross_entropy(network(batch[0]).float(), batch[1])
 
-        return _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, 5.0, None)
+        return _plain_search(network, loss, *optimizers, train, valid, unrolled, 5.0, None)
 
-    ours = loss_function(network, where, precision)
-    alphas = list(network.alphas.values())
-    architect = Architect(ours, weights, alphas, w_optimizer, alpha_optimizer, unrolled=unrolled, buffers=network.buffers())
-
-    def step() -> None:
-        architect.step(train, valid)
-        w_optimizer.zero_grad()
-        with constant(alphas):
-            loss = ours(train)[0]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 5.0)
-        w_optimizer.step()
-
-    return step
+    config = SearchCNN(unrolled=unrolled, precision=precision)
+    architect = make_architect_cnn(network, config, where)
+    return lambda: search_step_cnn(architect, train, valid, config.grad_clip)
 
 
 def search_rnn(
@@ -69,11 +61,11 @@ def search_rnn(
     vocab: int = 10_000,
 ) -> Step:
     train, valid = ((*torch.randint(0, vocab, (2, bptt, batch), device=where),) for _ in range(2))
-    network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim)
-    w_optimizer, alpha_optimizer, weights = _optimizers(side, network, where, 20.0, 0.0, 5e-7, 3e-3, (0.9, 0.999))
+    network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim).to(where)
     drawn = rnn.SearchNetwork(vocab, dim).to(where)
     masks = [drawn.masks(batch) for _ in range(2)]
     if side == "plain":
+        optimizers = _plain_optimizers(network, where, 20.0, 0.0, 5e-7, 3e-3, (0.9, 0.999))
         hidden = torch.zeros(batch, dim, device=where)
 
         def loss(network, batch, tar: float = 0.0):
@@ -81,31 +73,12 @@ def search_rnn(
                 return network.loss(*batch[:2], hidden, batch[2], tar)[0]
 
         one, other = ((*data, tuple(mask)) for data, mask in zip((train, valid), masks, strict=True))
-        return _plain_search(network, loss, w_optimizer, alpha_optimizer, one, other, unrolled, 0.25, 0.25, tar=1e-3)
+        return _plain_search(network, loss, *optimizers, one, other, unrolled, 0.25, 0.25, tar=1e-3)
 
-    hidden = network.initial(batch)
-
-    def ours(batch):
-        x, y, mask = batch
-        with device.autocast(where, precision):
-            _, nll, last = network.loss(x, y, hidden, masks=mask)
-        return nll, last
-
-    alphas = list(network.alphas.values())
-    architect = Architect(
-        ours, weights, alphas, w_optimizer, alpha_optimizer, unrolled=unrolled, clip=0.25, buffers=network.buffers()
-    )
-
-    def step() -> None:
-        architect.step((*train, masks[0]), (*valid, masks[1]))
-        w_optimizer.zero_grad()
-        with constant(alphas), device.autocast(where, precision):
-            loss, _, _ = network.loss(*train, hidden, tar=1e-3, masks=masks[0])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 0.25)
-        w_optimizer.step()
-
-    return step
+    config = SearchRNN(unrolled=unrolled, precision=precision)
+    architect = make_architect_rnn(network, config, where)
+    one, other = (Batch(*words, network.initial(batch), mask) for words, mask in zip((train, valid), masks, strict=True))
+    return lambda: search_step_rnn(architect, network, config, one, other)
 
 
 def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Step:
@@ -116,7 +89,7 @@ def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, c
     fused = side == "ours" and device.fused(where)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
     if side == "ours":
-        return lambda: training_step(network, optimizer, config, images, labels)
+        return lambda: training_step_cnn(network, optimizer, config, images, labels)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -142,7 +115,7 @@ def train_rnn(
     drawn = rnn.Network(genotype, vocab, dim).to(where)
     if side == "ours":
         hidden = network.initial(batch)
-        return lambda: rnn_training_step(network, optimizer, config, x, y, hidden)
+        return lambda: training_step_rnn(network, optimizer, config, x, y, hidden)
 
     def step() -> None:
         masks = tuple(drawn.masks(batch))
@@ -167,17 +140,11 @@ def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, ch
     return step
 
 
-def _optimizers(side: str, network, where, lr, momentum, decay, alpha_lr, betas):
-    """Both optimisers, and the weights, of a search network on its device."""
-    network.to(where)
-    if side == "plain":
-        network.alphas = [alpha.detach().to(where).requires_grad_() for alpha in network.alphas]
-        weights, alphas = list(network.parameters()), network.alphas
-    else:
-        weights, alphas = network.weights(), list(network.alphas.values())
-    fused = side == "ours" and device.fused(where)
-    w_optimizer = torch.optim.SGD(weights, lr, momentum, weight_decay=decay, fused=fused)
-    return w_optimizer, torch.optim.Adam(alphas, alpha_lr, betas, weight_decay=1e-3, fused=fused), weights
+def _plain_optimizers(network, where, lr, momentum, decay, alpha_lr, betas):
+    """Both optimisers of a plain search network."""
+    network.alphas = [alpha.detach().to(where).requires_grad_() for alpha in network.alphas]
+    w_optimizer = torch.optim.SGD(network.parameters(), lr, momentum, weight_decay=decay)
+    return w_optimizer, torch.optim.Adam(network.alphas, alpha_lr, betas, weight_decay=1e-3)
 
 
 def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Step:

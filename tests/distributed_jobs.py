@@ -15,7 +15,8 @@ from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn.search import search as search_rnn
 from darts_cli.rnn.train import train as train_rnn
 from darts_cli.runs.run import Run
-from darts_cli.runtime import distributed
+from darts_cli.runs.task import Task
+from darts_cli.runtime import batchnorm, distributed
 
 IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 11 steps of a half
 TEXT = {"dataset": "text", "dim": 6, "batch_size": 12, "eval_batch_size": 3, "bptt": 5, "lr": 1.0, "device": "cpu"}
@@ -30,11 +31,12 @@ def idle() -> Genotype:
 
 def jobs(text: str, images: str) -> dict:
     def search(kind, function, **settings):
-        return lambda folder: function(kind(**settings), Run(f"search {function.__module__[10:13]}", kind(**settings), folder))
+        task = Task("search", function.__module__[10:13])
+        return lambda folder: function(kind(**settings), Run(task, kind(**settings), folder))
 
     def train(kind, function, genotype, **settings):
-        name = f"train {function.__module__[10:13]}"
-        return lambda folder: function(genotype, kind(**settings), Run(name, kind(**settings), folder, genotype))
+        task = Task("train", function.__module__[10:13])
+        return lambda folder: function(genotype, kind(**settings), Run(task, kind(**settings), folder, genotype))
 
     words, pictures, cell = TEXT | DROPOUTS | {"data": text}, IMAGES | {"data": images}, load("darts_v2", "cnn")
     return {
@@ -64,7 +66,7 @@ def check_collectives() -> None:
 
     whole = (2 + torch.randn(7, 3, 4, 2)).requires_grad_()  # an uneven number of images; one process alone has them all here
     direction, norm = torch.randn(7, 3, 4, 2), nn.BatchNorm2d(3)
-    ours = distributed.BatchNorm2d(3)
+    ours = batchnorm.BatchNorm2d(3)
     for each in (norm, ours):
         nn.init.uniform_(each.weight, generator=torch.Generator().manual_seed(1))
     expected = norm(whole)

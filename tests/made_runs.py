@@ -20,7 +20,7 @@ def record_search(domain, folder, epochs=EPOCHS, data=None):
     run.start({}, {"fingerprint": "none"})
     rng = random.Random(0)
     for epoch in range(1, epochs + 1):
-        run.record(*search_record(domain, epoch, rng))
+        run.reports.record(*search_record(domain, epoch, rng))
     return run
 
 
@@ -52,5 +52,5 @@ def record_training(domain, folder, epochs=EPOCHS, offset=0.0):
                 "valid_loss": value,
                 "valid_perplexity": 90 * value,
             }
-        run.record({"epoch": epoch + 1, **numbers})
+        run.reports.record({"epoch": epoch + 1, **numbers})
     return run

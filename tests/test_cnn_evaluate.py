@@ -14,8 +14,8 @@ from test_legacy import old_state
 from torchvision.transforms import v2
 
 from darts_cli.cnn import data, imagenet
-from darts_cli.cnn.evaluate import metrics, restore, running_sums, scores
-from darts_cli.cnn.model import parameters
+from darts_cli.cnn.evaluate import measure, metrics, restore, scores
+from darts_cli.cnn.sizes import parameters
 
 TRAIN = ["train", "cnn", "--dataset", "folder", "--layers", 3, "--channels", 2, "--batch-size", 8, "--epochs", 1]
 
@@ -172,14 +172,15 @@ def test_an_imagenet_checkpoint_of_the_original(tmp_path):
     assert again == found
 
 
-def test_running_sums_are_of_an_evaluating_network(trained, parts):
+def test_measuring_evaluates_and_changes_nothing(trained, parts):
     network = restore(trained).network.train()
     from darts_cli.cnn.batches import Batches
 
     test = data.load("folder", str(parts), train=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    counts = [int(sums[3]) for sums in running_sums(network, Batches(test, 4, 0, "test", torch.device("cpu")), "fp32")]
-    assert counts == [4, 8, 10]
+    calls = []
+    sums = measure(network, Batches(test, 4, 0, "test", torch.device("cpu")), "fp32", lambda: calls.append(None))
+    assert (int(sums[3]), len(calls)) == (10, 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 

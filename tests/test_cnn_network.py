@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from darts_cli import DartsError, legacy
-from darts_cli.cnn.model import AuxiliaryHead, Network, drop_, multiply_adds, parameters
+from darts_cli.cnn.model import AuxiliaryHead, Network, drop_
+from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.genotype import Cell, Edge, Genotype, load
 
 REFERENCES = torch.load(Path(__file__).with_name("data") / "cnn_networks.pt", weights_only=True)

@@ -99,7 +99,7 @@ def test_killed_between_checkpoints(undisturbed, tmp_path):
     assert kill_after(start(*args, "--run", run), run, 1, delay=0.3) == (1, 0)
     code, _, err = finish(start(*args, "--run", run))
     assert code == 0, err
-    assert "going on after step 3 of 6" in err
+    assert "resuming after step 3 of 6" in err
     assert_same_run(folder, run)
 
 

@@ -20,7 +20,8 @@ from conftest import assert_same_run, darts, finish, kill_after, start
 
 from darts_cli import DartsError
 from darts_cli.cnn.evaluate import restore
-from darts_cli.cnn.model import Network, parameters
+from darts_cli.cnn.model import Network
+from darts_cli.cnn.sizes import parameters
 from darts_cli.cnn.train import learning_rate, train, training_step
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype, load
@@ -187,7 +188,7 @@ def test_a_finished_training(undisturbed):
     assert "next: darts eval --checkpoint" in result.stderr
     report = (folder / "report.md").read_text()
     assert ("75% of the training set, split by seed 0, trained the weights" in report) == held_out
-    assert ("nothing was held out" in report) != held_out
+    assert ("no part chose an epoch" in report) != held_out
     assert f"{found[-1]['test_accuracy']:.2%} | {1 - found[-1]['test_accuracy']:.2%}" in report
 
 
@@ -245,7 +246,7 @@ def test_killed_while_other_processes_read_the_images(photos, tmp_path):
     assert place == (0, 2)
     code, _, err = finish(start(*args, "--run", run, "--workers", 1))
     assert code == 0, err
-    assert "going on after step 2 of 6" in err
+    assert "resuming after step 2 of 6" in err
     assert_same_run(tmp_path / "whole", run)
 
 
@@ -408,7 +409,7 @@ def test_a_run_of_something_else_is_refused(tmp_path):
         Run(Task("train", "cnn"), config, tmp_path / "run", load("nasnet")),
         Run(Task("train", "cnn"), TrainCNN(dataset="digits"), tmp_path / "run", cells),
     ):
-        with pytest.raises(DartsError, match="must be of this genotype and configuration"):
+        with pytest.raises(DartsError, match="must have this genotype and configuration"):
             train(cells, config, other)
     assert not (tmp_path / "run").exists()
 

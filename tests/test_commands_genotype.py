@@ -44,7 +44,8 @@ def test_info_at_another_size():
     info = json.loads(darts("genotype", "info", "pdarts", "--channels", 16, "--layers", 8, "--resolution", 32, "--json").stdout)
     assert info["cells"]["normal"] == {"nodes": 4, "depth": 3, "skip_connections": 2, "unused": []}
     (size,) = info["sizes"]
-    from darts_cli.cnn.model import Network, multiply_adds, parameters
+    from darts_cli.cnn.model import Network
+    from darts_cli.cnn.sizes import multiply_adds, parameters
 
     network = Network(load("pdarts"), 16, 10, 8)
     assert (size["parameters"], size["multiply_adds"]) == (parameters(network), multiply_adds(network, 32, 32))

@@ -302,8 +302,8 @@ def test_states_that_somebody_has_written(trained, parts, text, tmp_path, domain
 
     def resume():
         again = Run(Task("train", domain), config, tmp_path / "again", cells)
-        again.data = state["data"]
-        assert again.restore({"network": network}, fresh)["epoch"] in (0, 1)
+        again.state.data = state["data"]
+        assert again.state.restore(fresh, network=network)["epoch"] in (0, 1)
 
     (tmp_path / "again").mkdir()
 
@@ -336,8 +336,8 @@ def test_run_folders(trained, tmp_path):
     def read():
         cells = load(run, "cnn")
         again = Run(Task("train", "cnn"), settings_of_it, run, cells)
-        again.restore({}, {"epoch": 0, "step": 0, "sums": torch.zeros(4)})
-        assert math.isfinite(again.seconds())
+        again.state.restore({"epoch": 0, "step": 0, "sums": torch.zeros(4)})
+        assert math.isfinite(again.reports.seconds())
 
     @cases(1000)
     @given(st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), edited(originals[name], tokens))))

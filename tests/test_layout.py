@@ -19,7 +19,7 @@ RULES = {
     "cnn": {"legacy", "runs", "runtime", "formats", "architect"},
     "rnn": {"legacy", "runs", "runtime", "formats", "architect"},
     "legacy": {"runs", "runtime", "formats"},
-    "pictures": {"runs.history"},
+    "pictures": {"runs.history", "runs.task"},
     "runs": {"runtime", "formats"},
     "runtime": set(),
     "formats": set(),

@@ -331,7 +331,7 @@ def test_a_run_that_is_called_like_a_published_cell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = record_search("cnn", tmp_path / "pdarts")
     assert darts("visualize", "pdarts", "--format", "text").stdout == text(load("pdarts"))
-    found = Genotype.from_dict(run.metrics[-1]["genotype"])
+    found = Genotype.from_dict(run.reports.metrics[-1]["genotype"])
     assert darts("visualize", "./pdarts", "--format", "text").stdout == text(found)
 
 

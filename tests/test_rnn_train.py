@@ -17,7 +17,7 @@ from darts_cli.rnn import data
 from darts_cli.rnn.averaging import Averaging, stalled
 from darts_cli.rnn.evaluate import restore
 from darts_cli.rnn.model import Network
-from darts_cli.rnn.train import _rolled_back, train, training_step
+from darts_cli.rnn.train import _roll_back, train, training_step
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 from darts_cli.runtime.nonfinite import NotFinite
@@ -117,7 +117,7 @@ def test_the_switch_happens_and_the_averages_are_evaluated_and_saved(undisturbed
     kinds = [record["averages"] for record in found]
     assert kinds == sorted(kinds)
     assert {True, False} == set(kinds)
-    assert "the weights are averaged from here on" in result.stderr
+    assert "averaging the weights from here on" in result.stderr
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["optimizer"]["averages"]
     best = torch.load(folder / "best.pt", weights_only=True)
@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_epoch(text, tmp_path):
     (run / "checkpoint.pt.sha256").unlink()
     result = darts(*args, "--run", run)
     assert result.exit_code == 0, result.stderr
-    assert f"back to the best epoch, {best}, time 1" in result.stderr
+    assert f"back to the best epoch, {best} (roll-back 1)" in result.stderr
     assert "epoch 3, step 1: the training loss is no longer finite" in result.stderr
     assert [record["epoch"] for record in records(run)] == [1, 2, 3, 4]
     assert torch.load(path, weights_only=True)["roll_backs"] == 1
@@ -208,13 +208,12 @@ def test_the_way_back_leads_to_the_optimiser_of_the_best_epoch(tmp_path, average
     run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
     network = Network(cells, 9, 4)
     optimizer = Averaging(network, config)
-    run.metrics = [{"averages": averages}, {"averages": True}]
-    run.save({"epoch": 1, "step": 0}, {"network": network}, "best.pt")
+    run.reports.metrics = [{"averages": averages}, {"averages": True}]
+    run.state.save({"epoch": 1, "step": 0, "network": network.state_dict()}, "best.pt")
     optimizer.average()
     training_step(network, optimizer.optimizer, config, *torch.zeros(2, 3, 2, dtype=torch.long), network.initial(2))
-    state = _rolled_back(NotFinite("lost"), network, optimizer, config, run, {"roll_backs": 1})
-    assert (state["epoch"], state["roll_backs"], state["step"]) == (1, 2, 0)
-    assert run.metrics == [{"averages": averages}]
+    assert _roll_back(NotFinite("lost"), run, network, optimizer, roll_backs=1) == 1
+    assert run.reports.metrics == [{"averages": averages}]
     assert optimizer.averages is averages
     assert not optimizer.optimizer.state
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), restore(run.folder).network.parameters(), strict=True))
@@ -227,11 +226,11 @@ def test_there_is_no_way_back_to_an_epoch_that_was_lost_itself(tmp_path):
     run.start({}, {"fingerprint": "", "vocab": list("abcdefghi")})
     network = Network(cells, 9, 4)
     optimizer = Averaging(network, config)
-    run.metrics = [{"averages": False}]
-    run.save({"epoch": 2, "step": 0}, {"network": network}, "best.pt")
+    run.reports.metrics = [{"averages": False}]
+    run.state.save({"epoch": 2, "step": 0, "network": network.state_dict()}, "best.pt")
     with pytest.raises(NotFinite, match="lost"):
-        _rolled_back(NotFinite("lost"), network, optimizer, config, run, {"roll_backs": 0})
-    assert len(run.metrics) == 1
+        _roll_back(NotFinite("lost"), run, network, optimizer, roll_backs=0)
+    assert len(run.reports.metrics) == 1
 
 
 # ---- evaluation
@@ -262,7 +261,7 @@ def test_the_function_for_outer_loops(tmp_path):
     assert result.best_epoch == 1
     assert result.valid_perplexity[0] > 1
     assert result.test_perplexity > 1
-    with pytest.raises(DartsError, match="must be of this genotype and configuration"):
+    with pytest.raises(DartsError, match="must have this genotype and configuration"):
         train(load("rnn/enas"), config, Run(Task("train", "rnn"), config, tmp_path / "run"))
 
 

@@ -22,8 +22,8 @@ def test_a_history_is_what_the_run_wrote(tmp_path):
     history = read(tmp_path / "run")
     assert (history.command, history.stage, history.domain, history.name) == ("search cnn", "search", "cnn", "run")
     assert history.config == run.config
-    assert history.records == run.metrics
-    assert history.genotypes() == [Genotype.from_dict(record["genotype"]) for record in run.metrics]
+    assert history.records == run.reports.metrics
+    assert history.genotypes() == [Genotype.from_dict(record["genotype"]) for record in run.reports.metrics]
     assert is_run(tmp_path / "run")
     assert not is_run(tmp_path)
     assert len(read(record_training("rnn", tmp_path / "other").folder).records) == EPOCHS
@@ -33,7 +33,7 @@ def test_the_highest_perplexity_is_read_and_drawn(tmp_path):
     """exp(700), which stands for all above; of an epoch that has all but diverged."""
     run = record_training("rnn", tmp_path / "run")
     last = {"epoch": EPOCHS + 1, "train_perplexity": 100.0, "valid_loss": 800.0, "valid_perplexity": math.exp(700)}
-    run.record(last)
+    run.reports.record(last)
     assert read(run.folder).records[-1] == last
     drawn = darts("visualize", run.folder, "--what", "curves", "--format", "svg", "--output", tmp_path)
     assert (drawn.exit_code, drawn.stderr) == (0, "")
@@ -45,7 +45,7 @@ def test_the_command_that_repeats_a_run_is_the_one_in_its_report(tmp_path, monke
     for folder in (None, "named run"):
         run = Run(Task("search", "cnn"), config, folder)
         run.start({}, {"fingerprint": "none"})
-        run.record(record_search("cnn", tmp_path / f"other {folder}", epochs=1).metrics[0])
+        run.reports.record(record_search("cnn", tmp_path / f"other {folder}", epochs=1).reports.metrics[0])
         history = read(run.folder)
         said = shlex.split(history.repeat())
         assert said[:3] == ["darts", "search", "cnn"]
@@ -94,10 +94,12 @@ def test_a_number_that_overflows(tmp_path):
     run = record_search("rnn", tmp_path / "run")
     path = run.folder / "metrics.jsonl"
     text = path.read_text()
-    path.write_text(text.replace(f'"train_loss": {run.metrics[0]["train_loss"]}', '"train_loss": 1e999', 1))
+    path.write_text(text.replace(f'"train_loss": {run.reports.metrics[0]["train_loss"]}', '"train_loss": 1e999', 1))
     with pytest.raises(DartsError, match="line 1: train_loss must be a number"):
         read(run.folder)
-    path.write_text(text.replace(f'"train_perplexity": {run.metrics[0]["train_perplexity"]}', '"train_perplexity": 0', 1))
+    path.write_text(
+        text.replace(f'"train_perplexity": {run.reports.metrics[0]["train_perplexity"]}', '"train_perplexity": 0', 1)
+    )
     with pytest.raises(DartsError, match="line 1: train_perplexity must be a number"):
         read(run.folder)
 

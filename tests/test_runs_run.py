@@ -100,46 +100,46 @@ def test_saved_state_comes_back(tmp_path):
     saved["network"](torch.ones(1, 2)).sum().backward()
     saved["optimizer"].step()
     for epoch in (1, 2):
-        run.record(*record(epoch))
-    run.save(state({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved))
+        run.reports.record(*record(epoch))
+    run.state.save(state({"epoch": 1, "step": 4, "sums": torch.arange(3.0)}, saved))
 
     again, fresh = Run(Task("search", "cnn"), SearchCNN(), tmp_path / "run"), parts(0.0)
-    back, _ = again.restore(FRESH | {"sums": torch.zeros(3)}, **fresh)
+    back = again.state.restore(FRESH | {"sums": torch.zeros(3)}, **fresh)
     assert (back["epoch"], back["step"], back["sums"].tolist()) == (1, 4, [0, 1, 2])
     assert torch.equal(fresh["network"].weight, saved["network"].weight)
     momentum = [optimizer.state[layer.weight]["momentum_buffer"] for layer, optimizer in (saved.values(), fresh.values())]
     assert torch.equal(*momentum)
     metrics, cells = record(1)
-    assert again.metrics == [metrics]  # the record of the unfinished epoch is cut off
+    assert again.reports.metrics == [metrics]  # the record of the unfinished epoch is cut off
     assert load(tmp_path / "run") == cells
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text()) == metrics
 
 
 def test_a_fresh_folder_has_no_state(tmp_path):
-    assert started(tmp_path / "run").restore(FRESH, **parts()) == (FRESH, False)
+    assert started(tmp_path / "run").state.restore(FRESH, **parts()) is FRESH
 
 
 @pytest.mark.parametrize("length", [0, 10, 0.5, -1])
 def test_a_truncated_checkpoint_is_refused(tmp_path, length):
     run = started(tmp_path / "run")
-    run.save(state({"epoch": 0, "step": 1}, parts()))
+    run.state.save(state({"epoch": 0, "step": 1}, parts()))
     path = run.folder / "checkpoint.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * length) if isinstance(length, float) else length])
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is damaged: .*delete .*checkpoint\.pt to start"):
-        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).state.restore(FRESH, **parts())
     (run.folder / "checkpoint.pt.sha256").unlink()
     with pytest.raises(DartsError, match=r"checkpoint\.pt: is no checkpoint, or is damaged.*delete .*checkpoint\.pt to start"):
-        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).state.restore(FRESH, **parts())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     run = started(tmp_path / "run")
-    run.save(state({"epoch": 0, "step": 1}, parts()))
+    run.state.save(state({"epoch": 0, "step": 1}, parts()))
     other = started(tmp_path / "other", epochs=3)
     (other.folder / "checkpoint.pt").write_bytes((run.folder / "checkpoint.pt").read_bytes())
     with pytest.raises(DartsError, match="comes from a run with other settings"):
-        other.restore(FRESH, **parts())
+        other.state.restore(FRESH, **parts())
 
 
 def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
 
     torch.save({"epoch": Payload()}, run.folder / "checkpoint.pt")
     with pytest.raises(DartsError, match=r"refers to posix\.mkdir, which a checkpoint has no need of"):
-        run.restore(FRESH, **parts())
+        run.state.restore(FRESH, **parts())
     assert not (tmp_path / "executed").exists()
 
 
@@ -169,14 +169,14 @@ def test_the_cells_of_a_training_are_written_again(tmp_path, text):
 def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
     """The checkpoint has both too."""
     run = started(tmp_path / "run")
-    run.record(*record(1))
-    run.save(state({"epoch": 1, "step": 0}, parts()))
+    run.reports.record(*record(1))
+    run.state.save(state({"epoch": 1, "step": 0}, parts()))
     for path in (run.folder / "metrics.jsonl", run.folder / "genotype.yaml"):
         path.unlink() if text is None else path.write_text(text)
     again = Run(Task("search", "cnn"), SearchCNN(), run.folder)
-    again.restore(FRESH, **parts())
+    again.state.restore(FRESH, **parts())
     assert load(run.folder) == record(1)[1]
-    again.record(*record(2))
+    again.reports.record(*record(2))
     assert [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [
         record(1)[0],
         record(2)[0],
@@ -208,26 +208,26 @@ def test_a_whole_checkpoint_with_another_state_is_refused(tmp_path, change, said
     """It fits its checksum: somebody has written it so."""
     run, fresh = started(tmp_path / "run"), FRESH | {"sums": torch.zeros(3)}
     metrics, cells = record(1)
-    run.record(metrics, cells)
-    run.save(state(fresh | {"epoch": 1}, parts()))
+    run.reports.record(metrics, cells)
+    run.state.save(state(fresh | {"epoch": 1}, parts()))
     saved = torch.load(run.folder / "checkpoint.pt", weights_only=True)
-    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(fresh, **parts())[0]["epoch"] == 1
+    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).state.restore(fresh, **parts())["epoch"] == 1
     change(saved)
     checkpoint.write(run.folder / "checkpoint.pt", saved)
     with pytest.raises(DartsError, match=rf"checkpoint\.pt: is damaged and cannot be read .*{said}.*delete it to resume from"):
-        Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(fresh, **parts())
+        Run(Task("search", "cnn"), SearchCNN(), run.folder).state.restore(fresh, **parts())
 
 
 def test_a_log_of_nonsense_ends_no_run(tmp_path):
     run = started(tmp_path / "run")
-    run.log(epoch=1, step=2)
-    seconds = run.seconds()
+    run.reports.log(epoch=1, step=2)
+    seconds = run.reports.seconds()
     with open(run.folder / "log.jsonl", "ab") as file:
         file.write(b"\xff\n[]\n" + b'{"seconds": "x"}\n')
-    assert run.seconds() == seconds
+    assert run.reports.seconds() == seconds
     (run.folder / "log.jsonl").unlink()
     os.mkfifo(run.folder / "log.jsonl")
-    assert run.seconds() == 0
+    assert run.reports.seconds() == 0
 
 
 def test_a_run_that_another_one_overtook(tmp_path):
@@ -241,23 +241,23 @@ def test_a_run_that_another_one_overtook(tmp_path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_bad_state_is_never_saved(tmp_path, bad):
     run = started(tmp_path / "run")
-    run.save(state({"epoch": 0, "step": 1}, parts()))
+    run.state.save(state({"epoch": 0, "step": 1}, parts()))
     before = (run.folder / "checkpoint.pt").read_bytes()
     with pytest.raises(DartsError, match=r"epoch 1, step 2: network\.weight is no longer finite"):
-        run.save(state({"epoch": 0, "step": 2}, parts(bad)))
+        run.state.save(state({"epoch": 0, "step": 2}, parts(bad)))
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_bad_step_is_noticed_before_a_save(tmp_path):
     """Also where every tensor of the state is still finite, as after a gradient that was clipped to nothing."""
     run = started(tmp_path / "run")
-    run.save(state({"epoch": 0, "step": 1}, parts()))
+    run.state.save(state({"epoch": 0, "step": 1}, parts()))
     before = (run.folder / "checkpoint.pt").read_bytes()
-    run.watch.note(0, 1, torch.tensor(1.0), torch.tensor(float("inf")))
+    run.state.watch.note(0, 1, torch.tensor(1.0), torch.tensor(float("inf")))
     with pytest.raises(
         DartsError, match=r"epoch 1, step 2: the gradient of the weights is .*good checkpoint is of epoch 1, step 1;"
     ):
-        run.save(state({"epoch": 0, "step": 2}, parts()))
+        run.state.save(state({"epoch": 0, "step": 2}, parts()))
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
@@ -265,18 +265,18 @@ def test_what_is_saved_is_not_saved_again(tmp_path):
     """So that previous.pt stays the state before, however long an evaluation takes."""
     run = started(tmp_path / "run", checkpoint_minutes=0.0)
     for step in (1, 2, 2, 2):
-        run.checkpoint(partial(state, {"epoch": 0, "step": step}))
+        run.state.checkpoint(partial(state, {"epoch": 0, "step": step}))
     again = Run(Task("search", "cnn"), SearchCNN(), run.folder)
-    again.restore(FRESH, **parts())
-    again.checkpoint(lambda: state({"epoch": 0, "step": 2}))
+    again.state.restore(FRESH, **parts())
+    again.state.checkpoint(lambda: state({"epoch": 0, "step": 2}))
     (run.folder / "checkpoint.pt").unlink()
-    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).restore(FRESH, **parts())[0]["step"] == 1
+    assert Run(Task("search", "cnn"), SearchCNN(), run.folder).state.restore(FRESH, **parts())["step"] == 1
 
 
 def test_a_checkpoint_inside_an_epoch_waits_its_time(tmp_path):
     patient, eager = started(tmp_path / "patient"), started(tmp_path / "eager", checkpoint_minutes=0.0)
     for run in (patient, eager):
-        run.checkpoint(lambda: state({"epoch": 0, "step": 1}))
+        run.state.checkpoint(lambda: state({"epoch": 0, "step": 1}))
     assert not (patient.folder / "checkpoint.pt").exists()
     assert (eager.folder / "checkpoint.pt").exists()
 
@@ -288,7 +288,7 @@ def test_a_signal_saves_and_ends(tmp_path, number, code):
     with run.interruptible():
         os.kill(os.getpid(), number)
         with pytest.raises(DartsError, match="the state is saved; to resume: darts search cnn --run") as error:
-            run.checkpoint(lambda: state({"epoch": 0, "step": 1}))
+            run.state.checkpoint(lambda: state({"epoch": 0, "step": 1}))
         assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)  # a second one does not wait
     assert error.value.exit_code == code
     assert signal.getsignal(number) is before
@@ -340,11 +340,11 @@ def test_what_a_mistake_leaves_behind_is_nothing(tmp_path):
 )
 def test_a_log_that_somebody_has_written_in(tmp_path, line):
     run = started(tmp_path / "run")
-    run.log(epoch=1)
-    own = run.seconds()
+    run.reports.log(epoch=1)
+    own = run.reports.seconds()
     with open(run.folder / "log.jsonl", "a") as file:
         file.write(line + "\n")
-    assert run.seconds() == own
+    assert run.reports.seconds() == own
 
 
 def test_an_environment_that_is_none(tmp_path):
@@ -363,27 +363,27 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     (run.folder / "config.yaml").unlink()
     with contextlib.suppress(DartsError), run.interruptible():
         run.start(ENVIRONMENT, DATA)
-        run.save(state({"epoch": 0, "step": 1}, parts()))
+        run.state.save(state({"epoch": 0, "step": 1}, parts()))
     assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_the_best_of_another_run_is_not_taken(tmp_path):
     run = started(tmp_path / "run")
-    run.metrics = [{}] * 9
-    run.save(state({"epoch": 9, "step": 0}, parts()), "best.pt")
-    run.metrics = []
+    run.reports.metrics = [{}] * 9
+    run.state.save(state({"epoch": 9, "step": 0}, parts()), "best.pt")
+    run.reports.metrics = []
     with pytest.raises(DartsError, match=r"best\.pt: is of another run; delete .*best\.pt to start this run from"):
-        run.best()
+        run.state.best()
     (run.folder / "best.pt").unlink()
     with pytest.raises(DartsError, match=r"best\.pt: cannot be read"):
-        run.best()
+        run.state.best()
 
 
 def test_what_is_given_up_leaves_the_metrics(tmp_path):
     run = started(tmp_path / "run")
     for epoch in (1, 2, 3):
-        run.record({"epoch": epoch})
-    run.go_back(1)
+        run.reports.record({"epoch": epoch})
+    run.state.go_back(1)
     assert (run.folder / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
 
 
@@ -397,14 +397,14 @@ def test_the_command_that_repeats_it():
 
 def test_the_log_has_times_and_the_metrics_have_none(tmp_path):
     run = started(tmp_path / "run")
-    run.log(epoch=1, step=2)
-    run.log(epoch=1, step=3)
+    run.reports.log(epoch=1, step=2)
+    run.reports.log(epoch=1, step=3)
     entries = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [2, 3]
-    assert run.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
+    assert run.reports.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
     with open(run.folder / "log.jsonl", "a") as file:
         file.write('{"time": 1')  # a kill in the middle of a line
-    assert run.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
+    assert run.reports.seconds() == pytest.approx(sum(entry["seconds"] for entry in entries))
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path):

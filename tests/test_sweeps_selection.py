@@ -41,8 +41,7 @@ def test_seeds_are_a_count_or_a_list():
     assert seed_list("0,3,7", 2) == (0, 3, 7)
     assert seed_list("7, 3", 2) == (7, 3)
     for seeds in ((2, 3, 4), (0, 3, 7), (5,), (4, 1)):
-        (option,) = seed_options(seeds)
-        assert seed_list(option.split()[1], seeds[0]) == seeds
+        assert seed_list(seed_options(seeds).split()[1], seeds[0]) == seeds
 
 
 def test_the_short_training_is_the_recipe_on_the_searchs_halves():
@@ -138,7 +137,7 @@ def test_a_part_without_all_of_its_record_is_not_done(tmp_path, text):
     run = record_training("cnn", tmp_path / "seed-0", epochs=2)
     job = Job("seed-0", Task("train", "cnn"), run.config, run.genotype)
     assert not job.done(tmp_path)
-    run.report("the end")
+    run.reports.write("the end")
     assert job.done(tmp_path)
     path = tmp_path / "seed-0" / "metrics.jsonl"
     path.unlink() if text is None else path.write_text(text)

@@ -26,17 +26,17 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
-    run.check_finite()
-    measured, cells = metrics("train", sums[0], run.advice()) | metrics("valid", sums[1], run.advice()), network.genotype()
-    run.log(epoch=epoch + 1, step=step + 1, **measured)
+    run.state.check_finite()
+    measured, cells = _measured(run, sums), network.genotype()
+    run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     facts = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
     display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas and cells."""
-    measured, cells = metrics("train", sums[0], run.advice()) | metrics("valid", sums[1], run.advice()), network.genotype()
-    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    measured, cells = _measured(run, sums), network.genotype()
+    changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
         "lr": lr,
@@ -46,8 +46,8 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": {kind: alpha.tolist() for kind, alpha in network.alphas.items()},
     }
-    run.log(epoch=epoch + 1, **measured)
-    run.record(record, cells)
+    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
     if changed and not display.live:
@@ -55,7 +55,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
 
 
 def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
-    cells, last = network.genotype(), run.metrics[-1]
+    cells, last = network.genotype(), run.reports.metrics[-1]
     order = "Second" if config.unrolled else "First"
     return f"""# Search of a convolutional cell on {config.dataset}
 
@@ -72,7 +72,7 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.l
 ```yaml
 {cells.to_yaml()}```
 
-Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """
@@ -90,23 +90,23 @@ def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.de
 
 def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
-    run.check_finite()
+    run.state.check_finite()
     measured = metrics("train", sums)
-    run.log(epoch=epoch + 1, step=step + 1, **measured)
+    run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     display.read(epoch, step, _summary(measured), "")
 
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
-    run.record(record)
-    run.log(**record)
+    run.reports.record(record)
+    run.reports.log(**record)
     display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}")
 
 
 def train_report(
     config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, best_epoch: int | None
 ) -> str:
-    last = run.metrics[-1]
+    last = run.reports.metrics[-1]
     rows = [("training, last epoch", "train"), ("validation, last epoch", "valid"), ("test, last epoch", "test")]
     rows += [(f"test, epoch {best_epoch}, the best on the validation part", "best_test")]
     table = "\n".join(
@@ -133,7 +133,7 @@ for an image of {width}x{height} pixels.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """
@@ -157,6 +157,11 @@ def _summary(record: dict) -> str:
         for part in ("train", "valid", "test", "best_test")
         if f"{part}_loss" in record
     )
+
+
+def _measured(run: Run, sums: Tensor) -> dict[str, float]:
+    """Loss and accuracy of both halves."""
+    return metrics("train", sums[0], run.state.advice()) | metrics("valid", sums[1], run.state.advice())
 
 
 def _entropy(network: SearchNetwork) -> float:

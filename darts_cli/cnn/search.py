@@ -57,8 +57,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         detection(network, config.detect_anomaly),
         Display(config.epochs, len(train), quiet) as display,
     ):
-        now, _ = run.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         run.start(environment(device), dataset.about())
+        now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         display.begin(now["epoch"], now["step"], report.search_opening(config, run, network, device, len(train)))
         for epoch in range(now["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
@@ -69,19 +69,19 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                 held_out = valid.augmented(*divmod(epoch * len(train) + step, len(valid)))
                 step_sums, norm = search_step(architect, train.augmented(epoch, step), held_out, config.grad_clip)
                 sums += step_sums
-                run.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
+                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     report.search_reading(display, run, network, sums, epoch, step)
-                run.checkpoint(partial(state, epoch, step + 1, sums))
+                run.state.checkpoint(partial(state, epoch, step + 1, sums))
 
-            run.check_finite()
-            after_each = partial(run.checkpoint, partial(state, epoch, len(train), sums))
+            run.state.check_finite()
+            after_each = partial(run.state.checkpoint, partial(state, epoch, len(train), sums))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
             report.search_record(display, run, network, sums, epoch, lr)
             now = state(epoch + 1, 0, torch.zeros(2, 3))
-            run.save(now)
-    run.report(report.search_report(config, run, network, device))
+            run.state.save(now)
+    run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
 
 

@@ -89,10 +89,10 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         }
 
     with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
-        now, resumed = run.restore(state(0, 0, torch.zeros(4)), network=network, optimizer=optimizer)
-        if config.init_from is not None and not resumed:
+        if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), about)
+        now = run.state.restore(state(0, 0, torch.zeros(4)), network=network, optimizer=optimizer)
         display.begin(now["epoch"], now["step"], report.train_opening(config, run, network, device, about, steps))
         for epoch in range(now["epoch"], config.epochs):
             lr = learning_rate(config, epoch)
@@ -104,20 +104,22 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
                 seed(config.seed, "drop-path", epoch, step)
                 step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
                 sums += step_sums
-                run.watch.note(epoch, step, step_sums[0], norm)
+                run.state.watch.note(epoch, step, step_sums[0], norm)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     report.train_reading(display, run, sums, epoch, step)
-                run.checkpoint(partial(state, epoch, step + 1, sums))
+                run.state.checkpoint(partial(state, epoch, step + 1, sums))
 
-            run.check_finite()
+            run.state.check_finite()
             record = {"epoch": epoch + 1, "lr": lr, "drop_path": network.drop_path, **metrics("train", sums)}
-            record |= _evaluations(run, network, batches, epoch, partial(run.checkpoint, partial(state, epoch, steps, sums)))
+            record |= _evaluations(
+                run, network, batches, epoch, partial(run.state.checkpoint, partial(state, epoch, steps, sums))
+            )
             report.train_record(display, run, record)
             now = state(epoch + 1, 0, torch.zeros(4))
-            run.save(now)
+            run.state.save(now)
     result = _result(run, network)
-    run.report(report.train_report(config, run, network, device, about, result.best_epoch))
+    run.reports.write(report.train_report(config, run, network, device, about, result.best_epoch))
     return result
 
 
@@ -168,16 +170,16 @@ def _evaluations(run: Run, network: Network, batches: dict, epoch: int, after_ea
     part."""
 
     def evaluate(name: str, network: Network, part: str) -> dict[str, float]:
-        return metrics(name, measure(network, batches[part], run.config.precision, after_each), run.advice())
+        return metrics(name, measure(network, batches[part], run.config.precision, after_each), run.state.advice())
 
     if "valid" not in batches:
         return evaluate("test", network, "test")
     record = evaluate("valid", network, "valid")
-    if record["valid_accuracy"] > max((earlier["valid_accuracy"] for earlier in run.metrics), default=-1):
-        run.save({"epoch": epoch + 1, "step": 0, "network": network.state_dict()}, checkpoint.BEST)
+    if record["valid_accuracy"] > max((earlier["valid_accuracy"] for earlier in run.reports.metrics), default=-1):
+        run.state.save({"epoch": epoch + 1, "step": 0, "network": network.state_dict()}, checkpoint.BEST)
     if epoch + 1 == run.config.epochs and "test" in batches:
         best = copy.deepcopy(network)
-        best.load_state_dict(run.best()["network"])
+        best.load_state_dict(run.state.best()["network"])
         record |= evaluate("test", network, "test") | evaluate("best_test", best, "test")
     return record
 
@@ -219,12 +221,12 @@ def _sizes(config: TrainCNN, about: dict) -> dict:
 
 
 def _result(run: Run, network: Network) -> Result:
-    valid = [record["valid_accuracy"] for record in run.metrics if "valid_accuracy" in record]
+    valid = [record["valid_accuracy"] for record in run.reports.metrics if "valid_accuracy" in record]
     return Result(
         valid_accuracy=valid,
-        test_accuracy=[record["test_accuracy"] for record in run.metrics if "test_accuracy" in record],
+        test_accuracy=[record["test_accuracy"] for record in run.reports.metrics if "test_accuracy" in record],
         best_epoch=valid.index(max(valid)) + 1 if valid else None,
-        best_test_accuracy=run.metrics[-1].get("best_test_accuracy"),
+        best_test_accuracy=run.reports.metrics[-1].get("best_test_accuracy"),
         parameters=parameters(network),
-        seconds=run.seconds(),
+        seconds=run.reports.seconds(),
     )

@@ -27,18 +27,18 @@ def search_opening(
 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
-    run.check_finite()
+    run.state.check_finite()
     measured = metrics("train", sums[0]) | metrics("valid", sums[1])
-    run.log(epoch=epoch + 1, step=row + 1, **measured)
+    run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
     facts = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"
     display.read(epoch, row, _summary(measured), f"{cell_table(network.genotype())}\n\n{facts}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
     """Record a finished epoch: metrics, alphas and cell."""
-    measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.advice())
+    measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
     cells, alphas = network.genotype(), network.alphas["recurrent"].tolist()
-    changed = not run.metrics or run.metrics[-1]["genotype"] != cells.to_dict()
+    changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
         **measured,
@@ -46,15 +46,15 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": {"recurrent": alphas},
     }
-    run.log(epoch=epoch + 1, **measured)
-    run.record(record, cells)
+    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.record(record, cells)
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}")
     if changed and not display.live:
         display.say(cell_table(cells))
 
 
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
-    last = run.metrics[-1]
+    last = run.reports.metrics[-1]
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
@@ -71,7 +71,7 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.l
 ```yaml
 {network.genotype().to_yaml()}```
 
-Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """
@@ -88,30 +88,30 @@ def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.de
 
 def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
-    run.check_finite()
+    run.state.check_finite()
     measured = metrics("train", sums)
-    run.log(epoch=epoch + 1, step=row + 1, **measured)
+    run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
     display.read(epoch, row, _summary(measured), "")
 
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
-    run.record(record)
-    run.log(**record)
+    run.reports.record(record)
+    run.reports.log(**record)
     averaged = "  averaged" if record["averages"] else ""
     display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}")
 
 
 def train_report(config: TrainRNN, run: Run, network: Network, device: torch.device, best_epoch: int) -> str:
-    best, last = run.metrics[best_epoch - 1], run.metrics[-1]
-    averaged = sum(record["averages"] for record in run.metrics)
+    best, last = run.reports.metrics[best_epoch - 1], run.reports.metrics[-1]
+    epochs, averaged = len(run.reports.metrics), sum(record["averages"] for record in run.reports.metrics)
     test, row = "not evaluated", ""
     if "test_loss" in last:
         test = "evaluated once, at the end, word by word in one stream"
         row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
-{len(run.metrics)} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
+{epochs} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
 chose epoch {best_epoch}; the test text was {test}.
 
 | | loss | perplexity |
@@ -124,7 +124,7 @@ chose epoch {best_epoch}; the test text was {test}.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {duration(run.seconds())} on {device}, {config.precision}. Repeat with:
+Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
     {run.repeat()}
 """

@@ -69,8 +69,8 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         detection(network, config.detect_anomaly),
         Display(config.epochs, len(train) - 1, quiet) as display,
     ):
-        now, _ = run.restore(start_of(0), **parts)
         run.start(environment(device), corpus.about())
+        now = run.state.restore(start_of(0), **parts)
         pieces = data.search_pieces(len(train), config.bptt, config.seed, now["epoch"])
         words = sum(length for _, length in pieces[: now["step"]])
         opening = report.search_opening(config, run, network, device, corpus, len(train) - 1)
@@ -89,19 +89,19 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 set_lr(architect.w_optimizer, config.lr * length / config.bptt)  # the architect's too
                 step_sums, norm, hidden, valid_hidden = search_step(architect, network, config, batch, held_out)
                 sums += step_sums
-                run.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
+                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
                 display.step(epoch, start + length - 1)
                 if display.due(step, config.log_every):
                     report.search_reading(display, run, network, sums, epoch, start + length - 1)
-                run.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
+                run.state.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
 
-            run.check_finite()
-            after_each = partial(run.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
+            run.state.check_finite()
+            after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
             report.search_record(display, run, network, sums, epoch)
             now = start_of(epoch + 1)
-            run.save(now)
-    run.report(report.search_report(config, run, network, device))
+            run.state.save(now)
+    run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
 
 

@@ -92,14 +92,14 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         detection(network, config.detect_anomaly),
         Display(config.epochs, len(source) - 1, quiet) as display,
     ):
-        now, resumed = run.restore(start_of(0, 0), network=network, optimizer=optimizer)
-        if config.init_from is not None and not resumed:
+        if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), corpus.about())
+        now = run.state.restore(start_of(0, 0), network=network, optimizer=optimizer)
         words = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
         opening = report.train_opening(config, run, network, device, corpus, len(source) - 1)
-        display.begin(now["epoch"], words, opening, unit="word", complete=_ended(config, run.metrics))
-        while not _ended(config, run.metrics):
+        display.begin(now["epoch"], words, opening, unit="word", complete=_ended(config, run.reports.metrics))
+        while not _ended(config, run.reports.metrics):
             epoch, roll_backs = now["epoch"], now["roll_backs"]
             try:
                 sums, after_each = _steps(run, display, network, optimizer, source, now, state)
@@ -111,13 +111,13 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             else:
                 report.train_record(display, run, record)
                 epoch += 1
-                if not optimizer.averages and stalled(config, run.metrics) and not _ended(config, run.metrics):
+                if not optimizer.averages and stalled(config, run.reports.metrics) and not _ended(config, run.reports.metrics):
                     optimizer.average()
                     display.say("the validation loss no longer falls: averaging the weights from here on")
             now = start_of(epoch, roll_backs)
-            run.save(now)
+            run.state.save(now)
     result = _result(run, network)
-    run.report(report.train_report(config, run, network, device, result.best_epoch))
+    run.reports.write(report.train_report(config, run, network, device, result.best_epoch))
     return result
 
 
@@ -136,13 +136,13 @@ def _steps(
         x, y = data.piece(source, start, length)
         step_sums, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden)
         sums += step_sums
-        run.watch.note(epoch, step, step_sums[0], norm)
+        run.state.watch.note(epoch, step, step_sums[0], norm)
         display.step(epoch, start + length - 1)
         if display.due(step, config.log_every):
             report.train_reading(display, run, sums, epoch, start + length - 1)
-        run.checkpoint(partial(state, epoch, step + 1, roll_backs, sums, hidden))
-    run.check_finite()
-    return sums, partial(run.checkpoint, partial(state, epoch, len(pieces), roll_backs, sums, hidden))
+        run.state.checkpoint(partial(state, epoch, step + 1, roll_backs, sums, hidden))
+    run.state.check_finite()
+    return sums, partial(run.state.checkpoint, partial(state, epoch, len(pieces), roll_backs, sums, hidden))
 
 
 def training_step(
@@ -182,29 +182,29 @@ def _evaluations(
 
     def evaluate(name: str, network: Network) -> dict[str, float]:
         sums = measure(network.eval(), held_out[name], config.bptt, config.precision, after_each)
-        return metrics(name, distributed.first(sums), run.advice())
+        return metrics(name, distributed.first(sums), run.state.advice())
 
     averaged = optimizer.averaged()
     record = evaluate("valid", averaged)
-    if record["valid_loss"] < min((earlier["valid_loss"] for earlier in run.metrics), default=math.inf):
-        run.save({"epoch": epoch + 1, "step": 0, "network": averaged.state_dict()}, checkpoint.BEST)
-    if "test" in held_out and _ended(config, [*run.metrics, record]):
+    if record["valid_loss"] < min((earlier["valid_loss"] for earlier in run.reports.metrics), default=math.inf):
+        run.state.save({"epoch": epoch + 1, "step": 0, "network": averaged.state_dict()}, checkpoint.BEST)
+    if "test" in held_out and _ended(config, [*run.reports.metrics, record]):
         best = copy.deepcopy(network)
-        best.load_state_dict(run.best()["network"])
+        best.load_state_dict(run.state.best()["network"])
         record |= evaluate("test", best)
     return record
 
 
 def _roll_back(error: NotFinite, run: Run, network: Network, optimizer: Averaging, roll_backs: int) -> int:
     """Return to the network of the best epoch, to resume from there with other masks; returns that epoch."""
-    if roll_backs >= run.config.roll_backs or not run.metrics:
+    if roll_backs >= run.config.roll_backs or not run.reports.metrics:
         raise error
-    best = run.best()
-    if best["epoch"] > len(run.metrics):  # of this very epoch
+    best = run.state.best()
+    if best["epoch"] > len(run.reports.metrics):  # of this very epoch
         raise error
     network.load_state_dict(best["network"])
-    run.go_back(best["epoch"])
-    optimizer.restart(averages=run.metrics[-1]["averages"])
+    run.state.go_back(best["epoch"])
+    optimizer.restart(averages=run.reports.metrics[-1]["averages"])
     return best["epoch"]
 
 
@@ -219,6 +219,6 @@ def _ended(config: TrainRNN, records: list[dict]) -> bool:
 
 
 def _result(run: Run, network: Network) -> Result:
-    valid = [record["valid_perplexity"] for record in run.metrics]
-    test = run.metrics[-1].get("test_perplexity")
-    return Result(valid, valid.index(min(valid)) + 1, test, parameters(network), run.seconds())
+    valid = [record["valid_perplexity"] for record in run.reports.metrics]
+    test = run.reports.metrics[-1].get("test_perplexity")
+    return Result(valid, valid.index(min(valid)) + 1, test, parameters(network), run.reports.seconds())

@@ -15,6 +15,7 @@ from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
 from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
+from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime.nonfinite import Anomaly, NotFinite
 from darts_cli.schema import Config
@@ -25,11 +26,11 @@ NOT_FINITE = 3  # exit code
 STEPS = 3  # that a probe measures, after a first one
 
 
-class Probe(Run):
-    """A run that stops itself after a few steps, or when its first evaluation starts, as if it had been asked to stop."""
+class Probe(State):
+    """The state of a run that stops after a few steps, or when its first evaluation starts, as if it had been asked to."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args):
+        super().__init__(*args)
         self.times = [time.monotonic()]  # after each step
         self.steps_done = 0
 
@@ -38,7 +39,7 @@ class Probe(Run):
         if step > self.steps_done:
             self.times.append(time.monotonic())
         if step == self.steps_done or step > STEPS:
-            self._signal = signal.SIGTERM
+            self.signal = signal.SIGTERM
         self.steps_done = step
         super().checkpoint(state)
 
@@ -56,9 +57,10 @@ def _work(job: dict) -> None:
     if not job["measure"]:
         return _execute(Run(task, config, folder, genotype, sweep=job["sweep"]), job["quiet"])
     with tempfile.TemporaryDirectory() as temporary:
-        probe = Probe(task, config, temporary, genotype)
+        run = Run(task, config, temporary, genotype)
+        run.state = probe = Probe(run.identity, run.reports, run.repeat())
         try:
-            _execute(probe, job["quiet"])
+            _execute(run, job["quiet"])
         except DartsError as error:
             if error.exit_code != 128 + signal.SIGTERM:
                 raise

@@ -138,7 +138,7 @@ def test_any_byte_of_a_checkpoint_flipped(jobs, text, tmp_path):
         flipped[position] ^= 1 << chance.randrange(8)
         path.write_bytes(flipped)
         with pytest.raises(DartsError) as refused:
-            run.restore({}, {})
+            run.state.restore({})
         assert str(refused.value).startswith(f"{path}: is damaged: it is not what was written"), refused.value
         assert str(refused.value).endswith(offer), refused.value
         with pytest.raises(DartsError, match="is damaged: it is not what was written"):
