@@ -5,7 +5,6 @@ operations make of earlier states; the output joins the states in `concat` (sec.
 """
 
 import json
-import math
 import os
 import random
 import reprlib
@@ -248,9 +247,6 @@ def _unknown_name(spelling: str, domain: str | None):
     raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
 
 
-# ---- derivation and chance
-
-
 def random_genotype(domain: str, rng: random.Random) -> Genotype:
     """A genotype drawn uniformly from the search space of the domain: every node draws its inputs, all different, and for each
     an operation but `none`."""
@@ -262,38 +258,3 @@ def random_genotype(domain: str, rng: random.Random) -> Genotype:
         nodes = tuple(tuple(Edge(rng.choice(ops), state) for state in node) for node in inputs)
         cells[name] = Cell(nodes, tuple(range(space.inputs, space.inputs + space.nodes)))
     return Genotype(domain, cells)
-
-
-def derive_cell(alphas: Sequence[Sequence[float]], domain: str) -> Cell:
-    """The discrete cell of a table of architecture parameters, one row an edge, one column an operation (sec. 2.4).
-
-    Softmax over the operations; per edge the strongest operation but `none`; per node the strongest inputs (two for "cnn", one
-    for "rnn") by falling weight. Ties go to the operation listed first and to the lower input.
-    """
-    space = SPACES[domain]
-    choices = [k for k, op in enumerate(space.searched) if op != "none"]
-    nodes: list[tuple[Edge, ...]] = []
-    start = 0
-    while start < len(alphas):
-        size = space.inputs + len(nodes)
-        weights = [softmax(row) for row in alphas[start : start + size]]
-        best = [max(choices, key=row.__getitem__) for row in weights]
-        strongest = sorted(range(len(weights)), key=lambda j: -weights[j][best[j]])[: space.edges]
-        nodes.append(tuple(Edge(space.searched[best[j]], j) for j in strongest))
-        start += size
-    return Cell(tuple(nodes), tuple(range(space.inputs, space.inputs + len(nodes))))
-
-
-def entropy(tables: Sequence[Sequence[Sequence[float]]]) -> float:
-    """Mean entropy of the operation weights over all edges of some tables of alpha, in nats: ln 8 = 2.08 for eight operations
-    when nothing is decided, 0 when all is."""
-    edges = [softmax(row) for table in tables for row in table]
-    return sum(-p * math.log(p) for edge in edges for p in edge if p > 0) / len(edges)
-
-
-def softmax(row: Sequence[float]) -> list[float]:
-    """Softmax that gives the same weights, to the bit, whatever the order of the row (so that ties are ties)."""
-    top = max(row)
-    exponentials = [math.exp(value - top) for value in row]
-    total = math.fsum(exponentials)
-    return [value / total for value in exponentials]

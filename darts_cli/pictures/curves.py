@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import state_names
-from darts_cli.genotype import softmax
+from darts_cli.methods.derive import softmax
 from darts_cli.runs.history import History
 from darts_cli.spaces import SPACES
 from darts_cli.text import printable

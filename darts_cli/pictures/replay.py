@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from darts_cli.describe import state_names
-from darts_cli.genotype import Cell, Genotype, softmax
+from darts_cli.genotype import Cell, Genotype
+from darts_cli.methods.derive import softmax
 from darts_cli.pictures.cells import Film
 from darts_cli.runs.history import History
 from darts_cli.spaces import MANY_SKIPS, SPACES
