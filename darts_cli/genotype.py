@@ -17,7 +17,8 @@ from typing import NamedTuple
 import yaml
 
 from darts_cli import DartsError, files
-from darts_cli.spaces import NOTES, SPACES, meant, problems
+from darts_cli.spaces import NOTES, SPACES, problems
+from darts_cli.text import meant
 
 
 class Edge(NamedTuple):

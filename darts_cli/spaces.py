@@ -1,8 +1,10 @@
 """The space of cells: what the genotypes of each domain are made of, and the rules that they keep. Plain data, no torch."""
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from darts_cli.text import meant
 
 
 class Space(NamedTuple):
@@ -112,11 +114,3 @@ def _is_index(value: object) -> bool:
 
 def _shown(key: object) -> str:
     return key if isinstance(key, str) and key.isprintable() and len(key) < 40 else reprlib.repr(key)
-
-
-def meant(word: object, known: Sequence[str]) -> str:
-    import difflib
-
-    spelled = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), spelled, 1) if isinstance(word, str) and len(word) < 40 else []
-    return f" (did you mean {spelled[close[0]]}?)" if close else ""

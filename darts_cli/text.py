@@ -1,9 +1,11 @@
 """How results and messages are printed: on one line, aligned, without what a terminal would obey."""
 
 import contextlib
+import difflib
 import io
 import re
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 LESS = (
@@ -87,6 +89,13 @@ def encodable(drawing: str) -> str:
         return drawing
     except UnicodeEncodeError:
         return drawing.translate(str.maketrans("─┬┤┘▶", "-+++>"))
+
+
+def meant(word: object, known: Iterable[str]) -> str:
+    """The known word that was probably meant, as " (did you mean WORD?)"; empty if none is close."""
+    spelled = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelled, 1) if isinstance(word, str) and len(word) < 40 else []
+    return f" (did you mean {spelled[close[0]]}?)" if close else ""
 
 
 def out_of_memory(error: Exception) -> str | None:
