@@ -24,7 +24,7 @@ def derive_cell(alphas: Sequence[Sequence[float]], domain: str) -> Cell:
         strongest = sorted(inputs, key=lambda j: -weights[j][best[j]])[: space.edges]
         nodes.append(tuple(Edge(space.searched[best[j]], j) for j in strongest))
         start += len(inputs)
-    return Cell(tuple(nodes), tuple(range(space.inputs, space.inputs + len(nodes))))
+    return Cell(tuple(nodes), space.all_nodes(len(nodes)))
 
 
 def entropy(tables: Sequence[Sequence[Sequence[float]]]) -> float:
