@@ -165,7 +165,7 @@ MISTAKES = [
     (["genotype", "diff", "nasnet", "enas"], 1, "nasnet and enas: they are of different domains, cnn and rnn"),
     (["genotype", "diff", "nasnet"], 2, "Missing argument 'B'"),
     (["genotype", "random", "vit"], 2, "'vit' is not one of 'cnn', 'rnn'"),
-    (["genotype", "convert", "file"], 1, "file: line 1, column 1: 'x' is not read"),
+    (["genotype", "convert", "file"], 1, "file: line 1, column 1: 'x' is not allowed"),
     (["genotype", "convert", "absent"], 1, "absent: no genotype of this name and no such file"),
     (["genotype", "convert", "enas", "--to", "tuples"], 1, "tuples express convolutional cells"),
     (["genotype", "convert", "nasnet", "--to", "json"], 2, "'json' is not one of 'yaml', 'python'"),

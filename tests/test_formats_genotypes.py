@@ -153,7 +153,7 @@ REFUSED = [
 @pytest.mark.parametrize("text", REFUSED)
 def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DartsError, match=r"^here: .*(is not read|form that is known)") as error:
+    with pytest.raises(DartsError, match=r"^here: .*(is not allowed|known notation)") as error:
         parse(text, "here")
     assert len(str(error.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
@@ -161,7 +161,7 @@ def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
 
 def test_a_refusal_names_the_place():
     text = "Genotype(\n  normal=[('sep_conv_3x3', i)])"
-    with pytest.raises(DartsError, match="^here: line 2, column 28: 'i' is not read; a genotype is made of lists, text"):
+    with pytest.raises(DartsError, match="^here: line 2, column 28: 'i' is not allowed; a genotype is made of lists, text"):
         parse(text, "here")
 
 
@@ -171,18 +171,18 @@ def test_a_refusal_names_the_place():
         ("", "must hold one genotype and nothing else"),
         ("import os", "must hold one genotype and nothing else"),
         ("[]\n[]", "must hold one genotype and nothing else"),
-        ("genotype", "'genotype' is not read"),
-        ("not a genotype at all", "form that is known"),
-        ("(" * 100_000, "100,000 characters, but of a literal at most"),
-        ("(" * 60_000, "form that is known"),
-        ("-" * 60_000 + "1", "form that is known|is not read"),
-        ("a" + ".a" * 30_000, "form that is known|is not read"),
-        ("\0", "form that is known"),
-        ("3", "form that is known"),
+        ("genotype", "'genotype' is not allowed"),
+        ("not a genotype at all", "known notation"),
+        ("(" * 100_000, "100,000 characters, but a literal may have"),
+        ("(" * 60_000, "known notation"),
+        ("-" * 60_000 + "1", "known notation|is not allowed"),
+        ("a" + ".a" * 30_000, "known notation|is not allowed"),
+        ("\0", "known notation"),
+        ("3", "known notation"),
         ("[[[0, 1, 2]]]", "must be two lists of"),
         ("Genotype(normal=[], reduce=[])", "normal: must be a list of edges"),
         ("Genotype(normal=3)", "normal: must be a list of edges"),
-        ("Genotype(normal=[('sep_conv_3x3', 0)])", "normal: 1 edges cannot be 2 for each node"),
+        ("Genotype(normal=[('sep_conv_3x3', 0)])", "normal: 1 edges cannot be 2 per node"),
         ("Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 9)])", r"normal.nodes\[0\]\[1\]: input 9 does not exist"),
         ("Genotype(normal=[('sep', 0), ('sep_conv_3x3', 1)])", r"normal.nodes\[0\]\[0\]: unknown operation 'sep'"),
         ("Genotype(normal=[('sep_conv_3x3', 0, 'x'), ('sep_conv_3x3', 1)])", r"nodes\[0\]\[0\]: an edge is"),
@@ -192,8 +192,8 @@ def test_a_refusal_names_the_place():
         ("{'normal/op_3_0': 'none'}", "normal: nodes are missing"),
         ("{'normal/op_2_0': 'none'}", r"normal.nodes\[0\]: in the domain cnn a node has two edges"),
         ("|tanh~0|+|relu~1|", None),
-        ("|tanh~0|relu~1|", "in the domain cnn there is one line for each of normal, reduce"),
-        ("|sep_conv_3x3~0|sep_conv_3x3~1|\nand more|", "a line of the string form is"),
+        ("|tanh~0|relu~1|", "in the domain cnn there must be one line for each of normal, reduce"),
+        ("|sep_conv_3x3~0|sep_conv_3x3~1|\nand more|", "a line of the string notation is"),
         ("normal |sep_conv_3x3~0|sep_conv_3x3|\nreduce |a~0|b~1|", "must be nodes joined by"),
         (f"Genotype(normal=[], normal_concat=range(0, {HEX}))", "no number in a genotype is so large"),
         (f"{{{HEX}: 1}}", "no number in a genotype is so large"),
@@ -204,8 +204,8 @@ def test_a_refusal_names_the_place():
         ("([(True, 1), (0, 1)], [(0, 1), (0, 1)])", "must be two lists of"),
         ("([('0', 1), (0, 1)], [(0, 1), (0, 1)])", "must be two lists of"),
         ("{'normal': [], 'normal': []}", "'normal': this key is given twice"),
-        ("\n\n  Genotype(normal=x)", "line 3, column 19: 'x' is not read"),
-        ("normal |a~0|b~1|\nnormal |a~0|b~1|", "there is one line for each"),
+        ("\n\n  Genotype(normal=x)", "line 3, column 19: 'x' is not allowed"),
+        ("normal |a~0|b~1|\nnormal |a~0|b~1|", "there must be one line for each"),
         ("domain: [", "not valid YAML"),
         ("domain: cnn", "normal: this cell is missing"),
         ("{domain: cnn}", "normal: this cell is missing"),
