@@ -186,7 +186,7 @@ MISTAKES = [
     (
         ["visualize", "nasnet", "--what", "alphas", "--format", "dot"],
         2,
-        "--format dot: only cells are drawn so; of alphas there is",
+        "--format dot: only cells are drawn like this; for alphas use pdf",
     ),
     (["visualize", "nasnet", "--output", "x.svg", "--format", "png"], 2, "the ending .svg contradicts --format png"),
     (["visualize", "nasnet", "--what", "animation", "--format", "pdf"], 2, "--format pdf: animations are GIFs; leave it out"),
@@ -194,7 +194,7 @@ MISTAKES = [
     (
         ["visualize", "nasnet", "--output", "x.jpg"],
         2,
-        "x.jpg: no format has this ending; there are .pdf, .svg, .png, .dot and .txt",
+        "x.jpg: no format has this ending; use .pdf, .svg, .png, .dot or .txt",
     ),
     (["visualize", "nasnet", "--format", "text", "--view"], 2, "--view: text is shown in the terminal"),
     (["visualize", "a" * 300], 1, "no genotype of this name and no such file"),

@@ -19,8 +19,8 @@ from PIL import Image
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Edge, Genotype, load, names, random_genotype, save
 from darts_cli.pictures import cells, curves
-from darts_cli.pictures import subjects as drawing
 from darts_cli.pictures.cells import Film, graph, text
+from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
 from darts_cli.spaces import SPACES
 
@@ -141,7 +141,7 @@ def test_the_animation_has_a_frame_an_epoch(domain, tmp_path):
             frames = []
             for i in range(EPOCHS):
                 film.seek(i)
-                assert film.info["duration"] == (drawing.LAST_FRAME if i == EPOCHS - 1 else drawing.FRAME)
+                assert film.info["duration"] == (LAST_FRAME_MS if i == EPOCHS - 1 else FRAME_MS)
                 frames.append(film.convert("RGB").tobytes())
             assert len(set(frames)) == EPOCHS
 
@@ -193,7 +193,8 @@ def test_curves_of_two_domains_fit_no_picture(tmp_path):
     result = darts("visualize", tmp_path / "a", tmp_path / "b", "--output", tmp_path)
     assert result.exit_code == 1
     assert re.fullmatch(
-        r"error: .*a and .*b: are runs of different domains, whose curves fit into no one picture\n", result.stderr
+        r"error: .*a and .*b: are runs of different domains; draw their curves in separate pictures\n",
+        result.stderr,
     )
 
 
@@ -307,7 +308,7 @@ def test_a_node_that_nothing_uses_is_drawn_and_said(tmp_path):
     save(genotype, tmp_path / "odd.yaml")
     result = darts("visualize", tmp_path / "odd.yaml", "--format", "dot", "--output", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 1 of the normal cell is used by nothing that reaches the output\n"
+    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 1 of the normal cell has no path to the output\n"
     source = (tmp_path / "odd-normal.dot").read_text()
     assert re.search(r'^\t1 \[fillcolor=lightblue style="filled,rounded,dashed"\]$', source, re.MULTILINE)
     assert "unused: 1" in darts("genotype", "info", tmp_path / "odd.yaml").stdout

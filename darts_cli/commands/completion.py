@@ -16,16 +16,16 @@ GENOTYPE_SUFFIXES = (".yaml", ".yml")
 class Spelling(click.ParamType):
     """Text that spells a published name, a run folder or a file. Where none of these begins like it, the shell completes."""
 
-    def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), shell="file"):
+    def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), fallback="file"):
         self.name = metavar
         self.published, self.domain = published, domain  # names of that domain; without one those of both, as cnn/NAME too
         self.run_files = run_files  # one of them is in every run folder that fits
         self.suffixes = suffixes
-        self.shell = shell  # what the shell completes: "file" or "dir"
+        self.fallback = fallback  # what the shell completes: "file" or "dir"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         spellings = dict.fromkeys([*self._names(incomplete), *self._paths(incomplete)])
-        return [*map(CompletionItem, spellings)] or [CompletionItem(incomplete, type=self.shell)]
+        return [*map(CompletionItem, spellings)] or [CompletionItem(incomplete, type=self.fallback)]
 
     def _names(self, incomplete: str) -> list[str]:
         known = names(self.domain) if self.published else []
@@ -43,7 +43,7 @@ class Spelling(click.ParamType):
 
 
 FILE = Spelling("FILE")
-DIR = Spelling("DIR", shell="dir")
+DIR = Spelling("DIR", fallback="dir")
 GENOTYPE = Spelling("NAME|FILE|RUN", published=True, run_files=("genotype.yaml",), suffixes=GENOTYPE_SUFFIXES)
 CHECKPOINT = Spelling("RUN|FILE", run_files=("checkpoint.pt", "best.pt"), suffixes=CHECKPOINT_SUFFIXES)
 SUBJECT = Spelling("GENOTYPE|RUN", published=True, run_files=("config.yaml",), suffixes=GENOTYPE_SUFFIXES)
