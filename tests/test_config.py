@@ -12,7 +12,7 @@ from darts_cli import DartsError
 from darts_cli.cli import main
 from darts_cli.commands.options import SECTIONS, options
 from darts_cli.config import SearchCNN, TrainCNN
-from darts_cli.runs.history import CONFIGS
+from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import option_name
 
 
@@ -58,7 +58,7 @@ def test_the_defaults_are_the_papers():
 def test_the_help_has_every_option_once_in_its_section(command):
     stage, domain = command.split()
     params = main.commands[stage].commands[domain].params
-    assert {param.name for param in params} >= CONFIGS[command].settings().keys()
+    assert {param.name for param in params} >= CONFIGS[stage, domain].settings().keys()
     sections = " ".join(SECTIONS.values()).split()
     assert all(sections.count(param.name) == 1 for param in params)
     text = CliRunner().invoke(main, [stage, domain, "--help"], terminal_width=100).output

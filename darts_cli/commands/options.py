@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from darts_cli import DartsError, __version__, files
 from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, Spelling
 from darts_cli.genotype import Genotype, checked, is_name, load
-from darts_cli.runs.history import CONFIGS
+from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import Config, Setting, option_name
 from darts_cli.sweeps.seeds import seed_options
 
@@ -198,7 +198,7 @@ def _read_config(ctx: click.Context, config: type[Config], path: str | None) -> 
     if not isinstance(data, dict):
         raise DartsError(f"{path}: must be a mapping of settings, such as `epochs: 50`", exit_code=2)
     command = str(data.get("command")).partition(" --")[0]
-    if CONFIGS.get(command, config) is not config:
+    if CONFIGS.get(tuple(command.split()), config) is not config:
         raise DartsError(f"{path}: holds the settings of darts {command}; name a file of {ctx.command_path}", exit_code=2)
     settings, others = {}, {}
     for key, value in data.items():
