@@ -27,7 +27,7 @@ TRAIN = ["train", "cnn", "--dataset", "digits"]
 # What every message has one of: a rule that the value breaks, what there is instead, or what to do.
 REMEDY = (
     "must be|needs |there (is|are) |there must be|only for|only together|such as|did you mean|may use|made of|a mapping with|"
-    "[Ss]ee darts|use |name |leave |delete |write |draw |its first epoch|after the first|no such file|line 2, column 1|has .*, "
+    "[Ss]ee darts|use |name |leave |delete |write |draw |choose |its first epoch|after the first|no such file|line 2, column 1|has .*, "
 )
 
 # What is typed; the exit code; what the one line on stderr says.
@@ -80,13 +80,13 @@ MISTAKES = [
     ([*SEARCH, "--seeds", "-2"], 2, "--seeds -2: must be a count of at least 1"),
     ([*SEARCH, "--seeds", "3,x"], 2, "--seeds 3,x: must be a count of at least 1"),
     ([*SEARCH, "--seeds", "3,"], 2, "--seeds 3,: must be a count of at least 1"),
-    ([*SEARCH, "--seeds", "0,3,0"], 2, "--seeds 0,3,0: names the seed 0 twice"),
-    ([*SEARCH, "--seeds", "0,3", "--seed", "9"], 2, "--seed 9: is not the first of the list --seeds 0,3; leave --seed out"),
+    ([*SEARCH, "--seeds", "0,3,0"], 2, "--seeds 0,3,0: lists the seed 0 twice"),
+    ([*SEARCH, "--seeds", "0,3", "--seed", "9"], 2, "--seed 9: is not the first of --seeds 0,3; leave --seed out"),
     ([*SEARCH, "--seeds", "2", "--random-cells", "1000000000"], 2, "1000000000 is not in the range 0<=x<=10000"),
     (["train", "cnn", "--dataset", "digits", "--repeats", "1000000000"], 2, "1000000000 is not in the range 1<=x<=10000"),
     ([*SEARCH, "--select-epochs", "3"], 2, "--select-epochs: only together with --seeds"),
     ([*SEARCH, "--seeds", "2", "--select-epochs", "-1"], 2, "-1 is not in the range x>=0"),
-    ([*SEARCH, "--seeds", "2", "--parallel", "0"], 2, "--parallel 0: must be a number of sub-runs, at least 1, or auto"),
+    ([*SEARCH, "--seeds", "2", "--parallel", "0"], 2, "--parallel 0: must be auto, or a number of runs"),
     (
         [*SEARCH, "--seeds", "2", "--select-epochs", "0", "--random-cells", "1"],
         2,
@@ -119,7 +119,7 @@ MISTAKES = [
     (["train", "vit"], 2, "No such command 'vit'"),
     ([*TRAIN, "--repeats", "0"], 2, "0 is not in the range 1<=x<=10000"),
     ([*TRAIN, "--parallel", "auto"], 2, "--parallel: only together with --repeats"),
-    ([*TRAIN, "--repeats", "2", "--parallel", "many"], 2, "--parallel many: must be a number of sub-runs"),
+    ([*TRAIN, "--repeats", "2", "--parallel", "many"], 2, "--parallel many: must be auto, or a number of runs"),
     ([*TRAIN, "--genotype", "darts_v9"], 1, "darts_v9: no genotype of this name and no such file .*did you mean DARTS_V"),
     ([*TRAIN, "--genotype", "enas"], 1, "enas: its domain is rnn, but cells of the domain cnn are needed here"),
     ([*TRAIN, "--genotype", "rnn/darts_v2"], 1, "DARTS_V2.yaml: its domain is rnn, but cells of the domain cnn are needed"),
@@ -227,7 +227,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     run = Run(Task("search", "cnn"), SearchCNN(dataset="digits", epochs=3), "other")
     run.start({}, data.load("digits", None).about())
-    run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)}, {})
+    run.save({"epoch": 0, "step": 1, "sums": torch.zeros(1)})
     path = tmp_path / "other" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-100])
     return tmp_path
