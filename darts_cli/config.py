@@ -4,6 +4,7 @@ The command line is made from these classes (commands/options.py), and every run
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from darts_cli import DartsError
 from darts_cli.schema import Config, Setting, setting
@@ -12,52 +13,43 @@ IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  #
 TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
-# ---- settings that several classes share
+# ---- settings that several classes share; a call makes the field, with what differs
 
-
-def _data(help: str, default_text: str | None = None):
-    return setting(None, help, default_text=default_text, changes_result=False, metavar="DIR")
-
-
-def _images():
-    return _data("Folder of the data set.", "download to ./data")
-
-
-def _texts():
-    return _data("Folder with train.txt, valid.txt and test.txt.")
-
-
-def _precision():
-    return setting("fp32", "Arithmetic of the network; bf16 uses autocast.", choices=("fp32", "bf16"))
-
-
-def _device():
-    return setting("auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-
-
-def _checkpoint_minutes():
-    return setting(10.0, "Minutes between two checkpoints within an epoch.", changes_result=False, infinite=True, ge=0)
-
-
-def _log_every(original: str):
-    return setting(50, "Steps between two readings of the metrics.", aliases=(original,), changes_result=False, ge=1)
-
-
-def _detect_anomaly():
-    return setting(False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False)
-
-
-def _cutout(default: int, recipes: dict | None = None):
-    help = "Cutout size in pixels, an even number; 0 turns it off, no value means 16."
-    return setting(default, help, aliases=("--cutout-length",), flag_value=16, recipes=recipes, ge=0, multiple_of=2)
-
-
-def _init_from():
-    return setting(None, "Checkpoint, ours or the original's, to take the initial weights from.", metavar="RUN|FILE")
-
-
-def _unrolled():
-    return setting(False, "Use the second-order approximation (unroll one weight step).")
+_images = partial(
+    setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
+)
+_texts = partial(setting, None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
+_unrolled = partial(setting, False, "Use the second-order approximation (unroll one weight step).")
+_channels = partial(
+    setting, help="Channels of the first cells, an even number.", aliases=("--init-channels",), ge=2, multiple_of=2
+)
+_dim = partial(setting, help="Size of embedding and hidden state.", aliases=("--emsize", "--nhid", "--nhidlast"), ge=1)
+_clip = partial(setting, help="Maximum norm of the gradient; inf turns clipping off.", infinite=True, gt=0)
+_cutout = partial(
+    setting,
+    help="Cutout size in pixels, an even number; 0 turns it off, no value means 16.",
+    aliases=("--cutout-length",),
+    flag_value=16,
+    ge=0,
+    multiple_of=2,
+)
+_ar = partial(setting, 0.0, "AR: coefficient of the mean square of the output.", aliases=("--alpha",), ge=0, lt=10**9)
+_tar = partial(
+    setting,
+    1e-3,
+    "TAR: coefficient of the squared change of the output between time steps.",
+    aliases=("--beta",),
+    ge=0,
+    lt=10**9,
+)
+_init_from = partial(setting, None, "Checkpoint, ours or the original's, to take the initial weights from.", metavar="RUN|FILE")
+_precision = partial(setting, "fp32", "Arithmetic of the network; bf16 uses autocast.", choices=("fp32", "bf16"))
+_device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
+_minutes = partial(setting, 10.0, "Minutes between two checkpoints within an epoch.", changes_result=False, infinite=True, ge=0)
+_log_every = partial(setting, 50, "Steps between two readings of the metrics.", changes_result=False, ge=1)
+_anomaly = partial(
+    setting, False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False
+)
 
 
 # ---- the four configurations
@@ -72,19 +64,12 @@ class SearchCNN(Config):
     epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1)
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1)
     layers: int = setting(8, "Cells of the search network.", recipes={"digits": 3}, ge=3)
-    channels: int = setting(
-        16,
-        "Channels of the first cells, an even number.",
-        aliases=("--init-channels",),
-        recipes={"digits": 8},
-        ge=2,
-        multiple_of=2,
-    )
+    channels: int = _channels(16, recipes={"digits": 8})
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0)
     lr_min: float = setting(0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0)
     momentum: float = setting(0.9, "Momentum of the weights' SGD.", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay of the weights.", ge=0)
-    grad_clip: float = setting(5.0, "Maximum norm of the weight gradient; inf turns clipping off.", infinite=True, gt=0)
+    grad_clip: float = _clip(5.0)
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
@@ -97,9 +82,9 @@ class SearchCNN(Config):
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0)
     data: str | None = _images()
     device: str = _device()
-    checkpoint_minutes: float = _checkpoint_minutes()
-    log_every: int = _log_every("--report-freq")
-    detect_anomaly: bool = _detect_anomaly()
+    checkpoint_minutes: float = _minutes()
+    log_every: int = _log_every(aliases=("--report-freq",))
+    detect_anomaly: bool = _anomaly()
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,14 +101,7 @@ class TrainCNN(Config):
     batch_size: int = setting(96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128}, ge=2)
     accumulate: int = setting(1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
     layers: int = setting(20, "Cells of the network.", recipes={"imagenet": 14, "digits": 5}, ge=1)
-    channels: int = setting(
-        36,
-        "Channels of the first cells, an even number.",
-        aliases=("--init-channels",),
-        recipes={"imagenet": 48, "digits": 8},
-        ge=2,
-        multiple_of=2,
-    )
+    channels: int = _channels(36, recipes={"imagenet": 48, "digits": 8})
     lr: float = setting(0.025, "Highest learning rate.", aliases=("--learning-rate",), recipes={"imagenet": 0.1}, gt=0)
     schedule: str = setting(
         "cosine",
@@ -138,7 +116,7 @@ class TrainCNN(Config):
     )
     momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5}, ge=0)
-    grad_clip: float = setting(5.0, "Maximum norm of the gradient; inf turns clipping off.", infinite=True, gt=0)
+    grad_clip: float = _clip(5.0)
     label_smoothing: float = setting(
         0.0,
         "Share of a label that is spread over all classes.",
@@ -161,7 +139,7 @@ class TrainCNN(Config):
         ge=0,
         lt=1,
     )
-    cutout: int = _cutout(16, {"digits": 0, "folder": 0, "imagenet": 0})
+    cutout: int = _cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0})
     color_jitter: tuple[float, float, float, float] = setting(
         (0.0, 0.0, 0.0, 0.0),
         "Random change of brightness, contrast, saturation and hue (hue: at most 0.5); ImageNet only.",
@@ -182,9 +160,9 @@ class TrainCNN(Config):
         changes_result=False,
         ge=0,
     )
-    checkpoint_minutes: float = _checkpoint_minutes()
-    log_every: int = _log_every("--report-freq")
-    detect_anomaly: bool = _detect_anomaly()
+    checkpoint_minutes: float = _minutes()
+    log_every: int = _log_every(aliases=("--report-freq",))
+    detect_anomaly: bool = _anomaly()
 
     def default(self, setting: Setting) -> object:
         if setting.name == "warmup":
@@ -213,14 +191,10 @@ class SearchRNN(Config):
     batch_size: int = setting(256, "Streams that the text is cut into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2)
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words per stream and step; one step in twenty takes half.", recipes={"pydoc": 10}, ge=2)
-    dim: int = setting(
-        300, "Size of embedding and hidden state.", aliases=("--emsize", "--nhid", "--nhidlast"), recipes={"pydoc": 64}, ge=1
-    )
+    dim: int = _dim(300, recipes={"pydoc": 64})
     lr: float = setting(20.0, "Learning rate of the weights, for a step of --bptt words.", gt=0, lt=10**9)
     weight_decay: float = setting(5e-7, "Weight decay of the weights.", aliases=("--wdecay",), ge=0)
-    grad_clip: float = setting(
-        0.25, "Maximum norm of each gradient; inf turns clipping off.", aliases=("--clip",), infinite=True, gt=0
-    )
+    grad_clip: float = _clip(0.25, aliases=("--clip",))
     alpha_lr: float = setting(3e-3, "Learning rate of alpha (Adam).", aliases=("--arch-lr",), gt=0)
     alpha_betas: tuple[float, float] = setting((0.9, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-wdecay",), ge=0)
@@ -230,19 +204,15 @@ class SearchRNN(Config):
     dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.1}, ge=0, lt=1)
     dropouti: float = setting(0.2, "Dropout of the embedding's output.", recipes={"pydoc": 0.0}, ge=0, lt=1)
     dropoute: float = setting(0.0, "Dropout of whole words.", ge=0, lt=1)
-    ar: float = setting(
-        0.0, "AR: coefficient of the mean square of the output, in the weights' loss.", aliases=("--alpha",), ge=0, lt=10**9
-    )
-    tar: float = setting(
-        1e-3, "TAR: coefficient of the squared change of the output between time steps.", aliases=("--beta",), ge=0, lt=10**9
-    )
+    ar: float = _ar()
+    tar: float = _tar()
     precision: str = _precision()
     seed: int = setting(3, "Seed of weights, alphas, sequence lengths and masks.", ge=0)
     data: str | None = _texts()
     device: str = _device()
-    checkpoint_minutes: float = _checkpoint_minutes()
-    log_every: int = _log_every("--log-interval")
-    detect_anomaly: bool = _detect_anomaly()
+    checkpoint_minutes: float = _minutes()
+    log_every: int = _log_every(aliases=("--log-interval",))
+    detect_anomaly: bool = _anomaly()
 
 
 @dataclass(frozen=True)
@@ -260,28 +230,18 @@ class TrainRNN(Config):
         10, "Streams of the validation text; the test text is one stream.", aliases=("--eval-batch",), ge=1
     )
     bptt: int = setting(35, "Mean number of words per stream and step; one step in twenty takes half.", ge=2)
-    dim: int = setting(
-        850,
-        "Size of embedding and hidden state.",
-        aliases=("--emsize", "--nhid", "--nhidlast"),
-        recipes={"wt2": 700, "pydoc": 64},
-        ge=1,
-    )
+    dim: int = _dim(850, recipes={"wt2": 700, "pydoc": 64})
     init_op: str = setting("tanh", "Activation of the cell's first state.", choices=("tanh", "relu", "sigmoid", "identity"))
     lr: float = setting(20.0, "Learning rate, for a step of --bptt words.", recipes={"pydoc": 10.0}, gt=0, lt=10**9)
     weight_decay: float = setting(8e-7, "Weight decay.", aliases=("--wdecay",), recipes={"wt2": 5e-7, "pydoc": 5e-7}, ge=0)
-    grad_clip: float = setting(
-        0.25, "Maximum norm of the gradient; inf turns clipping off.", aliases=("--clip",), infinite=True, gt=0
-    )
+    grad_clip: float = _clip(0.25, aliases=("--clip",))
     dropout: float = setting(0.75, "Dropout of the output.", recipes={"pydoc": 0.2}, ge=0, lt=1)
     dropouth: float = setting(0.25, "Dropout of hidden state and nodes.", recipes={"wt2": 0.15, "pydoc": 0.1}, ge=0, lt=1)
     dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.2}, ge=0, lt=1)
     dropouti: float = setting(0.2, "Dropout of the embedding's output.", recipes={"pydoc": 0.1}, ge=0, lt=1)
     dropoute: float = setting(0.1, "Dropout of whole words.", recipes={"pydoc": 0.0}, ge=0, lt=1)
-    ar: float = setting(0.0, "AR: coefficient of the mean square of the output.", aliases=("--alpha",), ge=0, lt=10**9)
-    tar: float = setting(
-        1e-3, "TAR: coefficient of the squared change of the output between time steps.", aliases=("--beta",), ge=0, lt=10**9
-    )
+    ar: float = _ar()
+    tar: float = _tar()
     asgd_after: int = setting(
         5, "Epochs without a better validation perplexity before SGD becomes averaged SGD.", aliases=("--nonmono",), ge=1
     )
@@ -294,9 +254,9 @@ class TrainRNN(Config):
     seed: int = setting(1267, "Seed of weights, sequence lengths and masks.", ge=0)
     data: str | None = _texts()
     device: str = _device()
-    checkpoint_minutes: float = _checkpoint_minutes()
-    log_every: int = _log_every("--log-interval")
-    detect_anomaly: bool = _detect_anomaly()
+    checkpoint_minutes: float = _minutes()
+    log_every: int = _log_every(aliases=("--log-interval",))
+    detect_anomaly: bool = _anomaly()
 
     def __post_init__(self):
         super().__post_init__()

@@ -25,13 +25,10 @@ _RULES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Setting:
     """What is known of a setting. Its name and type are those of the field."""
 
-    name: str = ""
-    type: type = str  # bool, int, float or str; of several numbers the type of one
-    count: int | None = None  # how many numbers; None: a single value
     default: object
     help: str
     aliases: tuple[str, ...] = ()  # other spellings of the option
@@ -39,10 +36,17 @@ class Setting:
     default_text: str | None = None  # what --help says of a default that depends on more than the data set
     choices: tuple[str, ...] | None = None
     metavar: str | None = None
-    recipes: Mapping[str, object] = dataclasses.field(default_factory=dict)  # the default by data set, where it differs
+    recipes: Mapping[str, object] | None = None  # the default by data set, where it differs
     changes_result: bool = True  # False: runs that differ in this only are the same run
     infinite: bool = False  # infinity is allowed
-    bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # ge, gt, le, lt, multiple_of
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    multiple_of: int | None = None
+    name: str = ""
+    type: type = str  # bool, int, float or str; of several numbers the type of one
+    count: int | None = None  # how many numbers; None: a single value
 
     @property
     def optional(self) -> bool:
@@ -69,9 +73,9 @@ class Setting:
             raise ValueError(f"must be {_TYPES[self.type]}") from None
         if self.choices and value not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
-        for rule, bound in self.bounds.items():
-            holds, words = _RULES[rule]
-            if not holds(value, bound):  # NaN breaks every bound
+        for rule, (holds, words) in _RULES.items():
+            bound = getattr(self, rule)
+            if bound is not None and not holds(value, bound):  # NaN breaks every bound
                 raise ValueError(f"must be {words.format(bound)}")
         if value == float("inf") and not self.infinite:
             raise ValueError("must be finite")
@@ -88,35 +92,10 @@ class Setting:
         return number
 
 
-def setting(
-    default,
-    help,
-    *,
-    aliases=(),
-    flag_value=None,
-    default_text=None,
-    choices=None,
-    metavar=None,
-    recipes=None,
-    changes_result=True,
-    infinite=False,
-    **bounds,
-):
-    """A field of a configuration, which the command line offers as an option; `Setting` explains the arguments."""
-    described = Setting(
-        default=default,
-        help=help,
-        aliases=aliases,
-        flag_value=flag_value,
-        default_text=default_text,
-        choices=choices,
-        metavar=metavar,
-        recipes=recipes or {},
-        changes_result=changes_result,
-        infinite=infinite,
-        bounds=bounds,
-    )
-    return dataclasses.field(default=None if recipes else default, metadata={"setting": described})
+def setting(default: object, help: str, **attributes) -> object:
+    """A field of a configuration, which the command line offers as an option; the attributes are those of `Setting`."""
+    described = Setting(default, help, **attributes)
+    return dataclasses.field(default=None if described.recipes else default, metadata={"setting": described})
 
 
 class Config:
@@ -144,7 +123,7 @@ class Config:
 
     def default(self, setting: Setting) -> object:
         """The value of a setting that is not given. It may depend on the settings before it."""
-        return setting.recipes.get(self.dataset, setting.default)
+        return (setting.recipes or {}).get(self.dataset, setting.default)
 
     @classmethod
     def check(cls, values: dict) -> dict:

@@ -26,8 +26,9 @@ TRAIN = ["train", "cnn", "--dataset", "digits"]
 
 # What every message has one of: a rule that the value breaks, what there is instead, or what to do.
 REMEDY = (
-    "must be|needs |there (is|are) |there must be|only for|only together|such as|did you mean|may use|made of|a mapping with|"
-    "[Ss]ee darts|use |name |leave |delete |write |draw |choose |its first epoch|after the first|no such file|line 2, column 1|has .*, "
+    "must be|needs |there (is|are) |only for|only together|such as|did you mean|may use|made of|a mapping with|[Ss]ee darts|"
+    "use |name |leave |delete |write |draw |choose |list every|its first epoch|after the first|no such file|"
+    "line 2, column 1|has .*, "
 )
 
 # What is typed; the exit code; what the one line on stderr says.

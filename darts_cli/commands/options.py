@@ -165,10 +165,10 @@ def _click_type(setting: Setting) -> click.ParamType | type:
         return click.Choice(setting.choices)
     if setting.type not in (int, float):
         return _TYPES.get(setting.metavar, setting.type)
-    bounds = setting.bounds
     kind = click.IntRange if setting.type is int else click.FloatRange
-    low, high = bounds.get("gt", bounds.get("ge")), bounds.get("lt", bounds.get("le"))
-    return kind(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
+    low = setting.gt if setting.ge is None else setting.ge
+    high = setting.lt if setting.le is None else setting.le
+    return kind(low, high, min_open=setting.gt is not None, max_open=setting.lt is not None)
 
 
 def _shown_default(setting: Setting) -> str | bool:
