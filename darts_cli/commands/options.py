@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -59,6 +60,9 @@ class Option(click.Option):
         return extra | {"default": self.show_default} if isinstance(self.show_default, str) else extra
 
 
+option = partial(click.option, cls=Option)
+
+
 class GenotypeType(Spelling):
     """A published name, a genotype file or a run folder, read as the Genotype; also its plain form in a run's config.yaml."""
 
@@ -105,39 +109,31 @@ def version(ctx: click.Context, _param, wanted: bool) -> None:
     ctx.exit()
 
 
-def options(config: type[Config]) -> Callable:
-    """Decorator: an option for every setting of the configuration, and --config FILE. The command gets the settings by name."""
+def options(config: type[Config], *others: Callable) -> Callable:
+    """Decorator: an option for every setting of the configuration, --config FILE, and other options.
+
+    The command gets the settings by name.
+    """
+    help = "YAML file of settings, also the config.yaml of a run; options on the command line override it."
+    file = option("--config", type=FILE, is_eager=True, expose_value=False, callback=partial(_read_config, config), help=help)
 
     def decorate(command: Callable) -> Callable:
-        for setting in reversed(config.settings().values()):
-            command = _option(setting)(command)
-        return click.option(
-            "--config",
-            type=FILE,
-            is_eager=True,
-            expose_value=False,
-            callback=lambda ctx, _, path: _read_config(ctx, config, path),
-            help="YAML file of settings, also the config.yaml of a run; options on the command line override it.",
-        )(command)
+        for decorator in (*map(_option, config.settings().values()), file, *others):
+            command = decorator(command)
+        return command
 
     return decorate
 
 
-def run_options(name: str) -> Callable:
-    """Decorator: the options of every run besides its settings; the name of its folder begins with `name`."""
-
-    def decorate(command: Callable) -> Callable:
-        command = click.option("--quiet", is_flag=True, help="Print errors and the result only.")(command)
-        default = f"runs/{name}-DATASET-seedN-HASH"
-        return click.option("--run", cls=Option, type=DIR, help="Run folder.", show_default=default)(command)
-
-    return decorate
+def run_options(name: str) -> tuple[Callable, Callable]:
+    """The options of every run besides its settings; the name of its folder begins with `name`."""
+    folder = option("--run", type=DIR, show_default=f"runs/{name}-DATASET-seedN-HASH", help="Run folder.")
+    return folder, option("--quiet", is_flag=True, help="Print errors and the result only.")
 
 
 def parallel_option(what: str) -> Callable:
-    """Decorator: --parallel."""
     help = f"{what} at a time; auto is one per GPU, or one per 4 CPU threads."
-    return click.option("--parallel", cls=Option, metavar="N|auto", help=help, show_default="1")
+    return option("--parallel", metavar="N|auto", show_default="1", help=help)
 
 
 def only_with(option: str, **others: object) -> None:
@@ -149,15 +145,15 @@ def only_with(option: str, **others: object) -> None:
 
 def _option(setting: Setting) -> Callable:
     name = option_name(setting.name)
-    attributes = {"cls": Option, "help": setting.help, "show_default": _shown_default(setting)}
+    attributes = {"help": setting.help, "show_default": _shown_default(setting)}
     attributes["default"] = None if setting.recipes else setting.default
     if setting.type is bool:
-        return click.option(f"{name}/--no-{name[2:]}", **attributes)
+        return option(f"{name}/--no-{name[2:]}", **attributes)
     attributes |= {"type": _click_type(setting), "nargs": setting.count or 1}
     attributes["metavar"] = setting.metavar or {int: "INTEGER", float: "FLOAT"}.get(setting.type)
     if setting.flag_value is not None:
         attributes |= {"is_flag": False, "flag_value": setting.flag_value}
-    return click.option(name, *setting.aliases, setting.name, **attributes)
+    return option(name, *setting.aliases, setting.name, **attributes)
 
 
 def _click_type(setting: Setting) -> click.ParamType | type:
@@ -190,7 +186,7 @@ def _shown(setting: Setting, value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _read_config(ctx: click.Context, config: type[Config], path: str | None) -> None:
+def _read_config(config: type[Config], ctx: click.Context, _param, path: str | None) -> None:
     """Make the values in the file the defaults of this command. Raises DartsError with file, key and remedy."""
     if path is None:
         return

@@ -5,7 +5,7 @@ import shlex
 
 import click
 
-from darts_cli.commands.options import Option, SectionedGroup, only_with, options, parallel_option, run_options
+from darts_cli.commands.options import SectionedGroup, only_with, option, options, parallel_option, run_options
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.describe import collapsed
 from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count, seed_list
@@ -17,38 +17,28 @@ def search():
     """Search for a cell; the run folder keeps it, and everything that a resume needs."""
 
 
-def sweep_options(command):
-    """Decorator: the options of a search with several seeds."""
-    for option in (
-        click.option(
-            "--seeds", metavar="N|LIST", help="Search with N seeds, starting at --seed, or with a list of seeds such as 0,3,7."
-        ),
-        click.option(
-            "--select-epochs",
-            cls=Option,
-            type=click.IntRange(0),
-            metavar="INTEGER",
-            help="Epochs of the short trainings that choose the winner; 0 trains nothing.",
-            show_default="100 for cnn, 300 for rnn",
-        ),
-        click.option(
-            "--random-cells",
-            cls=Option,
-            type=click.IntRange(0, MAX_RUNS),
-            metavar="INTEGER",
-            help="Random cells to train for comparison.",
-            show_default="0",
-        ),
-        parallel_option("Sub-runs"),
-    ):
-        command = option(command)
-    return command
+_SWEEP = (
+    option("--seeds", metavar="N|LIST", help="Search with N seeds, starting at --seed, or with a list of seeds such as 0,3,7."),
+    option(
+        "--select-epochs",
+        type=click.IntRange(0),
+        metavar="INTEGER",
+        show_default="100 for cnn, 300 for rnn",
+        help="Epochs of the short trainings that choose the winner; 0 trains nothing.",
+    ),
+    option(
+        "--random-cells",
+        type=click.IntRange(0, MAX_RUNS),
+        metavar="INTEGER",
+        show_default="0",
+        help="Random cells to train for comparison.",
+    ),
+    parallel_option("Sub-runs"),
+)
 
 
 @search.command("cnn")
-@options(SearchCNN)
-@sweep_options
-@run_options("search-cnn")
+@options(SearchCNN, *_SWEEP, *run_options("search-cnn"))
 def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a convolutional cell on images.
 
@@ -61,9 +51,7 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
 
 
 @search.command("rnn")
-@options(SearchRNN)
-@sweep_options
-@run_options("search-rnn")
+@options(SearchRNN, *_SWEEP, *run_options("search-rnn"))
 def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a recurrent cell on a text.
 

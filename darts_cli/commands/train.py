@@ -11,6 +11,7 @@ from darts_cli.commands.options import (
     SectionedGroup,
     on_the_same_data,
     only_with,
+    option,
     options,
     parallel_option,
     run_options,
@@ -25,35 +26,30 @@ def train():
     """Train a cell at full size."""
 
 
-def training_options(domain):
-    """Decorator: the options of a training besides its settings."""
-
-    def decorate(command):
-        command = click.option(
-            "--genotype",
-            "--arch",
-            "genotype",
-            type=GenotypeType(domain),
-            default="darts_v2",
-            show_default=True,
-            help="Cells to train: a published name, a genotype file, or the run folder of a search, whose data set is used.",
-        )(command)
-        command = click.option(
-            "--repeats",
-            type=click.IntRange(1, MAX_RUNS),
-            metavar="INTEGER",
-            default=1,
-            show_default=True,
-            help="Train with this many seeds, starting at --seed, and print mean and deviation.",
-        )(command)
-        return run_options(f"train-{domain}")(parallel_option("Repeats")(command))
-
-    return decorate
+def _training_options(domain):
+    """The options of a training besides its settings."""
+    genotype = option(
+        "--genotype",
+        "--arch",
+        "genotype",
+        type=GenotypeType(domain),
+        default="darts_v2",
+        show_default=True,
+        help="Cells to train: a published name, a genotype file, or the run folder of a search, whose data set is used.",
+    )
+    repeats = option(
+        "--repeats",
+        type=click.IntRange(1, MAX_RUNS),
+        metavar="INTEGER",
+        default=1,
+        show_default=True,
+        help="Train with this many seeds, starting at --seed, and print mean and deviation.",
+    )
+    return genotype, repeats, parallel_option("Repeats"), *run_options(f"train-{domain}")
 
 
 @train.command("cnn")
-@options(TrainCNN)
-@training_options("cnn")
+@options(TrainCNN, *_training_options("cnn"))
 def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a network of convolutional cells on images.
 
@@ -66,8 +62,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
 
 
 @train.command("rnn")
-@options(TrainRNN)
-@training_options("rnn")
+@options(TrainRNN, *_training_options("rnn"))
 def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a language model with a recurrent cell on a text.
 
