@@ -9,13 +9,14 @@ import click
 
 from darts_cli import DartsError, files
 from darts_cli.commands.completion import FILE, GENOTYPE
+from darts_cli.commands.options import option
 from darts_cli.describe import about, differences
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
 from darts_cli.spaces import problems
 from darts_cli.text import lines, printable, table
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -79,15 +80,16 @@ def validate(paths):
 
 @genotype.command("info")
 @click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
-@click.option("--channels", type=click.IntRange(2, 1 << 14), help="Channels of the first cells. [default: 36; ImageNet: 48]")
-@click.option("--layers", type=click.IntRange(1, 200), help="Cells of the network. [default: 20; ImageNet: 14]")
-@click.option(
+@option("--channels", type=click.IntRange(2, 1 << 14), show_default="36; ImageNet: 48", help="Channels of the first cells.")
+@option("--layers", type=click.IntRange(1, 200), show_default="20; ImageNet: 14", help="Cells of the network.")
+@option(
     "--resolution",
     type=click.IntRange(4, 1 << 14),
-    help="Image side in pixels; from 128 on the network is ImageNet's, with 1,000 classes, else CIFAR-10's. [default: both]",
+    show_default="both",
+    help="Image side in pixels; from 128 on the network is ImageNet's, with 1,000 classes, else CIFAR-10's.",
 )
-@click.option("--dim", type=click.IntRange(1, 1 << 20), help="Size of a recurrent network's states. [default: 850]")
-@click.option("--vocab", type=click.IntRange(1, 1 << 30), help="Words of its vocabulary. [default: 10000]")
+@option("--dim", type=click.IntRange(1, 1 << 20), show_default="850", help="Size of a recurrent network's states.")
+@option("--vocab", type=click.IntRange(1, 1 << 30), show_default="10000", help="Words of its vocabulary.")
 @as_json
 def info(genotype, channels, layers, resolution, dim, vocab, as_json):
     """Measure a genotype: depth, skip connections, parameters and multiply-adds.
@@ -155,8 +157,8 @@ def diff(first, second):
 
 @genotype.command("random")
 @click.argument("domain", type=click.Choice(["cnn", "rnn"]))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
-@click.option(
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
+@option(
     "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of genotypes, printed as one YAML stream."
 )
 def random_(domain, seed, count):
@@ -174,7 +176,7 @@ def random_(domain, seed, count):
 
 @genotype.command("convert")
 @click.argument("genotype", metavar="FILE|NAME|RUN|-", type=GENOTYPE)
-@click.option("--to", "target", type=click.Choice(list(WRITERS)), default="yaml", show_default=True, help="Format to print.")
+@option("--to", "target", type=click.Choice(list(WRITERS)), default="yaml", show_default=True, help="Format to print.")
 def convert(genotype, target):
     """Convert a genotype to another format; the format of the input is detected, and - reads stdin.
 

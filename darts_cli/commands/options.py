@@ -53,7 +53,10 @@ class SectionedGroup(click.Group):
 
 
 class Option(click.Option):
-    """An option whose default may be shown as a text, without Click's parentheses around it."""
+    """An option that --help shows without Click's words RANGE, for a range, and parentheses, around a default given as text."""
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        return super().make_metavar(ctx).replace(" RANGE", "")
 
     def get_help_extra(self, ctx: click.Context) -> dict:
         extra = super().get_help_extra(ctx)
@@ -149,8 +152,7 @@ def _option(setting: Setting) -> Callable:
     attributes["default"] = None if setting.recipes else setting.default
     if setting.type is bool:
         return option(f"{name}/--no-{name[2:]}", **attributes)
-    attributes |= {"type": _click_type(setting), "nargs": setting.count or 1}
-    attributes["metavar"] = setting.metavar or {int: "INTEGER", float: "FLOAT"}.get(setting.type)
+    attributes |= {"type": _click_type(setting), "nargs": setting.count or 1, "metavar": setting.metavar}
     if setting.flag_value is not None:
         attributes |= {"is_flag": False, "flag_value": setting.flag_value}
     return option(name, *setting.aliases, setting.name, **attributes)

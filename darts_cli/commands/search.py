@@ -22,14 +22,12 @@ _SWEEP = (
     option(
         "--select-epochs",
         type=click.IntRange(0),
-        metavar="INTEGER",
         show_default="100 for cnn, 300 for rnn",
         help="Epochs of the short trainings that choose the winner; 0 trains nothing.",
     ),
     option(
         "--random-cells",
         type=click.IntRange(0, MAX_RUNS),
-        metavar="INTEGER",
         show_default="0",
         help="Random cells to train for comparison.",
     ),

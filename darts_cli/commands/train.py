@@ -40,7 +40,6 @@ def _training_options(domain):
     repeats = option(
         "--repeats",
         type=click.IntRange(1, MAX_RUNS),
-        metavar="INTEGER",
         default=1,
         show_default=True,
         help="Train with this many seeds, starting at --seed, and print mean and deviation.",

@@ -4,20 +4,22 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.commands.completion import DIR, FILE, SUBJECT
+from darts_cli.commands.options import option
 from darts_cli.text import encodable, hint, printable
 
 
 @click.command()
 @click.argument("subjects", metavar="GENOTYPE|RUN...", nargs=-1, required=True, type=SUBJECT)
-@click.option(
-    "--what", type=click.Choice(["cells", "animation", "alphas", "curves"]), help="What to draw. [default: all that there is]"
+@option(
+    "--what",
+    type=click.Choice(["cells", "animation", "alphas", "curves"]),
+    show_default="all that there is",
+    help="What to draw.",
 )
-@click.option("--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), help="File format. [default: pdf]")
-@click.option(
-    "--output", metavar="DIR|FILE", type=DIR, help="Output folder or file. [default: this folder; text: the terminal]"
-)
-@click.option("--html", type=FILE, help="Write a search as one HTML page instead, with a slider over its epochs.")
-@click.option("--view", is_flag=True, help="Open the pictures.")
+@option("--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), show_default="pdf", help="File format.")
+@option("--output", metavar="DIR|FILE", type=DIR, show_default="this folder; text: the terminal", help="Output folder or file.")
+@option("--html", type=FILE, help="Write a search as one HTML page instead, with a slider over its epochs.")
+@option("--view", is_flag=True, help="Open the pictures.")
 def visualize(subjects, what, form, output, html, view):
     """Draw cells, replay a search, plot learning curves.
 
