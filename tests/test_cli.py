@@ -234,15 +234,15 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("args", "code", "said"), MISTAKES, ids=[" ".join(args)[-60:] for args, _, _ in MISTAKES])
-def test_a_mistake_gives_one_line(desk, args, code, said):
+@pytest.mark.parametrize(("args", "code", "message"), MISTAKES, ids=[" ".join(args)[-60:] for args, _, _ in MISTAKES])
+def test_a_mistake_gives_one_line(desk, args, code, message):
     before = sorted(desk.rglob("*"))
     result = darts(*args)
     assert result.exit_code == code
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("error: ")
-    assert re.search(said, result.stderr), result.stderr
+    assert re.search(message, result.stderr), result.stderr
     assert re.search(REMEDY, result.stderr), result.stderr
     assert sorted(desk.rglob("*")) == before  # nothing half-written
 
@@ -334,6 +334,6 @@ def test_a_full_disk_is_one_line(args):
 def test_text_in_a_file_is_not_obeyed(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text('source: "x\\u001b]0;t\\u0007"\n' + (GENOTYPES / "rnn" / "ENAS.yaml").read_text().split("\n", 2)[2])
-    said = darts("genotype", "info", path).stdout
-    assert "\x1b" not in said
-    assert r"x\x1b]0;t\x07" in said
+    output = darts("genotype", "info", path).stdout
+    assert "\x1b" not in output
+    assert r"x\x1b]0;t\x07" in output

@@ -146,7 +146,7 @@ def test_the_originals_spellings():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("epochss: 3", "unknown key 'epochss' (did you mean epochs?); see darts search cnn --help"),
         ("zzz: 3", "unknown key 'zzz'; there are dataset, unrolled"),
@@ -169,13 +169,13 @@ def test_the_originals_spellings():
         ("epochs: {", "not valid YAML"),
     ],
 )
-def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, said):
+def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, message):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     result = CliRunner().invoke(main, ["search", "cnn", "--config", str(path)], prog_name="darts")
     assert result.exit_code in (1, 2)
     assert result.stderr.startswith(f"error: {path}: ")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_the_hash_is_of_what_changes_the_result():

@@ -68,15 +68,15 @@ def test_the_originals_literal():
     assert "concat=[2, 5, 6, 9, 10, 11]" in WRITERS["python"](load("enas"))
 
 
-def nested(genotype, edge):
-    cells = {name: [[edge(each) for each in node] for node in cell.nodes] for name, cell in genotype.cells.items()}
+def nested(genotype, convert):
+    cells = {name: [[convert(edge) for edge in node] for node in cell.nodes] for name, cell in genotype.cells.items()}
     return {key: value for name in cells for key, value in ((name, cells[name]), (f"{name}_concat", [2, 3, 4, 5]))}
 
 
 def test_the_forms_that_later_implementations_print():
     by_node = nested(V2, tuple)
     keywords = ", ".join(f"{key}={value}" for key, value in by_node.items())
-    assert parse(f"Genotype({keywords})", "here") == V2  # a list for each node
+    assert parse(f"Genotype({keywords})", "here") == V2  # one list per node
     assert parse(repr(f"Genotype({keywords})"), "here") == V2  # as text in a log of dictionaries
     assert parse(f"Genotype({keywords}, connectN=None, connects=None)", "here") == V2
     weighted = nested(V2, lambda edge: (*edge, 0.137))
@@ -166,7 +166,7 @@ def test_a_refusal_names_the_place():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must hold one genotype and nothing else"),
         ("import os", "must hold one genotype and nothing else"),
@@ -211,23 +211,23 @@ def test_a_refusal_names_the_place():
         ("{domain: cnn}", "normal: this cell is missing"),
     ],
 )
-def test_what_is_no_genotype(text, said):
-    if said is None:
+def test_what_is_no_genotype(text, message):
+    if message is None:
         assert parse(text, "here").domain == "rnn"
         return
-    with pytest.raises(DartsError, match=f"^here: .*{said}"):
+    with pytest.raises(DartsError, match=f"^here: .*{message}"):
         parse(text, "here")
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.text() | st.text(alphabet="Genotype(normal=[('sep_conv_3x3', 0)])|~+{}:\n\"range", max_size=200))
 def test_any_text_is_a_genotype_or_an_error(text):
-    said = ""
+    message = ""
     try:
         found = parse(text, "here")
     except DartsError as error:
-        said = str(error)
-    assert said.startswith("here: ") if said else isinstance(found, Genotype)
+        message = str(error)
+    assert message.startswith("here: ") if message else isinstance(found, Genotype)
 
 
 def test_a_cell_of_one_node():

@@ -100,7 +100,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 30_000, "nested deeper than 20 levels|exceeded maximum nesting depth"),
         ("{a: " * 30_000, "nested deeper than 20 levels"),
@@ -114,9 +114,9 @@ def test_files_that_cannot_be_read(tmp_path):
     ],
     ids=["lists", "mappings", "dashes", "short", "short and closed", "map", "bool", "timestamp", "int"],
 )
-def test_yaml_that_trips_its_reader(tmp_path, text, said):
+def test_yaml_that_trips_its_reader(tmp_path, text, message):
     (tmp_path / "odd.yaml").write_text(text)
-    with pytest.raises(DartsError, match=rf"odd\.yaml: .*{said}"):
+    with pytest.raises(DartsError, match=rf"odd\.yaml: .*{message}"):
         load(tmp_path / "odd.yaml")
 
 
@@ -152,14 +152,14 @@ def test_nonsense_is_refused_in_words(data):
 def test_a_damaged_genotype_is_refused_or_valid(data):
     """Anything put anywhere into a good genotype gives problems or a genotype, never another exception."""
     plain = copy.deepcopy(load(data.draw(st.sampled_from(names()))).to_dict())
-    place = plain
+    part = plain
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+        key = data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+        if not isinstance(part[key], dict | list) or data.draw(st.booleans()):
             break
-        place = place[key]
+        part = part[key]
     junk = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats()
-    place[key] = data.draw(junk)
+    part[key] = data.draw(junk)
     if not problems(plain):
         assert Genotype.from_dict(plain).to_dict() == {key: value for key, value in plain.items() if value is not None}
 
