@@ -38,7 +38,7 @@ class Setting:
     metavar: str | None = None
     recipes: Mapping[str, object] | None = None  # the default by data set, where it differs
     changes_result: bool = True  # False: runs that differ in this only are the same run
-    infinite: bool = False  # infinity is allowed
+    infinite: bool = False  # True: infinity is allowed
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
@@ -160,8 +160,8 @@ class Config:
 
     def arguments(self) -> list[str]:
         """The options that a command line needs: those whose values are not the defaults."""
-        settings = [each for each in self.settings().values() if getattr(self, each.name) != self.default(each)]
-        return [shlex.join(_option(setting.name, getattr(self, setting.name))) for setting in settings]
+        values = [(setting, getattr(self, setting.name)) for setting in self.settings().values()]
+        return [shlex.join(_option(setting.name, value)) for setting, value in values if value != self.default(setting)]
 
     def folder_name(self, command: str, genotype=None) -> str:
         """The default name of a run folder: search-cnn-DATASET-seedN-HASH for "search cnn"."""

@@ -14,13 +14,16 @@ GENOTYPE_SUFFIXES = (".yaml", ".yml")
 
 
 class Spelling(click.ParamType):
-    """Text that spells a published name, a run folder or a file. Where none of these begins like it, the shell completes."""
+    """Text that spells a published name, a run folder or a file. Where none of them matches, the shell completes file names."""
 
     def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), fallback="file"):
         self.name = metavar
-        self.published, self.domain = published, domain  # names of that domain; without one those of both, as cnn/NAME too
-        self.run_files = run_files  # one of them is in every run folder that fits
-        self.suffixes = suffixes
+        self.published, self.domain = (
+            published,
+            domain,
+        )  # whether published names fit, and of which domain
+        self.run_files = run_files  # a run folder fits if it has one of these files
+        self.suffixes = suffixes  # of files that fit
         self.fallback = fallback  # what the shell completes: "file" or "dir"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

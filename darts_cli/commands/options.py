@@ -15,7 +15,7 @@ from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import Config, Setting, option_name
 from darts_cli.sweeps.seeds import seed_options
 
-# The sections of --help, each with its options in their order; the first has what everybody needs.
+# The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
     "Options": "genotype dataset data unrolled epochs seed run config help",
     "Data": "batch_size eval_batch_size bptt train_portion split_seed cutout color_jitter",
@@ -27,10 +27,10 @@ SECTIONS = {
     "Run": "seeds select_epochs random_cells repeats parallel checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }
-_TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT}  # of settings, by metavar
+_TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
-_NOT_OF_THE_CONFIG = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # keys that are options all the same
+_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # keys that are options, but no settings
 
 
 class Sectioned(click.Command):
@@ -53,7 +53,7 @@ class SectionedGroup(click.Group):
 
 
 class Option(click.Option):
-    """An option that --help shows without Click's words RANGE, for a range, and parentheses, around a default given as text."""
+    """An option whose --help has no RANGE in its metavar, and no parentheses around a default that is given as text."""
 
     def make_metavar(self, ctx: click.Context) -> str:
         return super().make_metavar(ctx).replace(" RANGE", "")
@@ -140,7 +140,7 @@ def parallel_option(what: str) -> Callable:
 
 
 def only_with(option: str, **others: object) -> None:
-    """Refuse options that have no meaning without that one."""
+    """Refuse other options that have no meaning without this option."""
     for name, value in others.items():
         if value is not None:
             raise DartsError(f"{option_name(name)}: only together with {option}", exit_code=2)
@@ -169,10 +169,11 @@ def _click_type(setting: Setting) -> click.ParamType | type:
     return kind(low, high, min_open=setting.gt is not None, max_open=setting.lt is not None)
 
 
-def _shown_default(setting: Setting) -> str | bool:
-    """The default as --help shows it: 600 (imagenet: 250; digits: 30)."""
+def _shown_default(setting: Setting) -> str | None:
+    """The default as --help shows it, if at all: 600 (imagenet: 250; digits: 30)."""
     if not setting.recipes:
-        return setting.default_text or not isinstance(setting.default, bool | None)
+        plain = setting.default is None or isinstance(setting.default, bool)
+        return setting.default_text or (None if plain else _shown(setting, setting.default))
     datasets: dict[str, list[str]] = {}  # the data sets of each default
     for dataset, value in setting.recipes.items():
         datasets.setdefault(_shown(setting, value), []).append(dataset)
@@ -201,7 +202,7 @@ def _read_config(config: type[Config], ctx: click.Context, _param, path: str | N
     settings, others = {}, {}
     for key, value in data.items():
         name = str(key).replace("-", "_")
-        if name in _NOT_OF_THE_CONFIG and any(param.name == name for param in ctx.command.params):
+        if name in _OPTIONS_ONLY and any(param.name == name for param in ctx.command.params):
             others |= _seeds(value) if name == "seeds" else {name: value}
         elif name not in _NOT_SETTINGS:
             settings[key] = value
