@@ -1,25 +1,37 @@
-"""What can be said of a cell without running it: the names of its states, its depth, what nothing uses, how two differ."""
+"""Facts about a cell that need no network: the names of its states, its depth, unused nodes, differences between two cells."""
+
+from typing import NamedTuple
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Genotype
 from darts_cli.spaces import MANY_SKIPS, SPACES
 
-OUTPUTS = {"cnn": "c_{k}", "rnn": "h_{t}"}
-CELL_INPUTS = {"cnn": ("c_{k-2}", "c_{k-1}"), "rnn": ("x_{t}", "h_{t-1}")}
+
+class Figure(NamedTuple):
+    """How the paper's figures show the cells of a domain."""
+
+    inputs: tuple[str, ...]
+    states: tuple[str, ...]  # before the first node: the inputs themselves, or the state that is made of them
+    first_node: int  # its number
+    output: str
+    identity: str  # the operation that passes its input on
+    identities: str  # what these are called
+
+
+FIGURES = {
+    "cnn": Figure(("c_{k-2}", "c_{k-1}"), ("c_{k-2}", "c_{k-1}"), 0, "c_{k}", "skip_connect", "skip connections"),
+    "rnn": Figure(("x_{t}", "h_{t-1}"), ("0",), 1, "h_{t}", "identity", "identities"),
+}
 
 
 def state_names(domain: str, nodes: int) -> list[str]:
-    """The states of a cell of so many nodes, named as in the paper's figures.
-
-    Convolutional: both inputs, then the nodes from 0 on. Recurrent: state 0, made of both inputs, then the nodes from 1 on.
-    """
-    inputs = list(CELL_INPUTS["cnn"]) if domain == "cnn" else ["0"]
-    first = len(inputs) if domain == "rnn" else 0
-    return inputs + [str(first + i) for i in range(nodes)]
+    """The states of a cell of so many nodes, named as in the paper's figures."""
+    figure = FIGURES[domain]
+    return [*figure.states, *(str(figure.first_node + i) for i in range(nodes))]
 
 
 def depth(cell: Cell, domain: str) -> int:
-    """Operations on the longest way through the cell, from an input to what its output joins."""
+    """Operations on the longest path from an input to a state that the output joins."""
     depths = [0] * SPACES[domain].inputs
     for node in cell.nodes:
         depths.append(1 + max(depths[edge.input] for edge in node))
@@ -27,63 +39,62 @@ def depth(cell: Cell, domain: str) -> int:
 
 
 def unused(cell: Cell, domain: str) -> list[int]:
-    """The states that are nodes and have no way to the output."""
-    first = SPACES[domain].inputs
+    """The states of nodes from which no path leads to the output."""
+    nodes = SPACES[domain].all_nodes(len(cell.nodes))
     used = set(cell.concat)
-    for i, node in reversed(list(enumerate(cell.nodes, first))):
-        used |= {edge.input for edge in node} if i in used else set()
-    return [i for i in range(first, first + len(cell.nodes)) if i not in used]
+    for state, node in reversed(list(zip(nodes, cell.nodes, strict=True))):
+        used |= {edge.input for edge in node} if state in used else set()
+    return [state for state in nodes if state not in used]
 
 
 def collapsed(genotype: Genotype) -> str | None:
-    """A warning where the cells look like those of a search that has collapsed into skip connections."""
-    skips = genotype.cells["normal"].count("skip_connect") if genotype.domain == "cnn" else 0
+    """A warning if the normal cell has so many skip connections that the search has probably collapsed."""
+    skips = genotype.cells["normal"].count("skip_connect") if "normal" in genotype.cells else 0
     if skips < MANY_SKIPS:
         return None
     return (
-        f"the normal cell has {skips} skip connections. Searches that collapse end like this; such cells usually train badly. "
+        f"the normal cell has {skips} skip connections. Collapsed searches end like this, and such cells usually train badly. "
         "Search with other seeds, or for fewer epochs."
     )
 
 
 def about(genotype: Genotype) -> dict:
-    """Everything of the above, as plain data; skip connections are identities in recurrent cells."""
-    domain = genotype.domain
-    op, what = ("skip_connect", "skip_connections") if domain == "cnn" else ("identity", "identities")
+    """All of these facts as plain data."""
+    domain, figure = genotype.domain, FIGURES[genotype.domain]
     cells = {}
     for name, cell in genotype.cells.items():
         states = state_names(domain, len(cell.nodes))
         cells[name] = {
             "nodes": len(cell.nodes),
             "depth": depth(cell, domain),
-            what: cell.count(op),
-            "unused": [states[i] for i in unused(cell, domain)],
+            figure.identities.replace(" ", "_"): cell.count(figure.identity),
+            "unused": [states[state] for state in unused(cell, domain)],
         }
     return {"name": genotype.name, "domain": domain, "hash": genotype.hash(), "source": genotype.source, "cells": cells}
 
 
-def differences(one: Genotype, other: Genotype) -> list[tuple[str, str, str]]:
-    """What differs, as (place, in one, in the other), the order of the edges within a node not counted; empty where nothing is
-    there. Raises DartsError when they are of different domains."""
-    if one.domain != other.domain:
-        raise DartsError(
-            f"they are of different domains, {one.domain} and {other.domain}, and have no cell in common; name two of one"
-        )
-    found = []
-    for name, cell in one.cells.items():
-        theirs = other.cells[name]
-        for i in range(max(len(cell.nodes), len(theirs.nodes))):
-            mine, second = (sorted(each.nodes[i]) if i < len(each.nodes) else [] for each in (cell, theirs))
-            both = [edge for edge in mine if edge in second]
-            for edge in both:  # one at a time: a node may hold an edge twice
-                if edge in mine and edge in second:
-                    mine.remove(edge)
-                    second.remove(edge)
-            if mine or second:
-                found.append((f"{name}.nodes[{i}]", _edges(mine), _edges(second)))
-        if cell.concat != theirs.concat:
-            found.append((f"{name}.concat", str(list(cell.concat)), str(list(theirs.concat))))
-    return found
+def differences(first: Genotype, second: Genotype) -> list[tuple[str, str, str]]:
+    """What differs, as (key, edges of the first, edges of the second); the order of the edges within a node does not matter.
+
+    Raises DartsError when the genotypes are of different domains.
+    """
+    if first.domain != second.domain:
+        domains = f"{first.domain} and {second.domain}"
+        raise DartsError(f"they are of different domains, {domains}, and share no cell; name two genotypes of one domain")
+    rows = []
+    for name, cell in first.cells.items():
+        other = second.cells[name]
+        for i in range(max(len(cell.nodes), len(other.nodes))):
+            before, after = (sorted(c.nodes[i]) if i < len(c.nodes) else [] for c in (cell, other))
+            for edge in list(before):  # edge by edge: a node may have the same edge twice
+                if edge in after:
+                    before.remove(edge)
+                    after.remove(edge)
+            if before or after:
+                rows.append((f"{name}.nodes[{i}]", _edges(before), _edges(after)))
+        if cell.concat != other.concat:
+            rows.append((f"{name}.concat", str(list(cell.concat)), str(list(other.concat))))
+    return rows
 
 
 def _edges(edges: list) -> str:

@@ -1,11 +1,10 @@
-"""Genotypes: what a search finds, an evaluation trains and people exchange. Plain data, no torch.
+"""Genotypes: the result of a search, in the form that people train and exchange. Plain data, no torch.
 
-A cell is a small directed graph. Its states are the cell's inputs followed by its nodes; every node sums what a few
-operations make of earlier states; the output joins the states in `concat` (sec. 2.1 of the paper).
+A cell is a small directed graph. Its states are its inputs, followed by its nodes; every node sums a few operations on earlier
+states; the output joins the states in `concat` (sec. 2.1 of the paper).
 """
 
 import json
-import math
 import os
 import random
 import reprlib
@@ -18,11 +17,12 @@ from typing import NamedTuple
 import yaml
 
 from darts_cli import DartsError, files
-from darts_cli.spaces import NOTES, SPACES, meant, problems
+from darts_cli.spaces import NOTES, SPACES, problems
+from darts_cli.text import meant
 
 
 class Edge(NamedTuple):
-    """An operation and the state it is applied to."""
+    """An operation and the state that it is applied to."""
 
     op: str
     input: int  # index into the cell's states
@@ -30,13 +30,13 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """The nodes of a cell, each a sum of its incoming edges, and its output."""
+    """The nodes of a cell, with the incoming edges that each node sums, and its output."""
 
     nodes: tuple[tuple[Edge, ...], ...]
-    concat: tuple[int, ...]  # the states that make the output
+    concat: tuple[int, ...]  # the states that the output joins
 
     def count(self, op: str) -> int:
-        """How many edges carry the operation."""
+        """The number of edges with that operation."""
         return sum(edge.op == op for node in self.nodes for edge in node)
 
 
@@ -58,7 +58,7 @@ class Genotype:
             raise DartsError(problem)
 
     def to_dict(self) -> dict:
-        """The plain form: what the YAML file holds."""
+        """The plain form, as the YAML file holds it."""
         cells = {
             name: {"nodes": [[list(edge) for edge in node] for node in cell.nodes], "concat": list(cell.concat)}
             for name, cell in self.cells.items()
@@ -68,11 +68,11 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, data: dict) -> "Genotype":
-        """The genotype of a plain form. Raises DartsError with the first problem and the number of further ones."""
-        found = problems(data)
-        if found:
-            more = f" (and {len(found) - 1} more: darts genotype validate lists them)" if len(found) > 1 else ""
-            raise DartsError(found[0] + more)
+        """The genotype of a plain form. Raises DartsError with the first problem and the number of the others."""
+        messages = problems(data)
+        if messages:
+            more = f" (and {len(messages) - 1} more: darts genotype validate lists them)" if len(messages) > 1 else ""
+            raise DartsError(messages[0] + more)
         cells = {
             name: Cell(
                 nodes=tuple(tuple(Edge(*edge) for edge in node) for node in data[name]["nodes"]),
@@ -80,53 +80,50 @@ class Genotype:
             )
             for name in SPACES[data["domain"]].cells
         }
-        return cls(data["domain"], cells, **{key: data.get(key) for key in NOTES})
+        genotype = object.__new__(cls)  # without __post_init__, which would check the same data again
+        vars(genotype).update(domain=data["domain"], cells=cells, **{key: data.get(key) for key in NOTES})
+        return genotype
 
     @classmethod
     def from_tuples(cls, cells: Sequence[Sequence[tuple[int, int]]]) -> "Genotype":
         """The convolutional genotype of the encoding of BANANAS (White et al., arXiv 1910.11858).
 
-        For the normal and the reduction cell the edges in the order of the nodes, two a node, each as (input, index of the
-        operation in the order of the search). Raises DartsError when it is none.
+        The normal and the reduction cell are lists of edges, two per node, in the order of the nodes; an edge is (input, index
+        of the operation in the order of the search). Raises DartsError for anything else.
         """
         space = SPACES["cnn"]
-        names = dict(enumerate(space.searched))
         try:
-            edges = [[Edge(names[_index(op)], _index(state)) for state, op in cell] for cell in cells]
-        except (TypeError, ValueError, KeyError):
+            edges = [[Edge(space.searched[_index(op)], _index(state)) for state, op in cell] for cell in cells]
+            nodes = [tuple(zip(cell[::2], cell[1::2], strict=True)) for cell in edges]
+            named = {name: Cell(c, space.all_nodes(len(c))) for name, c in zip(space.cells, nodes, strict=True)}
+        except (TypeError, ValueError, IndexError):
             last = len(space.searched) - 1
-            raise DartsError(
-                f"{reprlib.repr(cells)}: must be two lists of (input, index of operation), the index 0 to {last}"
-            ) from None
-        if len(edges) != 2 or any(len(cell) % 2 or not cell for cell in edges):
-            raise DartsError(
-                f"{reprlib.repr(cells)}: must be two lists of (input, index of operation), two pairs for each node"
-            )
-        nodes = [tuple(zip(cell[::2], cell[1::2], strict=True)) for cell in edges]
-        return cls("cnn", {n: Cell(c, tuple(range(2, 2 + len(c)))) for n, c in zip(space.cells, nodes, strict=True)})
+            rule = f"must be two lists of (input, index of operation), two pairs per node, with indices from 0 to {last}"
+            raise DartsError(f"{reprlib.repr(cells)}: {rule}") from None
+        return cls("cnn", named)
 
     def to_tuples(self) -> list[list[tuple[int, int]]]:
         """The encoding that `from_tuples` reads. Raises DartsError when it cannot express these cells."""
-        searched = SPACES["cnn"].searched
+        space = SPACES["cnn"]
         for name, cell in self.cells.items():
-            further = sorted({edge.op for node in cell.nodes for edge in node} - set(searched))
-            if self.domain != "cnn" or further or list(cell.concat) != list(range(2, 2 + len(cell.nodes))):
+            known = all(edge.op in space.searched for node in cell.nodes for edge in node)
+            if self.domain != "cnn" or not known or cell.concat != space.all_nodes(len(cell.nodes)):
                 raise DartsError(
-                    f"{name}: tuples express convolutional cells of the search's operations, all nodes joined in the output in "
-                    "their order; use --to python for this one"
+                    f"{name}: tuples express convolutional cells with the operations of the search, whose output joins all "
+                    "nodes in order; use --to python for this genotype"
                 )
-        cells = [self.cells[name] for name in SPACES["cnn"].cells]
-        return [[(edge.input, searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
+        cells = [self.cells[name] for name in space.cells]
+        return [[(edge.input, space.searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
 
     def hash(self) -> str:
-        """Eight hexadecimal digits, equal for cells that are the same up to the order of the edges within a node."""
+        """Eight hexadecimal digits, which do not depend on the order of the edges within a node."""
         import hashlib
 
         cells = {name: [[sorted(node) for node in cell.nodes], cell.concat] for name, cell in self.cells.items()}
         return hashlib.sha256(json.dumps([self.domain, cells], sort_keys=True).encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:
-        """The text of the genotype file, one node a line."""
+        """The text of the genotype file, one node per line."""
         data = self.to_dict()
         notes = {key: data[key] for key in NOTES if key in data}
         text = yaml.safe_dump(notes, sort_keys=False, allow_unicode=True, width=100) if notes else ""
@@ -140,7 +137,7 @@ class Genotype:
 
 
 def _index(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int or value < 0:
         raise TypeError
     return value
 
@@ -149,7 +146,7 @@ def _index(value: object) -> int:
 
 
 def is_name(spelling: str) -> bool:
-    """Whether `load` takes this for a published name, or for one of two."""
+    """Whether `load` takes this for a published name, or for a name that both domains have."""
     try:
         return _published(spelling, None) is not None
     except DartsError:
@@ -157,10 +154,10 @@ def is_name(spelling: str) -> bool:
 
 
 def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
-    """The genotype of that name, in that file, or found by the search in that run folder.
+    """The genotype with that name, in that file, or of the search with that run folder.
 
-    Published names come first and case never matters; `cnn/darts_v2` names the domain. Raises DartsError that says file,
-    place, rule and remedy, or which names there are; also when `domain` is given and the genotype is of the other one.
+    Published names come first and case never matters; `cnn/darts_v2` names the domain. Raises DartsError with file, key, rule
+    and remedy, or with the names that exist; also when the genotype is not of the domain.
     """
     path = _published(str(name_or_path), domain) or Path(name_or_path)
     if os.path.isdir(path):
@@ -170,32 +167,32 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
                 raise DartsError(f"{path.parent}: this run has no genotype yet; a search writes it after its first epoch")
             raise DartsError(f"{path.parent}: holds no genotype.yaml; name the run folder of a search, or a file")
     elif not os.path.exists(path) and not path.suffix:
-        _unknown_name(str(name_or_path), domain)
+        raise _unknown_name(str(name_or_path), domain)
     return checked(files.read_yaml(path), path, domain)
 
 
-def checked(data: object, place: str | Path, domain: str | None = None) -> Genotype:
-    """The genotype in plain data that comes from there. Raises DartsError that says place, rule and remedy."""
+def checked(data: object, source: str | Path, domain: str | None = None) -> Genotype:
+    """The genotype in plain data from that source. Raises DartsError with source, key, rule and remedy."""
     try:
         genotype = Genotype.from_dict(data)
     except DartsError as error:
-        raise DartsError(f"{place}: {error}") from None
+        raise DartsError(f"{source}: {error}") from None
     if domain not in (None, genotype.domain):
-        raise _of_other_domain(place, genotype.domain, domain)
+        raise _wrong_domain(source, genotype.domain, domain)
     return genotype
 
 
 def save(genotype: Genotype, path: str | Path) -> None:
-    """Write the genotype file, whole or not at all."""
+    """Write the genotype file atomically."""
     files.write(path, genotype.to_yaml())
 
 
 def names(domain: str | None = None) -> list[str]:
-    """The published genotypes that `load` knows by name: of one domain, or of both as `cnn/NAME` and `rnn/NAME`.
+    """The published names of one domain, or those of both as `cnn/NAME` and `rnn/NAME`.
 
     Raises DartsError when there is no such domain.
     """
-    return [f"{each}/{name}" for each in SPACES for name in _stems(each)] if domain is None else list(_stems(domain))
+    return [f"{d}/{name}" for d in SPACES for name in _published_names(d)] if domain is None else _published_names(domain)[:]
 
 
 @cache
@@ -205,95 +202,57 @@ def published_sizes() -> dict[str, int]:
 
 
 @cache
-def _stems(domain: str) -> tuple[str, ...]:
+def _published_names(domain: str) -> list[str]:
     if domain not in SPACES:
-        raise DartsError(f"{domain}: is no domain; it must be one of {', '.join(SPACES)}")
-    return tuple(sorted(entry[: -len(".yaml")] for entry in os.listdir(_folder() / domain) if entry.endswith(".yaml")))
+        raise DartsError(f"{domain}: unknown domain; it must be one of {', '.join(SPACES)}")
+    return sorted(path.stem for path in (_folder() / domain).glob("*.yaml"))
 
 
 @cache
 def _folder() -> Path:
-    """The published genotypes: inside the package when installed from a wheel, beside it in a checkout."""
+    """The published genotypes: inside the package if it was installed from a wheel, beside it in a checkout."""
     package = Path(__file__).parent
     inside = package / "genotypes"
     return inside if inside.is_dir() else package.parent / "genotypes"
 
 
 def _published(spelling: str, domain: str | None) -> Path | None:
-    """The file of a published name, None when it is none. Raises DartsError when two domains have that name."""
+    """The file of a published name, or None. Raises DartsError when both domains have the name."""
     prefix, slash, name = spelling.lower().rpartition("/")
     if slash and prefix not in SPACES:
         return None
     name = "darts_v2" if name == "darts" else name
     domains = [prefix] if prefix else [domain] if domain else list(SPACES)
-    found = [f"{each}/{known}" for each in domains for known in _stems(each) if known.lower() == name]
-    if len(found) > 1:
-        raise DartsError(f"{spelling}: both domains have a genotype of this name; write {' or '.join(found).lower()}")
-    return _folder() / f"{found[0]}.yaml" if found else None
+    matches = [f"{d}/{known}" for d in domains for known in _published_names(d) if known.lower() == name]
+    if len(matches) > 1:
+        raise DartsError(f"{spelling}: both domains have a genotype of this name; write {' or '.join(matches).lower()}")
+    return _folder() / f"{matches[0]}.yaml" if matches else None
 
 
-def _of_other_domain(place: str | Path, found: str, needed: str) -> DartsError:
-    there = ", ".join(_stems(needed))
-    return DartsError(f"{place}: its domain is {found}, but cells of the domain {needed} are needed here, such as {there}")
+def _wrong_domain(source: str | Path, domain: str, needed: str) -> DartsError:
+    examples = ", ".join(_published_names(needed))
+    return DartsError(f"{source}: its domain is {domain}, but cells of the domain {needed} are needed here, such as {examples}")
 
 
-def _unknown_name(spelling: str, domain: str | None):
+def _unknown_name(spelling: str, domain: str | None) -> DartsError:
     prefix, _, name = spelling.rpartition("/")
     domain = prefix.lower() if prefix.lower() in SPACES else domain
-    others = [each for each in SPACES if name.lower() in map(str.lower, _stems(each))]
+    others = [d for d in SPACES if name.lower() in map(str.lower, _published_names(d))]
     if domain and others and not prefix:
-        raise _of_other_domain(spelling, others[0], domain)
-    known = sorted({each for one in ([domain] if domain else SPACES) for each in _stems(one)})
+        return _wrong_domain(spelling, others[0], domain)
+    known = sorted({name for d in ([domain] if domain else SPACES) for name in _published_names(d)})
     there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
-    raise DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
-
-
-# ---- derivation and chance
+    return DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
 
 
 def random_genotype(domain: str, rng: random.Random) -> Genotype:
-    """A genotype drawn uniformly from the search space of the domain: every node draws its inputs, all different, and for each
-    an operation but `none`."""
+    """A genotype drawn uniformly from the search space: every node draws different inputs, and every edge an operation except
+    `none`."""
     space = SPACES[domain]
     ops = [op for op in space.searched if op != "none"]
     cells = {}
     for name in space.cells:
         inputs = [sorted(rng.sample(range(space.inputs + i), space.edges)) for i in range(space.nodes)]
         nodes = tuple(tuple(Edge(rng.choice(ops), state) for state in node) for node in inputs)
-        cells[name] = Cell(nodes, tuple(range(space.inputs, space.inputs + space.nodes)))
+        cells[name] = Cell(nodes, space.all_nodes(space.nodes))
     return Genotype(domain, cells)
-
-
-def derive_cell(alphas: Sequence[Sequence[float]], domain: str) -> Cell:
-    """The discrete cell of a table of architecture parameters, one row an edge, one column an operation (sec. 2.4).
-
-    Softmax over the operations; per edge the strongest operation but `none`; per node the strongest inputs (two for "cnn", one
-    for "rnn") by falling weight. Ties go to the operation listed first and to the lower input.
-    """
-    space = SPACES[domain]
-    choices = [k for k, op in enumerate(space.searched) if op != "none"]
-    nodes: list[tuple[Edge, ...]] = []
-    start = 0
-    while start < len(alphas):
-        size = space.inputs + len(nodes)
-        weights = [softmax(row) for row in alphas[start : start + size]]
-        best = [max(choices, key=row.__getitem__) for row in weights]
-        strongest = sorted(range(len(weights)), key=lambda j: -weights[j][best[j]])[: space.edges]
-        nodes.append(tuple(Edge(space.searched[best[j]], j) for j in strongest))
-        start += size
-    return Cell(tuple(nodes), tuple(range(space.inputs, space.inputs + len(nodes))))
-
-
-def entropy(tables: Sequence[Sequence[Sequence[float]]]) -> float:
-    """Mean entropy of the operation weights over all edges of some tables of alpha, in nats: ln 8 = 2.08 for eight operations
-    when nothing is decided, 0 when all is."""
-    edges = [softmax(row) for table in tables for row in table]
-    return sum(-p * math.log(p) for edge in edges for p in edge if p > 0) / len(edges)
-
-
-def softmax(row: Sequence[float]) -> list[float]:
-    """Softmax that gives the same weights, to the bit, whatever the order of the row (so that ties are ties)."""
-    top = max(row)
-    exponentials = [math.exp(value - top) for value in row]
-    total = math.fsum(exponentials)
-    return [value / total for value in exponentials]

@@ -1,12 +1,22 @@
-"""What a configuration is made of: settings, each with default, help and range in one place, and their checks."""
+"""What a configuration is made of: settings, each with its default, help and range in one place, and their checks."""
 
 import dataclasses
+import hashlib
+import json
 import operator
-from dataclasses import field
+import reprlib
+import shlex
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 
 from darts_cli import DartsError
+from darts_cli.text import meant
 
-_BOUNDS = {
+MAX_INT = 2**63 - 1  # PyTorch's integers have 64 bits
+_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_RULES = {
     "ge": (operator.ge, "at least {}"),
     "gt": (operator.gt, "more than {}"),
     "le": (operator.le, "at most {}"),
@@ -15,46 +25,129 @@ _BOUNDS = {
 }
 
 
-def setting(default, help, *, also=(), alone=None, choices=None, changes_result=True, metavar=None, recipes=None, **bounds):
-    """A dataclass field, which is also an option.
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting. Its name and type are those of the field."""
 
-    `also`: further spellings of the option; `alone`: what it means without a value; `recipes`: the default where a data set has
-    another one, by its name; `bounds`: ge, gt, le, lt, multiple_of.
-    """
-    metadata = {"default": default, "help": help, "also": also, "alone": alone, "choices": choices}
-    metadata |= {"changes_result": changes_result, "metavar": metavar, "recipes": recipes or {}, "bounds": bounds}
-    return field(default=None if recipes else default, metadata=metadata)
+    default: object
+    help: str
+    aliases: tuple[str, ...] = ()  # other spellings of the option
+    flag_value: object = None  # what the option means without a value
+    default_text: str | None = None  # what --help says of a default that depends on more than the data set
+    choices: tuple[str, ...] | None = None
+    metavar: str | None = None
+    recipes: Mapping[str, object] | None = None  # the default by data set, where it differs
+    changes_result: bool = True  # False: runs that differ in this only are the same run
+    infinite: bool = False  # True: infinity is allowed
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    multiple_of: int | None = None
+    name: str = ""
+    type: type = str  # bool, int, float or str; of several numbers the type of one
+    count: int | None = None  # how many numbers; None: a single value
+
+    @property
+    def optional(self) -> bool:
+        """Whether None may be given; then the recipe of the data set decides, if there is one."""
+        return self.default is None or bool(self.recipes)
+
+    def check(self, value: object) -> object:
+        """The value, in the type of this setting; numbers may be text, because YAML reads 1e-3 as text.
+
+        Raises ValueError with the rule that the value breaks.
+        """
+        if value is None and self.optional:
+            return None
+        if self.count is None:
+            return self._check(value)
+        if not isinstance(value, list | tuple) or len(value) != self.count:
+            raise ValueError(f"must be {self.count} numbers")
+        return tuple(map(self._check, value))
+
+    def _check(self, value: object) -> object:
+        try:
+            value = self._typed(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"must be {_TYPES[self.type]}") from None
+        if self.choices and value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
+        for rule, (holds, words) in _RULES.items():
+            bound = getattr(self, rule)
+            if bound is not None and not holds(value, bound):  # NaN breaks every bound
+                raise ValueError(f"must be {words.format(bound)}")
+        if value == float("inf") and not self.infinite:
+            raise ValueError("must be finite")
+        return value
+
+    def _typed(self, value: object) -> object:
+        if isinstance(value, bool) or self.type in (bool, str):
+            if type(value) is not self.type:
+                raise TypeError
+            return value
+        number = self.type(value)
+        if self.type is int and (isinstance(value, float) or abs(number) > MAX_INT):
+            raise TypeError
+        return number
+
+
+def setting(default: object, help: str, **attributes) -> object:
+    """A field of a configuration, which the command line offers as an option; the attributes are those of `Setting`."""
+    described = Setting(default, help, **attributes)
+    return dataclasses.field(default=None if described.recipes else default, metadata={"setting": described})
 
 
 class Config:
     """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
 
-    decisive = ("dataset",)  # the settings that defaults of others depend on, each also on those before it
-
     def __post_init__(self):
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if value is None and each.metadata["recipes"]:
-                value = each.metadata["recipes"].get(self.dataset, each.metadata["default"])
-                object.__setattr__(self, each.name, value)  # the one moment in which a frozen configuration is not
-            numbers = value if isinstance(value, tuple) else (value,)
-            count = len(each.metadata["default"]) if isinstance(each.metadata["default"], tuple) else 1
-            if len(numbers) != count:
-                raise DartsError(f"{option_name(each.name)} {numbers}: must be {count} numbers", exit_code=2)
-            for number in numbers:
-                _check(each, number)
+        for setting in self.settings().values():
+            value = getattr(self, setting.name)
+            try:
+                value = self.default(setting) if value is None else setting.check(value)
+            except ValueError as error:
+                raise DartsError(f"{' '.join(_option(setting.name, value))}: {error}", exit_code=2) from None
+            object.__setattr__(self, setting.name, value)  # the only place that sets a value of a frozen configuration
+
+    @classmethod
+    @cache
+    def settings(cls) -> dict[str, Setting]:
+        """The settings by name, in their order."""
+        settings = {}
+        for field in dataclasses.fields(cls):
+            types = typing.get_args(field.type) or (field.type,)  # of int | None it is int
+            count = len(types) if typing.get_origin(field.type) is tuple else None
+            settings[field.name] = dataclasses.replace(field.metadata["setting"], name=field.name, type=types[0], count=count)
+        return settings
+
+    def default(self, setting: Setting) -> object:
+        """The value of a setting that is not given. It may depend on the settings before it."""
+        return (setting.recipes or {}).get(self.dataset, setting.default)
+
+    @classmethod
+    def check(cls, values: dict) -> dict:
+        """The values of some settings by name, as a file holds them, in their types. Raises DartsError: key, rule, value."""
+        checked = {}
+        for key, value in values.items():
+            setting = cls.settings().get(str(key).replace("-", "_"))
+            if setting is None:
+                names = cls.settings()
+                there = meant(key, names) or f"; there are {', '.join(names)}"
+                raise DartsError(f"unknown key {key!r}{there}", exit_code=2)
+            try:
+                checked[setting.name] = setting.check(value)
+            except ValueError as error:
+                raise DartsError(f"{setting.name}: {error}, not {reprlib.repr(value)}", exit_code=2) from None
+        return checked
 
     @classmethod
     def from_dict(cls, values: dict) -> "Config":
-        """The configuration of those values, in the form of `to_dict`; what is no setting is left out. Raises DartsError."""
-        several = {each.name for each in dataclasses.fields(cls) if isinstance(each.metadata["default"], tuple)}
-        known = {each.name: values[each.name] for each in dataclasses.fields(cls) if each.name in values}
+        """The configuration that the config.yaml of a run holds, beside other things. Raises DartsError."""
         try:
-            config = cls(**{name: tuple(value) if name in several else value for name, value in known.items()})
-            config.hash()
-        except (DartsError, TypeError, ValueError, OverflowError) as error:
+            return cls(**cls.check({name: values[name] for name in cls.settings() if name in values}))
+        except DartsError as error:
             raise DartsError(f"is not the configuration of a run ({error})") from None
-        return config
 
     def to_dict(self) -> dict:
         """The values as plain data, as config.yaml holds them."""
@@ -63,31 +156,15 @@ class Config:
 
     def compared(self) -> dict:
         """The values that change the result; two runs with the same ones are the same run."""
-        values = self.to_dict()
-        return {each.name: values[each.name] for each in dataclasses.fields(self) if each.metadata["changes_result"]}
+        return {name: value for name, value in self.to_dict().items() if self.settings()[name].changes_result}
 
     def arguments(self) -> list[str]:
-        """The options that a command line needs to say: those that differ from the data set's defaults."""
-        import shlex
-
-        decided, decisive = {}, {}  # the decisive settings so far, and their defaults beside these
-        for name in self.decisive:
-            decisive[name] = getattr(type(self)(**decided), name)
-            decided[name] = getattr(self, name)
-        default = type(self)(**decided).to_dict() | decisive
-        given = []
-        for key, value in self.to_dict().items():
-            if value == default[key]:
-                continue
-            if isinstance(value, bool):
-                given.append(option_name(key if value else f"no_{key}"))
-            else:
-                values = value if isinstance(value, list) else [value]
-                given.append(" ".join([option_name(key), *(shlex.quote(str(v)) for v in values)]))
-        return given
+        """The options that a command line needs: those whose values are not the defaults."""
+        values = [(setting, getattr(self, setting.name)) for setting in self.settings().values()]
+        return [shlex.join(_option(setting.name, value)) for setting, value in values if value != self.default(setting)]
 
     def folder_name(self, command: str, genotype=None) -> str:
-        """The name of a run folder, unless it is given another: of "search cnn" such as search-cnn-DATASET-seedN-HASH."""
+        """The default name of a run folder: search-cnn-DATASET-seedN-HASH for "search cnn"."""
         return f"{command.replace(' ', '-')}-{self.dataset}-seed{self.seed}-{self.hash(genotype)}"
 
     def hash(self, genotype=None) -> str:
@@ -97,9 +174,6 @@ class Config:
 
 def digest(values: dict, genotype=None) -> str:
     """Eight hexadecimal digits of settings and, where cells are trained, of the cells."""
-    import hashlib
-    import json
-
     cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
     return hashlib.sha256(json.dumps(values | cells, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -108,11 +182,8 @@ def option_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check(each: dataclasses.Field, value) -> None:
-    choices = each.metadata["choices"]
-    if choices and value not in choices:
-        raise DartsError(f"{option_name(each.name)} {value}: must be one of {', '.join(choices)}", exit_code=2)
-    for name, bound in each.metadata["bounds"].items():
-        holds, words = _BOUNDS[name]
-        if value is not None and not holds(value, bound):  # NaN holds nowhere
-            raise DartsError(f"{option_name(each.name)} {value}: must be {words.format(bound)}", exit_code=2)
+def _option(name: str, value: object) -> list[str]:
+    """The words that give this value on a command line."""
+    if isinstance(value, bool):
+        return [option_name(name if value else f"no_{name}")]
+    return [option_name(name), *map(str, value if isinstance(value, list | tuple) else [value])]

@@ -1,40 +1,42 @@
-"""How results and messages are printed: on one line, aligned, without what a terminal would obey."""
+"""How results and messages are printed: on one line, aligned, with control characters escaped."""
 
 import contextlib
+import difflib
 import io
 import re
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
-LESS = (
+SAVE_MEMORY = (
     "a smaller --batch-size needs less, and so do --recompute (search cnn), --accumulate (train cnn), --batch-chunks "
     "(train rnn) and, on a GPU, --precision bf16"
 )
-NO_MEMORY = (
+OUT_OF_MEMORY_TEXTS = (
     "can't allocate memory",
     "not enough memory",
     "out of memory",
     "bad_alloc",
     "ALLOC_FAILED",
     "memory object",
-)  # texts
+)
 
 
 def printable(message: str) -> str:
-    """On one line, without what a terminal would obey."""
+    """On one line, with control characters escaped."""
     return harmless(" ".join(message.split()))
 
 
 def harmless(text: str) -> str:
-    """Without what a terminal would obey, but for the ends of lines."""
+    """With control characters escaped, except line ends."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 class Unfailing:
-    """A stream for what is said besides the result: a reader that is gone, a closed terminal or a full disk ends nothing."""
+    """A stream for everything but the result: a closed pipe or terminal, or a full disk, does not end the program."""
 
     def __init__(self, stream: TextIO | None):
-        self.stream = stream or io.StringIO()  # of a process without stderr
+        self.stream = stream or io.StringIO()  # a process may have no stderr
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -50,17 +52,17 @@ class Unfailing:
 
 
 def tell(line: str) -> None:
-    """Say it on stderr."""
+    """Print a line on stderr."""
     print(line, file=Unfailing(sys.stderr), flush=True)
 
 
 def hint(text: str) -> None:
-    """Say it on stderr, on one line."""
+    """Print text on stderr, on one line."""
     tell(printable(text))
 
 
 def lines(result: dict) -> str:
-    """A line for every entry: shares as percentages, large numbers with separators."""
+    """One line per entry: shares as percentages, large numbers with separators."""
     shown = {}
     for name, value in result.items():
         if isinstance(value, float):
@@ -75,13 +77,16 @@ def lines(result: dict) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns aligned, two blanks between them."""
+    """Aligned columns with two spaces between them.
+
+    Not a table of rich: that would fit its columns to the width of the terminal, and scripts read this one line by line.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def encodable(drawing: str) -> str:
-    """A drawing, in plain characters where stdout has no others."""
+    """A drawing, in ASCII if stdout cannot encode its lines."""
     try:
         drawing.encode(sys.stdout.encoding or "ascii")
         return drawing
@@ -89,18 +94,20 @@ def encodable(drawing: str) -> str:
         return drawing.translate(str.maketrans("─┬┤┘▶", "-+++>"))
 
 
+def meant(word: object, known: Iterable[str]) -> str:
+    """The known word that was probably meant, as " (did you mean WORD?)"; empty if none is close."""
+    spelled = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelled, 1) if isinstance(word, str) and len(word) < 40 else []
+    return f" (did you mean {spelled[close[0]]}?)" if close else ""
+
+
 def out_of_memory(error: Exception) -> str | None:
-    """What to say if Python, or PyTorch on any device, has found no memory.
+    """The message if Python, or PyTorch on any device, ran out of memory.
 
-    Told by name and text, since torch may not be loaded.
+    The error is recognised by name and text, since torch may not be loaded.
     """
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if not kinds & {"MemoryError", "OutOfMemoryError"} and not any(text in str(error) for text in NO_MEMORY):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if not names & {"MemoryError", "OutOfMemoryError"} and not any(text in str(error) for text in OUT_OF_MEMORY_TEXTS):
         return None
-    return f"out of memory{_asked(error)}; {LESS}"
-
-
-def _asked(error: Exception) -> str:
-    """How much was asked for when it was over, where the error says so."""
-    found = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
-    return f" when {found[1]} were asked for" if found else ""
+    size = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    return f"out of memory{f' when allocating {size[1]}' if size else ''}; {SAVE_MEMORY}"

@@ -3,7 +3,8 @@
 import random
 
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.genotype import Genotype, derive_cell, load
+from darts_cli.genotype import Genotype, load
+from darts_cli.methods.derive import derive_cell
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 from darts_cli.spaces import SPACES

@@ -32,11 +32,11 @@ def test_show_as_json():
 
 def test_info_of_a_published_cell():
     """The sizes of the reference table."""
-    said = darts("genotype", "info", "cnn/darts_v2").stdout
-    assert "4 nodes, depth 2, 2 skip connections" in said
-    assert "3,349,342 parameters, 528.4 M multiply-adds (36 channels, 20 layers, 32x32 pixels, 10 classes)" in said
-    assert "4,718,752 parameters, 529.9 M multiply-adds (48 channels, 14 layers, 224x224 pixels, 1000 classes)" in said
-    assert load("cnn/darts_v2").hash() in said
+    output = darts("genotype", "info", "cnn/darts_v2").stdout
+    assert "4 nodes, depth 2, 2 skip connections" in output
+    assert "3,349,342 parameters, 528.4 M multiply-adds (36 channels, 20 layers, 32x32 pixels, 10 classes)" in output
+    assert "4,718,752 parameters, 529.9 M multiply-adds (48 channels, 14 layers, 224x224 pixels, 1000 classes)" in output
+    assert load("cnn/darts_v2").hash() in output
     assert load("cnn/darts_v2").hash() in darts("genotype", "list").stdout
 
 
@@ -60,9 +60,9 @@ def test_info_at_another_size():
 
 def test_info_of_a_recurrent_cell():
     assert "22,960,000 parameters (dimension 850, 10,000 words)" in darts("genotype", "info", "rnn/darts_v2").stdout
-    said = darts("genotype", "info", "rnn/darts_v2", "--dim", 700, "--vocab", 33_278).stdout
-    assert "33,127,878 parameters" in said
-    assert "depth 4, 1 identities" in said
+    output = darts("genotype", "info", "rnn/darts_v2", "--dim", 700, "--vocab", 33_278).stdout
+    assert "33,127,878 parameters" in output
+    assert "depth 4, 1 identities" in output
 
 
 def test_diff_counts_no_order(tmp_path):
@@ -76,13 +76,13 @@ def test_diff_counts_no_order(tmp_path):
 
 
 def test_random_is_a_stream_of_documents():
-    said = darts("genotype", "random", "cnn", "--seed", 4, "--count", 3).stdout
-    documents = list(yaml.safe_load_all(said))
+    output = darts("genotype", "random", "cnn", "--seed", 4, "--count", 3).stdout
+    documents = list(yaml.safe_load_all(output))
     rng = random.Random(4)
-    assert [Genotype.from_dict(each) for each in documents] == [random_genotype("cnn", rng) for _ in range(3)]
-    assert said.startswith("source: drawn uniformly from the search space, seed 4, number 1\n")
-    (one,) = yaml.safe_load_all(darts("genotype", "random", "rnn", "--seed", 4).stdout)
-    assert one["domain"] == "rnn"
+    assert [Genotype.from_dict(data) for data in documents] == [random_genotype("cnn", rng) for _ in range(3)]
+    assert output.startswith("source: drawn uniformly from the search space, seed 4, number 1\n")
+    (data,) = yaml.safe_load_all(darts("genotype", "random", "rnn", "--seed", 4).stdout)
+    assert data["domain"] == "rnn"
     assert darts("genotype", "random", "cnn", "--seed", 5).stdout != darts("genotype", "random", "cnn", "--seed", 4).stdout
 
 
@@ -97,17 +97,17 @@ def test_convert_from_file_name_and_stdin(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (b"\xff\xfe", "stdin: not UTF-8 text"),
         (b"#" * (1 << 20) + b"#", "stdin: more than 1,048,576 bytes"),
         (b"exit()", "stdin: "),
     ],
 )
-def test_what_stdin_may_hold(given, said):
+def test_what_stdin_may_hold(given, message):
     command = [sys.executable, "-m", "darts_cli", "genotype", "convert", "-"]
     done = subprocess.run(command, input=given, capture_output=True)
     assert done.returncode == 1
     assert done.stdout == b""
-    assert said in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert len(done.stderr.splitlines()) == 1

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from darts_cli import DartsError
 from darts_cli.cli import main
-from darts_cli.commands.options import options
+from darts_cli.commands.options import SECTIONS, options
 from darts_cli.config import SearchCNN, TrainCNN
+from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import option_name
 
 
@@ -53,11 +54,31 @@ def test_the_defaults_are_the_papers():
     assert parsed() == repr(config)
 
 
-def test_every_setting_is_an_option_with_its_default():
-    text = CliRunner().invoke(main, ["search", "cnn", "--help"]).output
-    for each in dataclasses.fields(SearchCNN):
-        assert option_name(each.name) in text
-        assert each.metadata["help"].split()[0] in text
+@pytest.mark.parametrize("command", ["search cnn", "search rnn", "train cnn", "train rnn"])
+def test_the_help_has_every_option_once_in_its_section(command):
+    stage, domain = command.split()
+    params = main.commands[stage].commands[domain].params
+    assert {param.name for param in params} >= CONFIGS[stage, domain].settings().keys()
+    sections = " ".join(SECTIONS.values()).split()
+    assert all(sections.count(param.name) == 1 for param in params)
+    text = CliRunner().invoke(main, [stage, domain, "--help"], terminal_width=100).output
+    assert all(f"\n  {param.opts[0]}" in text and param.help.split()[0] in text for param in params)
+    assert [line for line in text.splitlines() if line.rstrip(":") in SECTIONS] == [
+        f"{title}:" for title in SECTIONS if title != "Architecture" or stage == "search"
+    ]
+
+
+def test_the_help_shows_defaults_and_ranges():
+    text = " ".join(CliRunner().invoke(main, ["train", "cnn", "--help"], terminal_width=100).output.split())
+    for extra in (
+        "[default: 600 (imagenet: 250; digits: 30); x>=1]",
+        "[default: 0.2 (imagenet: 0.0); 0<=x<1]",
+        "[default: 0 (imagenet with cosine: 5); x>=0]",
+        "[default: on (digits: off; folder: where it fits)]",
+        "[default: 0.0 0.0 0.0 0.0 (imagenet: 0.4 0.4 0.4 0.2); x>=0]",
+        "[default: download to ./data]",
+    ):
+        assert extra in text
 
 
 @pytest.mark.parametrize(
@@ -69,7 +90,10 @@ def test_every_setting_is_an_option_with_its_default():
         ("channels", 5, "a multiple of 2"),
         ("channels", 0, "at least 2"),
         ("lr", 0.0, "more than 0"),
-        ("lr", float("inf"), "less than inf"),
+        ("lr", float("inf"), "finite"),
+        ("epochs", "many", "a whole number"),
+        ("epochs", 2**63, "a whole number"),
+        ("unrolled", 1, "true or false"),
         ("lr", float("nan"), "more than 0"),
         ("momentum", 1.0, "less than 1"),
         ("alpha_betas", (0.5, 1.0), "less than 1"),
@@ -79,7 +103,7 @@ def test_every_setting_is_an_option_with_its_default():
         ("seed", -1, "at least 0"),
         ("cutout", 3, "a multiple of 2"),
         ("dataset", "mnist", "one of cifar10"),
-        ("lr_min", 0.1, "at most the first learning rate"),
+        ("lr_min", 0.1, "at most the initial learning rate"),
     ],
 )
 def test_values_out_of_range(name, value, rule):
@@ -117,16 +141,17 @@ def test_the_originals_spellings():
     args = "--batch_size 96 --init_channels 8 --learning_rate 0.1 --learning_rate_min 0.01 --arch_learning_rate 0.2"
     expected = SearchCNN(batch_size=96, channels=8, lr=0.1, lr_min=0.01, alpha_lr=0.2)
     result = CliRunner().invoke(main, ["search", "cnn", *args.split(), "--epochs", "0"])
-    assert "--epochs 0: must be at least 1" in result.stderr  # so everything before was understood
+    assert "0 is not in the range x>=1" in result.stderr  # so everything before was understood
     assert parsed(*args.replace("_", "-").split()) == repr(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("epochss: 3", "unknown key 'epochss'; did you mean epochs?"),
+        ("epochss: 3", "unknown key 'epochss' (did you mean epochs?); see darts search cnn --help"),
         ("zzz: 3", "unknown key 'zzz'; there are dataset, unrolled"),
         ("epochs: [3]", "epochs: must be a whole number, not [3]"),
+        ("layers: 1", "layers: must be at least 3, not 1; see darts search cnn --help"),
         ("epochs: 2.5", "epochs: must be a whole number, not 2.5"),
         ("lr: " + 400 * "9", "lr: must be a number, not "),
         ("epochs: true", "epochs: must be a whole number, not True"),
@@ -135,8 +160,8 @@ def test_the_originals_spellings():
         ("alpha_betas: [0.5]", "alpha_betas: must be 2 numbers, not [0.5]"),
         ("dataset: 3", "dataset: must be text, not 3"),
         ("data: 3", "data: must be text, not 3"),
-        ("epochs: one", "epochs: 'one' is not a valid integer"),
-        ("dataset: wt2", "dataset: 'wt2' is not one of 'cifar10'"),
+        ("epochs: one", "epochs: must be a whole number, not 'one'"),
+        ("dataset: wt2", "dataset: must be one of cifar10"),
         ("command: train cnn\nepochs: 3", "holds the settings of darts train cnn"),
         ("command: search rnn --seeds\nepochs: 3", "holds the settings of darts search rnn"),
         ("- epochs", "must be a mapping of settings"),
@@ -144,13 +169,13 @@ def test_the_originals_spellings():
         ("epochs: {", "not valid YAML"),
     ],
 )
-def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, said):
+def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, message):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
-    result = CliRunner().invoke(main, ["search", "cnn", "--config", str(path)])
+    result = CliRunner().invoke(main, ["search", "cnn", "--config", str(path)], prog_name="darts")
     assert result.exit_code in (1, 2)
     assert result.stderr.startswith(f"error: {path}: ")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_the_hash_is_of_what_changes_the_result():

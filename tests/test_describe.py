@@ -1,4 +1,4 @@
-"""What is said of a cell: depth, unused nodes, differences; and cells drawn at random."""
+"""Facts about a cell: depth, unused nodes, differences; and cells drawn at random."""
 
 import math
 import random
@@ -32,7 +32,7 @@ def test_depth_is_the_longest_way_to_the_output():
 
 def test_what_nothing_uses():
     assert unused(chain(0, 1, 2, concat=[3]), "rnn") == []
-    assert unused(chain(0, 1, 2, concat=[1]), "rnn") == [2, 3]  # state 2 is used, but by an unused one
+    assert unused(chain(0, 1, 2, concat=[1]), "rnn") == [2, 3]  # state 2 is used, but only by an unused node
     assert unused(chain(0, 0, 1, concat=[3]), "rnn") == [2]
     for name in ("normal", "reduce"):
         assert unused(load("amoebanet").cells[name], "cnn") == []
@@ -48,11 +48,11 @@ def test_three_skip_connections_are_a_warning():
 def test_differences_node_by_node():
     one, other = load("cnn/darts_v1"), load("cnn/darts_v2")
     assert differences(one, one) == []
-    found = {place: (before, after) for place, before, after in differences(one, other)}
-    assert found["normal.nodes[1]"] == ("[skip_connect, 0]", "[sep_conv_3x3, 0]")
-    assert found["normal.nodes[3]"] == ("[sep_conv_3x3, 0], [skip_connect, 2]", "[dil_conv_3x3, 2], [skip_connect, 0]")
-    assert "normal.nodes[0]" not in found  # there the two edges stand in the other order
-    assert [(place, after, before) for place, before, after in differences(other, one)] == differences(one, other)
+    rows = {key: (before, after) for key, before, after in differences(one, other)}
+    assert rows["normal.nodes[1]"] == ("[skip_connect, 0]", "[sep_conv_3x3, 0]")
+    assert rows["normal.nodes[3]"] == ("[sep_conv_3x3, 0], [skip_connect, 2]", "[dil_conv_3x3, 2], [skip_connect, 0]")
+    assert "normal.nodes[0]" not in rows  # there the two edges stand in the other order
+    assert [(key, after, before) for key, before, after in differences(other, one)] == differences(one, other)
     with pytest.raises(DartsError, match="different domains"):
         differences(one, load("enas"))
 
@@ -94,14 +94,14 @@ def test_the_hash_tells_cells_apart():
     hashes = {genotype.hash(), swapped.hash(), load("cnn/pdarts").hash()}
     assert len(hashes) == 3
     assert load("rnn/darts_v2").hash() != load("rnn/darts_v1").hash()
-    assert all(len(each) == 8 for each in hashes)
+    assert all(len(text) == 8 for text in hashes)
 
 
 def test_random_cells_are_uniform():
     """Over 10,000 draws every pair of inputs of every node, and every operation of every edge, is as frequent as it should be,
     within five deviations of its binomial; pairs of edges are independent."""
     rng, draws = random.Random(7), 10_000
-    counts = {place: Counter() for place in ("inputs", "ops", "pairs", "rnn")}
+    counts = {name: Counter() for name in ("inputs", "ops", "pairs", "rnn")}
     for _ in range(draws):
         for name, cell in random_genotype("cnn", rng).cells.items():
             for i, node in enumerate(cell.nodes):

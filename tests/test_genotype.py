@@ -1,7 +1,6 @@
-"""Genotypes: the published cells, the file format and its errors, and the derivation of a cell from alphas."""
+"""Genotypes: the published cells, and the file format and its errors."""
 
 import copy
-import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli import DartsError, files
-from darts_cli.genotype import Cell, Edge, Genotype, derive_cell, load, names, save
-from darts_cli.spaces import SPACES, problems
+from darts_cli.genotype import Cell, Edge, Genotype, load, names, save
+from darts_cli.spaces import problems
 
 BAD = sorted(Path(__file__).with_name("data").joinpath("genotypes", "bad").glob("*.yaml"))
 
@@ -101,7 +100,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 30_000, "nested deeper than 20 levels|exceeded maximum nesting depth"),
         ("{a: " * 30_000, "nested deeper than 20 levels"),
@@ -115,9 +114,9 @@ def test_files_that_cannot_be_read(tmp_path):
     ],
     ids=["lists", "mappings", "dashes", "short", "short and closed", "map", "bool", "timestamp", "int"],
 )
-def test_yaml_that_trips_its_reader(tmp_path, text, said):
+def test_yaml_that_trips_its_reader(tmp_path, text, message):
     (tmp_path / "odd.yaml").write_text(text)
-    with pytest.raises(DartsError, match=rf"odd\.yaml: .*{said}"):
+    with pytest.raises(DartsError, match=rf"odd\.yaml: .*{message}"):
         load(tmp_path / "odd.yaml")
 
 
@@ -153,82 +152,16 @@ def test_nonsense_is_refused_in_words(data):
 def test_a_damaged_genotype_is_refused_or_valid(data):
     """Anything put anywhere into a good genotype gives problems or a genotype, never another exception."""
     plain = copy.deepcopy(load(data.draw(st.sampled_from(names()))).to_dict())
-    place = plain
+    part = plain
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+        key = data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+        if not isinstance(part[key], dict | list) or data.draw(st.booleans()):
             break
-        place = place[key]
+        part = part[key]
     junk = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats()
-    place[key] = data.draw(junk)
+    part[key] = data.draw(junk)
     if not problems(plain):
         assert Genotype.from_dict(plain).to_dict() == {key: value for key, value in plain.items() if value is not None}
-
-
-# ---- derivation
-
-
-def rule_written_plainly(alphas, domain):
-    """Softmax, best operation but none, strongest edges: by looking at all of them."""
-    searched, inputs, edges = SPACES[domain].searched, SPACES[domain].inputs, SPACES[domain].edges
-    nodes, row = [], 0
-    while row < len(alphas):
-        candidates = []
-        for state in range(inputs + len(nodes)):
-            total = math.fsum(math.exp(a - max(alphas[row])) for a in alphas[row])
-            for k, a in enumerate(alphas[row]):
-                if searched[k] != "none":
-                    candidates.append((-math.exp(a - max(alphas[row])) / total, state, k))
-            row += 1
-        chosen = []
-        for _, state, k in sorted(candidates):
-            if len(chosen) < edges and state not in [edge.input for edge in chosen]:
-                chosen.append(Edge(searched[k], state))
-        nodes.append(tuple(chosen))
-    return Cell(tuple(nodes), tuple(range(inputs, inputs + len(nodes))))
-
-
-def tables(domain, nodes, values):
-    space = SPACES[domain]
-    columns = len(space.searched)
-    rows = space.edges_searched(nodes)
-    return st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows)
-
-
-COARSE = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0])  # few values: many ties
-FINE = st.floats(-5, 5)
-
-
-@pytest.mark.parametrize(("domain", "nodes"), [("cnn", 4), ("rnn", 8), ("cnn", 1)])
-@pytest.mark.parametrize("values", [COARSE, FINE], ids=["ties", "distinct"])
-def test_derive_cell_is_the_rule(domain, nodes, values):
-    @given(tables(domain, nodes, values))
-    def check(alphas):
-        cell = derive_cell(alphas, domain)
-        assert cell == rule_written_plainly(alphas, domain)
-        assert len(cell.nodes) == nodes
-
-    check()
-
-
-def test_ties_go_to_the_first_operation_and_the_lower_input():
-    cell = derive_cell([[0.0] * 8] * 14, "cnn")
-    assert cell.nodes == ((Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)),) * 4
-
-
-def test_a_tie_does_not_depend_on_the_order_of_summation():
-    """Two rows with the same numbers in another order have the same strongest weight, to the bit."""
-    first = [0.1, 0.2, 0.3, 0.7, 0.11, 0.13, 0.17, 0.19]
-    second = [0.19, 0.17, 0.13, 0.11, 0.3, 0.7, 0.2, 0.1]
-    assert [edge.input for edge in derive_cell([second, first], "cnn").nodes[0]] == [0, 1]
-    assert [edge.input for edge in derive_cell([first, second], "cnn").nodes[0]] == [0, 1]
-
-
-def test_none_weakens_an_edge_but_is_never_chosen():
-    weak = [9.0, 1.0, 0, 0, 0, 0, 0, 0]
-    strong = [0.0, 1.0, 0, 0, 0, 0, 0, 0]
-    cell = derive_cell([weak, strong], "cnn")
-    assert cell.nodes[0] == (Edge("max_pool_3x3", 1), Edge("max_pool_3x3", 0))
 
 
 def test_a_domain_that_does_not_exist():

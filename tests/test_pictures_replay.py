@@ -7,7 +7,7 @@ import pytest
 from conftest import darts
 from made_runs import EPOCHS, record_search
 
-from darts_cli.genotype import softmax
+from darts_cli.methods.derive import softmax
 from darts_cli.runs.history import read
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")

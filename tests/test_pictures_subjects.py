@@ -19,8 +19,8 @@ from PIL import Image
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Edge, Genotype, load, names, random_genotype, save
 from darts_cli.pictures import cells, curves
-from darts_cli.pictures import subjects as drawing
 from darts_cli.pictures.cells import Film, graph, text
+from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
 from darts_cli.spaces import SPACES
 
@@ -68,7 +68,7 @@ def test_graphviz_lays_every_published_cell_out_from_left_to_right(name):
     genotype = load(name)
     for cell in genotype.cells.values():
         layout = json.loads(cells.render(graph(cell, genotype.domain), "json"))
-        x = [float(each["pos"].split(",")[0]) for each in layout["objects"]]
+        x = [float(node["pos"].split(",")[0]) for node in layout["objects"]]
         assert all(x[edge["tail"]] < x[edge["head"]] for edge in layout["edges"])
         assert len(layout["edges"]) == sum(map(len, cell.nodes)) + len(cell.concat) + 2 * (genotype.domain == "rnn")
 
@@ -77,24 +77,24 @@ def test_graphviz_lays_every_published_cell_out_from_left_to_right(name):
 def test_the_drawing_in_text_tells_every_edge(name):
     """Read back, line by line, it is the graph."""
     genotype = load(name)
-    found, kind, pending, ends = {}, None, [], {}
+    edges, kind, pending, ends = {}, None, [], {}
     for line in text(genotype).splitlines():
         if line in genotype.cells:
             kind, pending = line, []
-            found[kind] = []
+            edges[kind] = []
             continue
         start, _, target = line.partition("▶ ")
         states, *op = (part for part in re.split(r"[\s─┬┘┤]*─[\s─┬┘┤]*", start.strip()) if part)
         if target in ("c_{k}", "h_{t}"):
-            found[kind] += [(state, target, "") for state in states.split()]
+            edges[kind] += [(state, target, "") for state in states.split()]
             continue
         pending.append((states, op[0] if op else ""))
         ends[kind] = target or ends[kind]
         if line.endswith("┘") or ("┬" not in line and target):
-            found[kind] += [(state, ends[kind], label) for state, label in pending]
+            edges[kind] += [(state, ends[kind], label) for state, label in pending]
             pending = []
     for kind, cell in genotype.cells.items():
-        assert sorted(found[kind]) == drawn(graph(cell, genotype.domain).source)[1]
+        assert sorted(edges[kind]) == drawn(graph(cell, genotype.domain).source)[1]
 
 
 # ---- films
@@ -103,23 +103,23 @@ def test_the_drawing_in_text_tells_every_edge(name):
 @needs_dot
 @pytest.mark.parametrize("domain", ["cnn", "rnn"])
 def test_nothing_in_a_film_jumps(domain):
-    """Every node, and every edge that is in two frames, is in the same place in both; a frame shows its cell and no more."""
+    """Every node, and every edge that is in two frames, keeps its position; a frame shows its cell only."""
     rng = random.Random(3)
     kind = SPACES[domain].cells[0]
     cells = [random_genotype(domain, rng).cells[kind] for _ in range(4)]
     film = Film(cells, domain)
-    places, sizes = {}, set()
+    positions, sizes = {}, set()
     for cell in cells:
         layout = json.loads(film.picture("json", cell, "title"))
         sizes.add(layout["bb"])
-        found = [each["name"] for each in layout["objects"]]
-        for each in layout["objects"]:
-            assert places.setdefault(each["name"], each["pos"]) == each["pos"]
+        objects = [node["name"] for node in layout["objects"]]
+        for node in layout["objects"]:
+            assert positions.setdefault(node["name"], node["pos"]) == node["pos"]
         for edge in layout["edges"]:
-            key = (found[edge["tail"]], found[edge["head"]])
-            assert places.setdefault(key, edge["pos"]) == edge["pos"]
+            key = (objects[edge["tail"]], objects[edge["head"]])
+            assert positions.setdefault(key, edge["pos"]) == edge["pos"]
         seen = sorted(
-            (found[edge["tail"]], found[edge["head"]], edge.get("label", ""))
+            (objects[edge["tail"]], objects[edge["head"]], edge.get("label", ""))
             for edge in layout["edges"]
             if edge.get("style") != "invis"
         )
@@ -141,7 +141,7 @@ def test_the_animation_has_a_frame_an_epoch(domain, tmp_path):
             frames = []
             for i in range(EPOCHS):
                 film.seek(i)
-                assert film.info["duration"] == (drawing.LAST_FRAME if i == EPOCHS - 1 else drawing.FRAME)
+                assert film.info["duration"] == (LAST_FRAME_MS if i == EPOCHS - 1 else FRAME_MS)
                 frames.append(film.convert("RGB").tobytes())
             assert len(set(frames)) == EPOCHS
 
@@ -150,7 +150,7 @@ def test_the_animation_has_a_frame_an_epoch(domain, tmp_path):
 
 
 def test_the_heat_maps_show_the_weights(tmp_path, monkeypatch):
-    """The numbers handed to matplotlib are softmax(alpha), operations down, epochs across, in the place of their edge."""
+    """The numbers handed to matplotlib are softmax(alpha), operations down, epochs across, at the position of their edge."""
     from matplotlib.axes import Axes
 
     record_search("cnn", tmp_path / "run")
@@ -193,7 +193,8 @@ def test_curves_of_two_domains_fit_no_picture(tmp_path):
     result = darts("visualize", tmp_path / "a", tmp_path / "b", "--output", tmp_path)
     assert result.exit_code == 1
     assert re.fullmatch(
-        r"error: .*a and .*b: are runs of different domains, whose curves fit into no one picture\n", result.stderr
+        r"error: .*a and .*b: are runs of different domains; draw their curves in separate pictures\n",
+        result.stderr,
     )
 
 
@@ -242,10 +243,10 @@ def test_where_pictures_go(form, start, tmp_path):
 
 
 def test_text_goes_to_the_terminal_or_to_a_file(tmp_path):
-    said = darts("visualize", "enas", "--format", "text").stdout
-    assert said == text(load("enas"))
+    output = darts("visualize", "enas", "--format", "text").stdout
+    assert output == text(load("enas"))
     darts("visualize", "enas", "--output", tmp_path / "cell.txt")
-    assert (tmp_path / "cell.txt").read_text(encoding="utf-8") == said
+    assert (tmp_path / "cell.txt").read_text(encoding="utf-8") == output
 
 
 def test_text_where_the_terminal_has_plain_characters_only():
@@ -307,7 +308,7 @@ def test_a_node_that_nothing_uses_is_drawn_and_said(tmp_path):
     save(genotype, tmp_path / "odd.yaml")
     result = darts("visualize", tmp_path / "odd.yaml", "--format", "dot", "--output", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 1 of the normal cell is used by nothing that reaches the output\n"
+    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 1 of the normal cell has no path to the output\n"
     source = (tmp_path / "odd-normal.dot").read_text()
     assert re.search(r'^\t1 \[fillcolor=lightblue style="filled,rounded,dashed"\]$', source, re.MULTILINE)
     assert "unused: 1" in darts("genotype", "info", tmp_path / "odd.yaml").stdout
@@ -327,12 +328,12 @@ def test_whatever_needs_graphviz_falls_back(more, tmp_path):
 
 
 def test_a_run_that_is_called_like_a_published_cell(tmp_path, monkeypatch):
-    """Names come first, as everywhere; a path tells the run, whose own cells are drawn."""
+    """Names come first, as everywhere; a path means the run, and its cells are drawn."""
     monkeypatch.chdir(tmp_path)
     run = record_search("cnn", tmp_path / "pdarts")
     assert darts("visualize", "pdarts", "--format", "text").stdout == text(load("pdarts"))
-    found = Genotype.from_dict(run.reports.metrics[-1]["genotype"])
-    assert darts("visualize", "./pdarts", "--format", "text").stdout == text(found)
+    genotype = Genotype.from_dict(run.reports.metrics[-1]["genotype"])
+    assert darts("visualize", "./pdarts", "--format", "text").stdout == text(genotype)
 
 
 @pytest.mark.parametrize("name", ["n\udcff\x01", "日本", "$x_{", "_hidden"])

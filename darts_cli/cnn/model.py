@@ -12,7 +12,8 @@ from darts_cli import DartsError
 from darts_cli.cnn import ops
 from darts_cli.cnn.fused.node import Source, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
-from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.genotype import Genotype
+from darts_cli.methods.derive import derive_cell
 from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces import SPACES
 

@@ -10,7 +10,8 @@ from darts_cli.cnn.model import Network, SearchNetwork
 from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
-from darts_cli.genotype import Genotype, entropy
+from darts_cli.genotype import Genotype
+from darts_cli.methods.derive import entropy
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
 

@@ -1,4 +1,4 @@
-"""How the command ends: whatever goes wrong as one line on stderr and an exit code, of several processes said once."""
+"""How the command ends: every error as one line on stderr and an exit code, printed by one process of several."""
 
 import contextlib
 import errno
@@ -12,26 +12,30 @@ import click
 from darts_cli import DartsError
 from darts_cli.text import out_of_memory, printable, tell
 
+FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
+
 
 class Darts(click.Group):
-    """The root command; whatever goes wrong in it ends as one line on stderr and an exit code."""
+    """The root command. An error in it ends as one line on stderr and an exit code."""
 
     def main(self, *args, **kwargs):
         rank = _rank()
-        for stream in (sys.stdout, sys.stderr):  # a letter that this locale lacks ends nothing
+        for stream in (sys.stdout, sys.stderr):  # never fail on characters that the locale cannot encode
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        with _silent() if rank else contextlib.nullcontext():  # of several processes the first one speaks
-            message, exit_code = self._outcome(*args, **kwargs)  # by then the failed command is gone, with what it had open
+        with _silent() if rank else contextlib.nullcontext():  # only rank 0 prints
+            message, exit_code = self._run(*args, **kwargs)
+        # Here the traceback is gone, and with it whatever the failed command had open.
         if rank and message:
-            time.sleep(5)  # torchrun ends this process meanwhile if the first one has said it
+            time.sleep(FIRST_RANK_SECONDS)
             message = f"process {rank}: {message}"
         if message:
             tell(message)
-        _leave_nothing()
+        _flush_stderr()
         sys.exit(exit_code)
 
-    def _outcome(self, *args, **kwargs) -> tuple[str, int]:
+    def _run(self, *args, **kwargs) -> tuple[str, int]:
+        """Run the command. Returns the error message, or "", and the exit code."""
         try:
             result = super().main(*args, **kwargs | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
@@ -45,7 +49,7 @@ class Darts(click.Group):
             return _error(str(error)), error.exit_code
         except click.Abort:
             return _error("stopped"), 130
-        except OSError as error:  # of stdout, where it names no file
+        except OSError as error:  # stdout's errors name no file
             what = "the result cannot be written" if error.filename is None else f"{error.filename}: cannot be read or written"
             return "" if error.errno == errno.EPIPE else _error(f"{what} ({error.strerror})"), 1
         except (MemoryError, RuntimeError) as error:
@@ -56,8 +60,8 @@ class Darts(click.Group):
         return "", result if isinstance(result, int) else 0
 
 
-def _leave_nothing() -> None:
-    """What could not be written to stderr is given up, or Python would try once more at its end and change the exit code."""
+def _flush_stderr() -> None:
+    """Drop what stderr cannot write; Python would try again at exit, fail, and change the exit code."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -66,14 +70,14 @@ def _leave_nothing() -> None:
 
 
 def _rank() -> int:
-    """Which of torchrun's processes this is."""
+    """The number of this process among those of torchrun."""
     rank = os.environ.get("RANK", "") if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     return int(rank) if rank.isdecimal() else 0
 
 
 @contextlib.contextmanager
 def _silent():
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
         yield
 
 

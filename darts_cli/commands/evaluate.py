@@ -5,6 +5,7 @@ import json
 import click
 
 from darts_cli import DartsError
+from darts_cli.commands.completion import CHECKPOINT, GENOTYPE
 from darts_cli.config import IMAGES, TEXTS
 from darts_cli.text import lines
 
@@ -13,14 +14,14 @@ from darts_cli.text import lines
 @click.option(
     "--checkpoint",
     "--model-path",
-    metavar="RUN|FILE",
+    type=CHECKPOINT,
     required=True,
     help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
 )
 @click.option(
     "--genotype",
     "--arch",
-    metavar="NAME|FILE|RUN",
+    type=GENOTYPE,
     help="Cells of the original's checkpoint, where it does not tell. [default: darts_v2]",
 )
 @click.option(

@@ -1,15 +1,22 @@
-"""The commands `darts genotype ...`: what one does with genotypes without writing Python."""
+"""The commands `darts genotype ...`: what people do with genotypes without writing Python."""
 
 import json
 import random
 import sys
+from dataclasses import replace
 
 import click
 
-from darts_cli import DartsError
+from darts_cli import DartsError, files
+from darts_cli.commands.completion import FILE, GENOTYPE
+from darts_cli.commands.options import option
+from darts_cli.describe import about, differences
+from darts_cli.formats.genotypes import WRITERS, parse
+from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
+from darts_cli.spaces import problems
 from darts_cli.text import lines, printable, table
 
-FORMS = ("yaml", "python", "dict", "tuples", "string")
+as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -22,113 +29,100 @@ def genotype():
 def list_(domain):
     """List the published genotypes: name, domain, hash, parameters and source.
 
-    Parameters are those of the paper's networks for CIFAR-10 (36 channels, 20 layers) and Penn Treebank (dimension 850).
+    Parameters are counted in the paper's networks for CIFAR-10 (36 channels, 20 layers) and Penn Treebank (dimension 850).
 
     \b
     Example: darts genotype list cnn
     """
-    from darts_cli.genotype import load, names, published_sizes
-
     rows = [("name", "domain", "hash", "parameters", "source")]
-    for each in [domain] if domain else ["cnn", "rnn"]:
-        for name in names(each):
-            cells, size = load(name, each), published_sizes().get(f"{each}/{name}")
-            rows.append((name, each, cells.hash(), f"{f'{size:,}' if size else '':>10}", cells.source or ""))
+    for domain_name in [domain] if domain else ["cnn", "rnn"]:
+        for name in names(domain_name):
+            cells, size = load(name, domain_name), published_sizes().get(f"{domain_name}/{name}")
+            rows.append((name, domain_name, cells.hash(), f"{f'{size:,}' if size else '':>10}", cells.source or ""))
     click.echo(table(rows))
 
 
 @genotype.command("show")
-@click.argument("genotype", metavar="NAME|FILE|RUN")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
+@as_json
 def show(genotype, as_json):
     """Print a genotype as YAML.
 
     \b
     Example: darts genotype show cnn/darts_v2
     """
-    from darts_cli.genotype import load
-
     cells = load(genotype)
     click.echo(json.dumps(cells.to_dict()) + "\n" if as_json else cells.to_yaml(), nl=False)
 
 
 @genotype.command("validate")
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=FILE)
 def validate(paths):
-    """Check genotype files and tell everything that is wrong with them.
+    """Check genotype files and list every problem in them.
 
     \b
     Example: darts genotype validate runs/*/genotype.yaml
     """
-    from darts_cli import files
-    from darts_cli.spaces import problems
-
     failed = False
     for path in paths:
         try:
-            found = problems(files.read_yaml(path))
+            messages = [f"{path}: {problem}" for problem in problems(files.read_yaml(path))]
         except DartsError as error:
-            click.echo(printable(str(error)), err=True)
-            failed = True
-            continue
-        for problem in found:
-            click.echo(printable(f"{path}: {problem}"), err=True)
-        failed |= bool(found)
-        if not found:
+            messages = [str(error)]
+        for message in messages:
+            click.echo(printable(message), err=True)
+        if not messages:
             click.echo(printable(f"{path}: valid"))
+        failed |= bool(messages)
     if failed:
         sys.exit(1)
 
 
 @genotype.command("info")
-@click.argument("genotype", metavar="NAME|FILE|RUN")
-@click.option("--channels", type=click.IntRange(2, 1 << 14), help="Channels of the first cells. [default: 36; ImageNet: 48]")
-@click.option("--layers", type=click.IntRange(1, 200), help="Cells of the network. [default: 20; ImageNet: 14]")
-@click.option(
+@click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
+@option("--channels", type=click.IntRange(2, 1 << 14), show_default="36; ImageNet: 48", help="Channels of the first cells.")
+@option("--layers", type=click.IntRange(1, 200), show_default="20; ImageNet: 14", help="Cells of the network.")
+@option(
     "--resolution",
     type=click.IntRange(4, 1 << 14),
-    help="Side of the images: from 128 on the network for ImageNet, 1,000 classes, below that for CIFAR-10. [default: both]",
+    show_default="both",
+    help="Image side in pixels; from 128 on the network is ImageNet's, with 1,000 classes, else CIFAR-10's.",
 )
-@click.option("--dim", type=click.IntRange(1, 1 << 20), help="Size of a recurrent network's states. [default: 850]")
-@click.option("--vocab", type=click.IntRange(1, 1 << 30), help="Words of its vocabulary. [default: 10000]")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@option("--dim", type=click.IntRange(1, 1 << 20), show_default="850", help="Size of a recurrent network's states.")
+@option("--vocab", type=click.IntRange(1, 1 << 30), show_default="10000", help="Words of its vocabulary.")
+@as_json
 def info(genotype, channels, layers, resolution, dim, vocab, as_json):
     """Measure a genotype: depth, skip connections, parameters and multiply-adds.
 
-    An auxiliary head is not counted; multiply-adds are those of convolutions and linear layers.
+    The auxiliary head is not counted. Multiply-adds are counted in convolutions and linear layers.
 
     \b
     Example: darts genotype info cnn/darts_v2 --channels 16 --layers 8 --resolution 32
     """
-    from darts_cli.describe import about
-    from darts_cli.genotype import load
-
     cells = load(genotype)
     if cells.domain == "cnn":
         if (dim, vocab) != (None, None):
             raise DartsError("--dim and --vocab are for recurrent cells; use --channels, --layers and --resolution", 2)
         from darts_cli.cnn.sizes import sizes
 
-        found = sizes(cells, channels, layers, resolution)
+        measured = sizes(cells, channels, layers, resolution)
     else:
         if (channels, layers, resolution) != (None, None, None):
             raise DartsError("--channels, --layers and --resolution are for convolutional cells; use --dim and --vocab", 2)
         from darts_cli.rnn.sizes import sizes
 
-        found = sizes(cells, dim or 850, vocab or 10_000)
-    result = about(cells) | {"sizes": found}
-    click.echo(json.dumps(result) if as_json else _measured(result))
+        measured = sizes(cells, dim or 850, vocab or 10_000)
+    result = about(cells) | {"sizes": measured}
+    click.echo(json.dumps(result) if as_json else _info_lines(result))
 
 
-def _measured(result: dict) -> str:
+def _info_lines(result: dict) -> str:
     shown = {key: result[key] for key in ("name", "domain", "hash", "source") if result[key]}
     for name, cell in result["cells"].items():
-        skips = [
-            f"{count} {what.replace('_', ' ')}" for what, count in cell.items() if what in ("skip_connections", "identities")
-        ]
-        shown[name] = ", ".join([f"{cell['nodes']} nodes", f"depth {cell['depth']}", *skips])
-        if cell["unused"]:
-            shown[name] += f", unused: {', '.join(cell['unused'])}"
+        facts = [f"{cell['nodes']} nodes", f"depth {cell['depth']}"]
+        facts += [f"{cell[key]} {key.replace('_', ' ')}" for key in ("skip_connections", "identities") if key in cell]
+        facts += [f"unused: {', '.join(cell['unused'])}"] if cell["unused"] else []
+        shown[name] = ", ".join(facts)
     for size in result["sizes"]:
         counts = f"{size['parameters']:,} parameters"
         if "multiply_adds" in size:
@@ -138,37 +132,34 @@ def _measured(result: dict) -> str:
 
 
 @genotype.command("diff")
-@click.argument("one", metavar="A")
-@click.argument("other", metavar="B")
-def diff(one, other):
-    """Compare two genotypes, each a name, a file or a run, node by node.
+@click.argument("first", metavar="A", type=GENOTYPE)
+@click.argument("second", metavar="B", type=GENOTYPE)
+def diff(first, second):
+    """Compare two genotypes node by node; A and B are names, files or run folders.
 
-    The order of the edges within a node does not count.
+    The order of the edges within a node does not matter.
 
     \b
     Example: darts genotype diff cnn/darts_v1 cnn/darts_v2
     """
-    from darts_cli.describe import differences
-    from darts_cli.genotype import load
-
-    first, second = load(one), load(other)
+    cells = load(first), load(second)
     try:
-        found = differences(first, second)
+        rows = differences(*cells)
     except DartsError as error:
-        raise DartsError(f"{one} and {other}: {error}") from None
-    if not found:
+        raise DartsError(f"{first} and {second}: {error}") from None
+    if not rows:
         click.echo("the same cells")
-    for place, before, after in found:
+    for key, before, after in rows:
         for sign, edges, colour in (("-", before, "red"), ("+", after, "green")):
             if edges:
-                click.secho(f"{sign} {place}  {edges}", fg=colour)
+                click.secho(f"{sign} {key}  {edges}", fg=colour)
 
 
 @genotype.command("random")
 @click.argument("domain", type=click.Choice(["cnn", "rnn"]))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
-@click.option(
-    "--count", type=click.IntRange(1), default=1, show_default=True, help="How many, as documents of one YAML stream."
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
+@option(
+    "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of genotypes, printed as one YAML stream."
 )
 def random_(domain, seed, count):
     """Draw genotypes uniformly from the search space.
@@ -176,37 +167,29 @@ def random_(domain, seed, count):
     \b
     Example: darts genotype random cnn --seed 1 > mine.yaml
     """
-    from dataclasses import replace
-
-    from darts_cli.genotype import random_genotype
-
     rng = random.Random(seed)
     for i in range(count):
-        of = f", number {i + 1}" if count > 1 else ""
-        drawn = replace(random_genotype(domain, rng), source=f"drawn uniformly from the search space, seed {seed}{of}")
-        click.echo(("---\n" if i else "") + drawn.to_yaml(), nl=False)
+        number = f", number {i + 1}" if count > 1 else ""
+        cells = replace(random_genotype(domain, rng), source=f"drawn uniformly from the search space, seed {seed}{number}")
+        click.echo(("---\n" if i else "") + cells.to_yaml(), nl=False)
 
 
 @genotype.command("convert")
-@click.argument("genotype", metavar="FILE|NAME|RUN|-")
-@click.option("--to", "form", type=click.Choice(FORMS), default="yaml", show_default=True, help="Form to print.")
-def convert(genotype, form):
-    """Convert a genotype from any known form, which is detected, to another; - reads stdin.
+@click.argument("genotype", metavar="FILE|NAME|RUN|-", type=GENOTYPE)
+@option("--to", "target", type=click.Choice(list(WRITERS)), default="yaml", show_default=True, help="Format to print.")
+def convert(genotype, target):
+    """Convert a genotype to another format; the format of the input is detected, and - reads stdin.
 
-    Known are YAML, the original's Genotype(...), its fields as a mapping, the tuples of BANANAS, and |operation~input|...| a
-    node. Nothing that is read is evaluated.
+    Known formats: YAML, the original's Genotype(...), its fields as a mapping, the tuples of BANANAS, and
+    |operation~input|...| per node. Nothing in the input is evaluated.
 
     \b
     Example: darts genotype convert genotypes.txt --to yaml > mine.yaml
     """
-    from darts_cli import files
-    from darts_cli.formats import genotypes
-    from darts_cli.genotype import is_name, load
-
     if genotype == "-":
-        found = genotypes.parse(files.read_stream(sys.stdin.buffer, "stdin"), "stdin")
+        cells = parse(files.read_stream(sys.stdin.buffer, "stdin"), "stdin")
     elif files.is_file(genotype) and not is_name(genotype):
-        found = genotypes.parse(files.read_text(genotype), genotype)
+        cells = parse(files.read_text(genotype), genotype)
     else:
-        found = load(genotype)
-    click.echo(genotypes.WRITERS[form](found), nl=False)
+        cells = load(genotype)
+    click.echo(WRITERS[target](cells), nl=False)

@@ -1,32 +1,78 @@
-"""The command line of a configuration: its dataclass becomes Click options, a YAML file their defaults."""
+"""The options of `search` and `train`: one for every setting of a configuration, and a YAML file that sets their defaults."""
 
-import dataclasses
-import typing
+import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from darts_cli import DartsError, __version__, files
+from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, Spelling
 from darts_cli.genotype import Genotype, checked, is_name, load
-from darts_cli.runs.history import CONFIGS
-from darts_cli.schema import Config, option_name
+from darts_cli.runs.task import CONFIGS
+from darts_cli.schema import Config, Setting, option_name
 from darts_cli.sweeps.seeds import seed_options
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-_RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that cells come from
-_NOT_SETTINGS = ("command", "environment")  # what the config.yaml of a run says besides the settings
-_OF_THE_COMMAND = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # ... and what are options all the same
+# The sections of --help, with the options in each, in order; the first section has what everybody needs.
+SECTIONS = {
+    "Options": "genotype dataset data unrolled epochs seed run config help",
+    "Data": "batch_size eval_batch_size bptt train_portion split_seed cutout color_jitter",
+    "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
+    " dropout dropouth dropoutx dropouti dropoute init_from",
+    "Weights": "lr lr_min schedule lr_decay warmup momentum weight_decay grad_clip label_smoothing ar tar"
+    " asgd_after asgd_below patience roll_backs",
+    "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_scale",
+    "Run": "seeds select_epochs random_cells repeats parallel checkpoint_minutes log_every quiet",
+    "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
+}
+_TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT}  # of settings that are text, by metavar
+_RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
+_NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
+_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # keys that are options, but no settings
 
 
-class GenotypeType(click.ParamType):
-    """A published name, a genotype file or a run folder, as the Genotype; also the plain form in the config.yaml of a run."""
+class Sectioned(click.Command):
+    """A command whose --help has the sections of the table above."""
 
-    name = "NAME|FILE|RUN"
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.name: param.get_help_record(ctx) for param in self.params}
+        records["help"] = self.get_help_option(ctx).get_help_record(ctx)
+        for title, names in SECTIONS.items():
+            rows = [records[name] for name in names.split() if name in records]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class SectionedGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = Sectioned
+
+
+class Option(click.Option):
+    """An option whose --help has no RANGE in its metavar, and no parentheses around a default that is given as text."""
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        return super().make_metavar(ctx).replace(" RANGE", "")
+
+    def get_help_extra(self, ctx: click.Context) -> dict:
+        extra = super().get_help_extra(ctx)
+        return extra | {"default": self.show_default} if isinstance(self.show_default, str) else extra
+
+
+option = partial(click.option, cls=Option)
+
+
+class GenotypeType(Spelling):
+    """A published name, a genotype file or a run folder, read as the Genotype; also its plain form in a run's config.yaml."""
 
     def __init__(self, domain: str):
-        self.domain = domain
+        super().__init__(
+            "NAME|FILE|RUN", published=True, domain=domain, run_files=("genotype.yaml",), suffixes=GENOTYPE_SUFFIXES
+        )
 
     def convert(self, value, param, ctx) -> Genotype:
         if isinstance(value, Genotype):
@@ -40,25 +86,23 @@ class GenotypeType(click.ParamType):
 
 
 def on_the_same_data(settings: dict) -> dict:
-    """The settings of a training; of cells that were named by their run folder with the data of that run, unless it is asked
-    for another data set."""
+    """The settings of a training; where its cells come from a run folder, with the data of that run, unless the command line
+    names another data set."""
     context = click.get_current_context()
     if _RUN not in context.meta:
         return settings
-    found = files.read_yaml(context.meta[_RUN] / "config.yaml")
-    theirs = {name: found[name] for name in ("dataset", "data") if isinstance(found, dict) and isinstance(found.get(name), str)}
-    asked = {name: settings[name] for name in theirs if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    if asked.get("dataset", theirs.get("dataset")) != theirs.get("dataset"):
+    run = files.read_yaml(context.meta[_RUN] / "config.yaml")
+    of_run = {name: run[name] for name in ("dataset", "data") if isinstance(run, dict) and isinstance(run.get(name), str)}
+    given = {name: settings[name] for name in of_run if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if given.get("dataset", of_run.get("dataset")) != of_run.get("dataset"):
         return settings
-    return settings | theirs | asked
+    return settings | of_run | given
 
 
 def version(ctx: click.Context, _param, wanted: bool) -> None:
-    """What a report of a problem should tell: the versions, and the devices there are."""
+    """Print what a bug report needs: versions and devices."""
     if not wanted or ctx.resilient_parsing:
         return
-    import platform
-
     import torch
 
     from darts_cli.runtime.device import devices
@@ -68,139 +112,108 @@ def version(ctx: click.Context, _param, wanted: bool) -> None:
     ctx.exit()
 
 
-def run_options(name: str) -> Callable:
-    """Decorator: what every run is asked besides its settings; `name` is what its folder's begins with."""
+def options(config: type[Config], *others: Callable) -> Callable:
+    """Decorator: an option for every setting of the configuration, --config FILE, and other options.
+
+    The command gets the settings by name.
+    """
+    help = "YAML file of settings, also the config.yaml of a run; options on the command line override it."
+    file = option("--config", type=FILE, is_eager=True, expose_value=False, callback=partial(_read_config, config), help=help)
 
     def decorate(command: Callable) -> Callable:
-        command = click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")(command)
-        folder = f"Run folder. [default: runs/{name}-DATASET-seedN-HASH]"
-        return click.option("--run", metavar="DIR", help=folder)(command)
+        for decorator in (*map(_option, config.settings().values()), file, *others):
+            command = decorator(command)
+        return command
 
     return decorate
 
 
-def options(config: type[Config]) -> Callable:
-    """Decorator: one option for every setting of the configuration, and --config FILE; the command gets them by name."""
-
-    def decorate(command: Callable) -> Callable:
-        for each in reversed(dataclasses.fields(config)):
-            command = _option(each, _kinds(config)[each.name])(command)
-        return click.option(
-            "--config",
-            metavar="FILE",
-            is_eager=True,
-            expose_value=False,
-            callback=lambda ctx, _, path: _read_defaults(ctx, config, path),
-            help="YAML file of settings, also the config.yaml of a run; options given on the command line win.",
-        )(command)
-
-    return decorate
+def run_options(name: str) -> tuple[Callable, Callable]:
+    """The options of every run besides its settings; the name of its folder begins with `name`."""
+    folder = option("--run", type=DIR, show_default=f"runs/{name}-DATASET-seedN-HASH", help="Run folder.")
+    return folder, option("--quiet", is_flag=True, help="Print errors and the result only.")
 
 
-def _kinds(config: type[Config]) -> dict[str, type]:
-    """The type of every setting; of `int | None` it is int."""
-    kinds = typing.get_type_hints(config)
-    return {name: _optional(kind) or kind for name, kind in kinds.items()}
+def parallel_option(what: str) -> Callable:
+    help = f"{what} at a time; auto is one per GPU, or one per 4 CPU threads."
+    return option("--parallel", metavar="N|auto", show_default="1", help=help)
 
 
-def _optional(kind: type) -> type | None:
-    kinds = typing.get_args(kind)
-    return kinds[0] if type(None) in kinds else None
+def only_with(option: str, **others: object) -> None:
+    """Refuse other options that have no meaning without this option."""
+    for name, value in others.items():
+        if value is not None:
+            raise DartsError(f"{option_name(name)}: only together with {option}", exit_code=2)
 
 
-def _option(each: dataclasses.Field, kind: type) -> Callable:
-    attributes = {"default": each.default, "help": each.metadata["help"], "metavar": each.metadata["metavar"]}
-    if each.metadata["recipes"]:
-        attributes["help"] += f" [default: {_defaults(each)}]"
-    elif not isinstance(each.default, bool | None):
-        attributes["show_default"] = True
-    if kind is bool:
-        return click.option(f"{option_name(each.name)}/--no-{option_name(each.name)[2:]}", **attributes)
-    if typing.get_origin(kind) is tuple:
-        attributes |= {"type": typing.get_args(kind)[0], "nargs": len(typing.get_args(kind))}
-    elif each.metadata["choices"]:
-        attributes |= {"type": click.Choice(each.metadata["choices"])}
-    else:
-        attributes |= {"type": kind}
-    if each.metadata["alone"] is not None:
-        attributes |= {"is_flag": False, "flag_value": each.metadata["alone"]}
-    return click.option(option_name(each.name), *each.metadata["also"], each.name, **attributes)
+def _option(setting: Setting) -> Callable:
+    name = option_name(setting.name)
+    attributes = {"help": setting.help, "show_default": _shown_default(setting)}
+    attributes["default"] = None if setting.recipes else setting.default
+    if setting.type is bool:
+        return option(f"{name}/--no-{name[2:]}", **attributes)
+    attributes |= {"type": _click_type(setting), "nargs": setting.count or 1, "metavar": setting.metavar}
+    if setting.flag_value is not None:
+        attributes |= {"is_flag": False, "flag_value": setting.flag_value}
+    return option(name, *setting.aliases, setting.name, **attributes)
 
 
-def _defaults(each: dataclasses.Field) -> str:
-    """Such as `600; imagenet: 250`."""
-    recipes: dict[str, list[str]] = {}  # the data sets of each default
-    for dataset, value in each.metadata["recipes"].items():
-        recipes.setdefault(_shown(each, value), []).append(dataset)
-    return "; ".join([_shown(each, each.metadata["default"]), *(f"{', '.join(names)}: {v}" for v, names in recipes.items())])
+def _click_type(setting: Setting) -> click.ParamType | type:
+    if setting.choices:
+        return click.Choice(setting.choices)
+    if setting.type not in (int, float):
+        return _TYPES.get(setting.metavar, setting.type)
+    kind = click.IntRange if setting.type is int else click.FloatRange
+    low = setting.gt if setting.ge is None else setting.ge
+    high = setting.lt if setting.le is None else setting.le
+    return kind(low, high, min_open=setting.gt is not None, max_open=setting.lt is not None)
 
 
-def _shown(each: dataclasses.Field, value: object) -> str:
+def _shown_default(setting: Setting) -> str | None:
+    """The default as --help shows it, if at all: 600 (imagenet: 250; digits: 30)."""
+    if not setting.recipes:
+        plain = setting.default is None or isinstance(setting.default, bool)
+        return setting.default_text or (None if plain else _shown(setting, setting.default))
+    datasets: dict[str, list[str]] = {}  # the data sets of each default
+    for dataset, value in setting.recipes.items():
+        datasets.setdefault(_shown(setting, value), []).append(dataset)
+    recipes = "; ".join(f"{', '.join(names)}: {value}" for value, names in datasets.items())
+    return f"{_shown(setting, setting.default)} ({recipes})"
+
+
+def _shown(setting: Setting, value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
-        return "where it fits" if isinstance(each.metadata["default"], bool) else "off"
+        return "where it fits" if setting.type is bool else "none"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _read_defaults(ctx: click.Context, config: type[Config], path: str | None) -> None:
-    """Make the file's settings the defaults of this command. Raises DartsError with file, key and remedy."""
+def _read_config(config: type[Config], ctx: click.Context, _param, path: str | None) -> None:
+    """Make the values in the file the defaults of this command. Raises DartsError with file, key and remedy."""
     if path is None:
         return
     data = files.read_yaml(path)
     if not isinstance(data, dict):
         raise DartsError(f"{path}: must be a mapping of settings, such as `epochs: 50`", exit_code=2)
     command = str(data.get("command")).partition(" --")[0]
-    if CONFIGS.get(command, config) is not config:
-        raise DartsError(f"{path}: holds the settings of darts {command}; name those of another run", exit_code=2)
-    settings = {each.name: each for each in dataclasses.fields(config)}
-    ctx.default_map = {}
+    if CONFIGS.get(tuple(command.split()), config) is not config:
+        raise DartsError(f"{path}: holds the settings of darts {command}; name a file of {ctx.command_path}", exit_code=2)
+    settings, others = {}, {}
     for key, value in data.items():
         name = str(key).replace("-", "_")
-        if name in _NOT_SETTINGS:
-            continue
-        if name in _OF_THE_COMMAND and any(each.name == name for each in ctx.command.params):
-            ctx.default_map |= _seeds(value) if name == "seeds" else {name: value}
-            continue
-        if name not in settings:
-            import difflib
-
-            close = difflib.get_close_matches(name, settings, 1)
-            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(settings)}"
-            raise DartsError(f"{path}: unknown key {key!r}; {meant}", exit_code=2)
-        ctx.default_map[name] = _plain(path, settings[name], _kinds(config)[name], value)
-        option = next(each for each in ctx.command.params if each.name == name)
-        try:
-            option.type_cast_value(ctx, ctx.default_map[name])
-        except click.BadParameter as error:
-            raise DartsError(
-                f"{path}: {name}: {error.message.rstrip('.')}; see {ctx.command_path} --help", exit_code=2
-            ) from None
+        if name in _OPTIONS_ONLY and any(param.name == name for param in ctx.command.params):
+            others |= _seeds(value) if name == "seeds" else {name: value}
+        elif name not in _NOT_SETTINGS:
+            settings[key] = value
+    try:
+        ctx.default_map = config.check(settings) | others
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}; see {ctx.command_path} --help", exit_code=2) from None
 
 
 def _seeds(value: object) -> dict:
-    """The options of a list of seeds, as the config.yaml of several searches has it, or of what `--seeds` takes."""
+    """The options of `seeds` in a file: a list, as the config.yaml of a sweep has it, or what --seeds takes."""
     if isinstance(value, list) and value and all(type(seed) is int for seed in value):
         return {"seed": value[0], "seeds": seed_options(value).split()[1]}
     return {"seeds": str(value)}
-
-
-def _plain(path: str, each: dataclasses.Field, kind: type, value: object) -> object:
-    """The value, when it is of that kind; text is left to Click, which reads `1e-3` where YAML does not."""
-    numbers = typing.get_args(kind)
-    if value is None:
-        fits = each.default is None
-    elif numbers:
-        fits = isinstance(value, list) and len(value) == len(numbers) and all(_is_number(v, float) for v in value)
-    elif kind is bool:
-        fits = isinstance(value, bool)
-    else:
-        fits = isinstance(value, str) or (kind is not str and _is_number(value, kind))
-    if not fits:
-        name = f"{len(numbers)} numbers" if numbers else _KINDS[kind]
-        raise DartsError(f"{path}: {each.name}: must be {name}, not {value!r}", exit_code=2)
-    return value
-
-
-def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, int | kind) and not isinstance(value, bool) and (isinstance(value, float) or abs(value) < 2**64)

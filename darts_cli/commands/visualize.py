@@ -1,57 +1,47 @@
 """The command `darts visualize`."""
 
-from pathlib import Path
-
 import click
 
 from darts_cli import DartsError
+from darts_cli.commands.completion import DIR, FILE, SUBJECT
+from darts_cli.commands.options import option
 from darts_cli.text import encodable, hint, printable
 
 
 @click.command()
-@click.argument("subjects", metavar="GENOTYPE|RUN...", nargs=-1, required=True)
-@click.option(
-    "--what", type=click.Choice(["cells", "animation", "alphas", "curves"]), help="What to show. [default: all there is]"
+@click.argument("subjects", metavar="GENOTYPE|RUN...", nargs=-1, required=True, type=SUBJECT)
+@option(
+    "--what",
+    type=click.Choice(["cells", "animation", "alphas", "curves"]),
+    show_default="all that there is",
+    help="What to draw.",
 )
-@click.option(
-    "--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), help="Format of the pictures. [default: pdf]"
-)
-@click.option("--output", metavar="DIR|FILE", help="Where they go. [default: this folder; text: the terminal]")
-@click.option("--html", metavar="FILE", help="Show a search as one page instead, with a slider over its epochs.")
-@click.option("--view", is_flag=True, help="Open what was drawn.")
+@option("--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), show_default="pdf", help="File format.")
+@option("--output", metavar="DIR|FILE", type=DIR, show_default="this folder; text: the terminal", help="Output folder or file.")
+@option("--html", type=FILE, help="Write a search as one HTML page instead, with a slider over its epochs.")
+@option("--view", is_flag=True, help="Open the pictures.")
 def visualize(subjects, what, form, output, html, view):
     """Draw cells, replay a search, plot learning curves.
 
-    Of a genotype, by name, file or run: a picture of each cell. Of a search also an animation over its epochs (GIF), and how
-    alpha moved; of a training the learning curves; of several runs their curves in one picture. Cells and animations need
-    Graphviz, alphas and curves the extra plot.
+    For a genotype (a name, a file or a run): a picture of each cell. For a search also an animation over its epochs (GIF), and
+    heat maps of alpha; for a training its learning curves; for several runs their curves in one picture. Cells and animations
+    need Graphviz; alphas and curves need the extra `plot`.
 
     \b
     Example: darts visualize cnn/darts_v2 --format svg
     """
-    from darts_cli.pictures import subjects as drawing
-    from darts_cli.pictures.cells import NoGraphviz, text
+    from darts_cli.pictures.drawing import draw
 
-    if html is not None and (what, form, output) != (None, None, None):
-        raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
-    found = [drawing.subject(each) for each in subjects]
-    place, is_file, form = (Path(html), True, "svg") if html is not None else drawing.target(output, form, what)
-    drawn = drawing.draw(found, what if html is None else "page", form)
-    if form == "text" and output is None:
-        if view:
-            raise DartsError("--view: text is shown in the terminal; leave --view out, or use --output", exit_code=2)
-        click.echo(encodable("\n".join(picture.content.decode() for picture in drawn.pictures)), nl=False)
-        return
-    paths = drawing.write(place, is_file, drawn.pictures)
-    for path in paths:
+    if view and form == "text" and output is None:
+        raise DartsError("--view: text is shown in the terminal; leave --view out, or use --output", exit_code=2)
+    drawing = draw(subjects, what, form, output, html)
+    for path in drawing.paths:
         click.echo(printable(str(path)))
-    if any(isinstance(each, NoGraphviz) for each in drawn.missing):
-        for each in found:
-            click.echo(encodable(text(each.genotype())), nl=False)
-    for remark in drawn.remarks:
+    click.echo(encodable(drawing.text), nl=False)
+    for remark in drawing.remarks:
         hint(remark)
-    failed = [str(each) for each in drawn.missing]
-    if view and not failed and any(click.launch(str(path)) for path in paths):
-        failed.append("--view: there is no program here that opens pictures")
-    if failed:
-        raise DartsError("; ".join(failed))
+    failures = [str(error) for error in drawing.missing]
+    if view and not failures and any(click.launch(str(path)) for path in drawing.paths):
+        failures.append("--view: there is no program here that opens pictures")
+    if failures:
+        raise DartsError("; ".join(failures))

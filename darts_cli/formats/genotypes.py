@@ -1,12 +1,12 @@
-"""The forms in which genotypes are written down, here and elsewhere, read and printed. Nothing that is read is evaluated.
+"""The notations in which people write genotypes, read and printed. Nothing that is read is evaluated.
 
     yaml      the genotype files of this program
     python    the original's literal: Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=...)
     dict      its fields as a mapping: {"normal": [["sep_conv_3x3", 1], ...], "normal_concat": [2, 3, 4, 5], "reduce": ...}
     tuples    the encoding of BANANAS: ([(1, 4), ...], [...]), each edge as (input, index of the operation)
-    string    the nodes of NAS-Bench-201's strings, a line a cell: normal |sep_conv_3x3~1|sep_conv_3x3~0|+|...|
+    string    the nodes of NAS-Bench-201's strings, one line per cell: normal |sep_conv_3x3~1|sep_conv_3x3~0|+|...|
 
-Of the literals these variants are read too: a list for each node, a third number (its weight) in an edge, any list as concat, a
+These variants of the literals are read too: one list per node, a third number in an edge (its weight), any list as concat, a
 literal in quotes, `NAME = ` in front, and NNI's mapping {"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": 1, ...}.
 """
 
@@ -15,36 +15,38 @@ import json
 import re
 import reprlib
 import warnings
+from dataclasses import replace
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
 from darts_cli.spaces import SPACES
 
-LONGEST = 1 << 16  # characters of a literal; a genotype has some hundreds
-LARGEST = 1 << 20  # number in one
+MAX_LITERAL_CHARS = 1 << 16  # a genotype has some hundreds
+MAX_LITERAL_NUMBER = 1 << 20
+MAX_RANGE_NUMBERS = 1000
 FIELDS = {
     "cnn": {"normal": "normal_concat", "reduce": "reduce_concat"},
     "rnn": {"recurrent": "concat"},
 }  # the cells in the original's literal, each with its concat
-KNOWN = "YAML with the key domain, Genotype(...), its fields as a mapping, BANANAS' tuples, or |op~input|...| a node"
+NOTATIONS = "YAML with the key domain, Genotype(...), its fields as a mapping, BANANAS' tuples, or |op~input|...| per node"
 _STRING_EDGE = re.compile(r"([a-z0-9_]+)~(\d{1,4})", re.ASCII)
 _NNI_KEY = re.compile(r"(?:.*/)?(normal|reduce)/(op|input)_(\d{1,4})_([01])", re.ASCII)
 
 
-def parse(text: str, place: str) -> Genotype:
-    """The genotype that a text holds in any of the forms, which is detected. `place` says where the text is from.
+def parse(text: str, source: str) -> Genotype:
+    """The genotype in a text, whose notation is detected; `source` is where the text comes from.
 
-    Raises DartsError, beginning with the place, when it holds none.
+    Raises DartsError, which begins with the source.
     """
     text = re.sub(r"^\ufeff?(\d\d/\d\d \d\d:\d\d:\d\d [AP]M )?", "", text)  # a byte-order mark, the time in the original's logs
     try:
         if re.search(r"(^|[{,])\s*[\"']?domain[\"']?\s*:", text, re.MULTILINE):
-            return Genotype.from_dict(files.parse_yaml(text, place))
+            return Genotype.from_dict(files.parse_yaml(text, source))
         if re.match(r"\s*(\w+\s*[:=]?\s*)?\|", text):
             return _from_string(text)
         return _from_literal(text)
     except DartsError as error:
-        raise DartsError(str(error) if str(error).startswith(f"{place}:") else f"{place}: {error}") from None
+        raise DartsError(str(error) if str(error).startswith(f"{source}:") else f"{source}: {error}") from None
 
 
 def to_python(genotype: Genotype) -> str:
@@ -54,8 +56,8 @@ def to_python(genotype: Genotype) -> str:
         cell = genotype.cells[name]
         parts.append(f"{name}={[tuple(edge) for node in cell.nodes for edge in node]}")
         states = list(cell.concat)
-        run = range(states[0], states[0] + len(states))
-        parts.append(f"{concat}={run if states == list(run) else states}")
+        consecutive = range(states[0], states[0] + len(states))
+        parts.append(f"{concat}={consecutive if states == list(consecutive) else states}")
     return f"Genotype({', '.join(parts)})\n"
 
 
@@ -74,21 +76,20 @@ def to_tuples(genotype: Genotype) -> str:
 
 
 def to_string(genotype: Genotype) -> str:
-    """NAS-Bench-201's way to write nodes, a line a cell. Raises DartsError when a node is left out of a cell's output."""
+    """NAS-Bench-201's notation for nodes, one line per cell. Raises DartsError unless the output joins all nodes."""
     lines = []
     for name, cell in genotype.cells.items():
-        if cell.concat != _all(genotype.domain, len(cell.nodes)):
-            raise DartsError(f"{name}: the string form expresses cells whose output joins all nodes; use --to dict")
-        lines.append(f"{name} " + "+".join("|" + "".join(f"{op}~{state}|" for op, state in node) for node in cell.nodes))
+        if cell.concat != SPACES[genotype.domain].all_nodes(len(cell.nodes)):
+            raise DartsError(f"{name}: strings express cells whose output joins all nodes; use --to dict for this genotype")
+        lines.append(f"{name} {_string(cell.nodes)}")
     return "\n".join(lines) + "\n"
 
 
+def _string(nodes) -> str:
+    return "+".join("|" + "".join(f"{op}~{state}|" for op, state in node) for node in nodes)
+
+
 WRITERS = {"yaml": Genotype.to_yaml, "python": to_python, "dict": to_dict, "tuples": to_tuples, "string": to_string}
-
-
-def _all(domain: str, nodes: int) -> tuple[int, ...]:
-    first = SPACES[domain].inputs
-    return tuple(range(first, first + nodes))
 
 
 # ---- strings
@@ -97,70 +98,69 @@ def _all(domain: str, nodes: int) -> tuple[int, ...]:
 def _from_string(text: str) -> Genotype:
     lines = [re.fullmatch(r"\s*([a-z]*)[\s:=]*(\|.*\|)\s*", line) for line in text.splitlines() if line.strip()]
     if not all(lines):
-        raise DartsError("a line of the string form is a cell's name and its nodes, such as normal |skip_connect~0|...|+|...|")
+        raise DartsError("a line of the string notation is a cell's name and nodes, such as normal |skip_connect~0|...|+|...|")
     cells = [[_STRING_EDGE.findall(node) for node in line[2].split("+")] for line in lines]
     domain = "rnn" if len(cells) == 1 and all(len(node) == 1 for node in cells[0]) else "cnn"
-    names = [line[1] or name for line, name in zip(lines, SPACES[domain].cells, strict=False)]
-    if sorted(names) != sorted(SPACES[domain].cells) or len(lines) != len(names):
-        raise DartsError(f"in the domain {domain} there is one line for each of {', '.join(SPACES[domain].cells)}")
-    for line, cell in zip(lines, cells, strict=True):
-        again = "+".join("|" + "".join(f"{op}~{state}|" for op, state in node) for node in cell)
-        if again != line[2]:
+    space = SPACES[domain]
+    names = [line[1] or name for line, name in zip(lines, space.cells, strict=False)]
+    if sorted(names) != sorted(space.cells) or len(lines) != len(names):
+        raise DartsError(f"in the domain {domain} there must be one line for each of {', '.join(space.cells)}")
+    plain = {"domain": domain}
+    for name, line, nodes in zip(names, lines, cells, strict=True):
+        if _string(nodes) != line[2]:
             raise DartsError(f"{reprlib.repr(line[2])}: must be nodes joined by +, each written |operation~input|...|")
-    plain = {
-        name: {"nodes": [[[op, int(state)] for op, state in node] for node in cell], "concat": list(_all(domain, len(cell)))}
-        for name, cell in zip(names, cells, strict=True)
-    }
-    return Genotype.from_dict({"domain": domain} | plain)
+        edges = [[[op, int(state)] for op, state in node] for node in nodes]
+        plain[name] = {"nodes": edges, "concat": list(space.all_nodes(len(nodes)))}
+    return Genotype.from_dict(plain)
 
 
 # ---- literals
 
 
 def _from_literal(text: str) -> Genotype:
-    if len(text) > LONGEST:
-        raise DartsError(f"{len(text):,} characters, but of a literal at most {LONGEST:,} are read")
+    if len(text) > MAX_LITERAL_CHARS:
+        raise DartsError(f"{len(text):,} characters, but a literal may have {MAX_LITERAL_CHARS:,} at most")
     bare = text.strip().removesuffix(",")
-    above, _, before = text[: text.index(bare)].rpartition("\n")  # what stands before it in the text
+    above, _, before = text[: text.index(bare)].rpartition("\n")  # the text before the literal
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes and the like
             statements = ast.parse(bare).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise DartsError(f"holds no genotype in a form that is known: {KNOWN}") from None
+        raise DartsError(f"holds no genotype in a known notation: {NOTATIONS}") from None
     if len(statements) != 1 or not isinstance(statements[0], ast.Expr | ast.Assign):
-        raise DartsError(f"must hold one genotype and nothing else: {KNOWN}")
+        raise DartsError(f"must hold one genotype and nothing else: {NOTATIONS}")
     try:
         value, name = _read(statements[0])
     except _Refused as refused:
         (node,) = refused.args
-        source = ast.get_source_segment(bare, node)
+        code = ast.get_source_segment(bare, node)
         line = node.lineno + above.count("\n") + (above != "" or text.startswith("\n"))
         column = node.col_offset + 1 + (len(before) if node.lineno == 1 else 0)
         raise DartsError(
-            f"line {line}, column {column}: {reprlib.repr(source)} is not read; a genotype is made of "
-            "lists, text and numbers, Genotype(keyword=...) around it and range(a, b)"
+            f"line {line}, column {column}: {reprlib.repr(code)} is not allowed; a genotype is made of "
+            "lists, text and numbers, Genotype(keyword=...) around them and range(a, b)"
         ) from None
     if isinstance(value, str):
         return parse(value, "the text in quotes")
-    genotype = _from_value(value)
-    return Genotype(genotype.domain, genotype.cells, name=name)
+    if isinstance(value, list):
+        return replace(Genotype.from_tuples(value), name=name)
+    return Genotype.from_dict(_plain(value) | {"name": name})
 
 
 class _Refused(Exception):
-    """A part of a literal that is not read."""
+    """A part of a literal that is not allowed."""
 
 
 def _read(statement: ast.Expr | ast.Assign) -> tuple[object, str | None]:
-    """The plain value of a literal, and the name it is given."""
+    """The plain value of a literal, and the name that it is assigned to."""
     name = None
     if isinstance(statement, ast.Assign):
         if len(statement.targets) != 1 or not isinstance(statement.targets[0], ast.Name):
             raise _Refused(statement)
         name = statement.targets[0].id
     expression = statement.value
-    value = _fields(expression) if isinstance(expression, ast.Call) else _value(expression)
-    return value, name
+    return (_fields(expression) if isinstance(expression, ast.Call) else _value(expression)), name
 
 
 def _fields(call: ast.Call) -> dict:
@@ -172,12 +172,12 @@ def _fields(call: ast.Call) -> dict:
 
 def _value(node: ast.expr) -> object:
     match node:
-        case ast.Constant(value=int()) if abs(node.value) > LARGEST:
+        case ast.Constant(value=int()) if abs(node.value) > MAX_LITERAL_NUMBER:
             raise DartsError(f"line {node.lineno}, column {node.col_offset + 1}: no number in a genotype is so large")
         case ast.Constant(value=str() | int() | float() | None):
             return node.value
         case ast.List() | ast.Tuple():
-            return [_value(each) for each in node.elts]
+            return list(map(_value, node.elts))
         case ast.Dict() if None not in node.keys:
             keys = [str(_value(key)) for key in node.keys]
             for key in keys:
@@ -185,22 +185,21 @@ def _value(node: ast.expr) -> object:
                     raise DartsError(f"{reprlib.repr(key)}: this key is given twice")
             return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
         case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int()), ast.Constant(value=int())], keywords=[]):
-            first, last = map(_value, node.args)
-            if last - first > 1000:
-                raise DartsError(f"range({first}, {last}): no cell has so many nodes")
-            return list(range(first, last))
+            first, end = map(_value, node.args)
+            if end - first > MAX_RANGE_NUMBERS:
+                raise DartsError(f"range({first}, {end}): no cell has so many nodes")
+            return list(range(first, end))
     raise _Refused(node)
 
 
-def _from_value(value: object) -> Genotype:
-    if isinstance(value, list):
-        return Genotype.from_tuples(value)
+def _plain(value: object) -> dict:
+    """The plain form of a genotype, of the fields of a literal or of NNI's mapping."""
     if not isinstance(value, dict):
-        raise DartsError(f"{reprlib.repr(value)}: holds no genotype in a form that is known: {KNOWN}")
+        raise DartsError(f"{reprlib.repr(value)}: holds no genotype in a known notation: {NOTATIONS}")
     if any(_NNI_KEY.fullmatch(key) for key in value):
-        return Genotype.from_dict(_from_nni(value))
+        return _from_nni(value)
     domain = "rnn" if "recurrent" in value else "cnn"
-    fields = FIELDS[domain]
+    fields, space = FIELDS[domain], SPACES[domain]
     known = {*fields, *fields.values()}
     for key in value:
         if key not in known and value[key] is not None:
@@ -208,19 +207,19 @@ def _from_value(value: object) -> Genotype:
     plain: dict[str, object] = {"domain": domain}
     for name, concat in fields.items():
         if name in value:
-            nodes = _nodes(name, value[name], SPACES[domain].edges)
+            nodes = _nodes(name, value[name], space.edges)
             joined = value.get(concat)
-            plain[name] = {"nodes": nodes, "concat": list(_all(domain, len(nodes))) if joined is None else joined}
-    return Genotype.from_dict(plain)
+            plain[name] = {"nodes": nodes, "concat": list(space.all_nodes(len(nodes))) if joined is None else joined}
+    return plain
 
 
-def _nodes(place: str, edges: object, per_node: int) -> list:
-    """The edges of a cell by node: given flat, or by node already; an edge's third number, its weight, is dropped."""
+def _nodes(cell: str, edges: object, per_node: int) -> list:
+    """The edges of a cell by node, from a flat list or from one list per node. A weight, an edge's third number, is dropped."""
     if not isinstance(edges, list) or not edges:
-        raise DartsError(f"{place}: must be a list of edges ('operation', input), not {reprlib.repr(edges)}")
+        raise DartsError(f"{cell}: must be a list of edges ('operation', input), not {reprlib.repr(edges)}")
     if isinstance(edges[0], list) and edges[0] and isinstance(edges[0][0], str):
         if len(edges) % per_node:
-            raise DartsError(f"{place}: {len(edges)} edges cannot be {per_node} for each node")
+            raise DartsError(f"{cell}: {len(edges)} edges cannot be {per_node} per node")
         edges = [edges[i : i + per_node] for i in range(0, len(edges), per_node)]
     return [[_edge(edge) for edge in node] if isinstance(node, list) else node for node in edges]
 
@@ -232,16 +231,16 @@ def _edge(edge: object) -> object:
 
 def _from_nni(value: dict) -> dict:
     cells: dict[str, dict] = {"normal": {}, "reduce": {}}
-    for key, said in value.items():
+    for key, content in value.items():
         match = _NNI_KEY.fullmatch(key)
         if match:
-            cell, kind, state, place = match.groups()
-            inner = said[0] if isinstance(said, list) and len(said) == 1 else said
-            cells[cell].setdefault(int(state), {}).setdefault(int(place), {})[kind] = inner
+            cell, kind, state, edge = match.groups()
+            single = content[0] if isinstance(content, list) and len(content) == 1 else content
+            cells[cell].setdefault(int(state), {}).setdefault(int(edge), {})[kind] = single
     plain: dict[str, object] = {"domain": "cnn"}
     for name, nodes in cells.items():
-        if sorted(nodes) != list(_all("cnn", len(nodes))):
-            raise DartsError(f"{name}: nodes are missing among the keys {name}/op_NODE_EDGE, which begin with node 2")
+        if sorted(nodes) != list(SPACES["cnn"].all_nodes(len(nodes))):
+            raise DartsError(f"{name}: nodes are missing among the keys {name}/op_NODE_EDGE, where NODE starts at 2")
         edges = [[[edge.get("op"), edge.get("input")] for _, edge in sorted(nodes[i].items())] for i in sorted(nodes)]
         plain[name] = {"nodes": edges, "concat": sorted(nodes)}
     return plain

@@ -1,4 +1,4 @@
-"""Cells as graphs, after the figures of the paper: inputs green, nodes blue, the output yellow; and as text."""
+"""Cells as graphs in the style of the paper's figures (inputs green, nodes blue, the output yellow), and as text."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import graphviz
 
 from darts_cli import DartsError
-from darts_cli.describe import CELL_INPUTS, OUTPUTS, state_names, unused
+from darts_cli.describe import FIGURES, state_names, unused
 from darts_cli.genotype import Cell, Genotype
 from darts_cli.spaces import SPACES
 
@@ -15,8 +15,8 @@ INSTALL = "install it, for example with `apt install graphviz` or `brew install 
 _GRAPH = {"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.6"}
 _NODE = {"shape": "box", "style": "filled,rounded", "fontname": "Helvetica", "fontsize": "18", "penwidth": "1.5"}
 _EDGE = {"fontname": "Helvetica", "fontsize": "14"}
-_EDGES = ("#1b7837", "#762a83", "#2166ac", "#b35806", "#c51b7d", "#35978f", "#4d4d4d")  # by input, with their labels
-_COLOURS = {"input": "darkseagreen2", "node": "lightblue", "output": "palegoldenrod"}
+_EDGE_COLOURS = ("#1b7837", "#762a83", "#2166ac", "#b35806", "#c51b7d", "#35978f", "#4d4d4d")  # by input
+_INPUT, _INNER, _OUTPUT = "darkseagreen2", "lightblue", "palegoldenrod"
 
 
 class NoGraphviz(DartsError):
@@ -26,18 +26,19 @@ class NoGraphviz(DartsError):
 def graph(cell: Cell, domain: str) -> graphviz.Digraph:
     """The graph of a cell: its inputs, nodes and output, every edge with the name of its operation.
 
-    The output joins the nodes in `concat` only. A node without a way to the output is dashed.
+    Only the nodes in `concat` are joined to the output. A node without a path to the output is dashed.
     """
     names = state_names(domain, len(cell.nodes))
-    found = _canvas("dot")
-    _add_nodes(found, domain, names, [names[i] for i in unused(cell, domain)])
-    first = SPACES[domain].inputs
-    for i, node in enumerate(cell.nodes, first):
+    drawing = _canvas("dot")
+    _add_nodes(drawing, domain, names, dashed=[names[i] for i in unused(cell, domain)])
+    for name in _sources(domain):
+        drawing.edge(name, names[0])
+    for i, node in enumerate(cell.nodes, SPACES[domain].inputs):
         for edge in node:
-            found.edge(names[edge.input], names[i], label=edge.op, **_coloured(edge.input))
+            drawing.edge(names[edge.input], names[i], label=edge.op, **_coloured(edge.input))
     for state in cell.concat:
-        found.edge(names[state], OUTPUTS[domain])
-    return found
+        drawing.edge(names[state], FIGURES[domain].output)
+    return drawing
 
 
 def render(source: graphviz.Digraph, form: str, **options) -> bytes:
@@ -51,9 +52,9 @@ def render(source: graphviz.Digraph, form: str, **options) -> bytes:
 
 
 class Film:
-    """A cell of a search over its epochs, every node and edge in one place from the first to the last.
+    """A cell over the epochs of a search; every node and edge keeps its position.
 
-    The places are those of the graph of all edges that were ever there; `frame` shows some of them.
+    The layout is that of the union of all edges; `frame` shows those of one epoch.
     """
 
     def __init__(self, cells: Sequence[Cell], domain: str):
@@ -61,42 +62,43 @@ class Film:
         self.names = state_names(domain, len(cells[0].nodes))
         first = SPACES[domain].inputs
         longest = max(SPACES[domain].searched, key=len)
+        edges = {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
         union = _canvas("dot")
-        _add_nodes(union, domain, self.names, [])
-        for state, i in sorted(
-            {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
-        ):
+        _add_nodes(union, domain, self.names)
+        for name in _sources(domain):
+            union.edge(name, self.names[0])
+        for state, i in sorted(edges):
             union.edge(self.names[state], self.names[i], label=longest, id=f"{state}-{i}", **_coloured(state))
         for state in cells[0].concat:
-            union.edge(self.names[state], OUTPUTS[domain])
+            union.edge(self.names[state], FIGURES[domain].output)
         self.layout = json.loads(render(union, "json"))
 
     def frame(self, cell: Cell | None = None, title: str = "") -> graphviz.Digraph:
-        """The graph with the edges of a cell; without one all edges. An id of an edge is INPUT-NODE, as states."""
-        shown = {}
+        """The graph with the edges of a cell, or with all edges. The id of an edge is INPUT-NODE, the numbers of its states."""
+        ops = {}
         for i, node in enumerate(cell.nodes if cell else (), SPACES[self.domain].inputs):
-            shown |= {f"{edge.input}-{i}": edge.op for edge in node}
-        found = _canvas("neato")
-        found.attr(bb=self.layout["bb"], label=title, labelloc="t", fontname="Helvetica", fontsize="18")
-        _add_nodes(found, self.domain, self.names, [], {each["name"]: each for each in self.layout["objects"]})
-        objects = [each["name"] for each in self.layout["objects"]]
+            ops |= {f"{edge.input}-{i}": edge.op for edge in node}
+        drawing = _canvas("neato")
+        drawing.attr(bb=self.layout["bb"], label=title, labelloc="t", fontname="Helvetica", fontsize="18")
+        objects = self.layout["objects"]
+        _add_nodes(drawing, self.domain, self.names, layout={node["name"]: node for node in objects})
         for edge in self.layout["edges"]:
-            place = {"pos": edge["pos"]}
+            attributes = {"pos": edge["pos"]}
             if "lp" in edge:
-                place |= {"lp": edge["lp"], "label": shown.get(edge["id"], edge["label"])}
-                place |= {key: edge[key] for key in ("id", "color", "fontcolor")}
-                if cell is not None and edge["id"] not in shown:
-                    place["style"] = "invis"
-            found.edge(objects[edge["tail"]], objects[edge["head"]], **place)
-        return found
+                attributes |= {"lp": edge["lp"], "label": ops.get(edge["id"], edge["label"])}
+                attributes |= {key: edge[key] for key in ("id", "color", "fontcolor")}
+                if cell is not None and edge["id"] not in ops:
+                    attributes["style"] = "invis"
+            drawing.edge(objects[edge["tail"]]["name"], objects[edge["head"]]["name"], **attributes)
+        return drawing
 
     def picture(self, form: str, *args, **options) -> bytes:
-        """A frame as "png" or "svg"; arguments are those of `frame`."""
+        """A frame as "png" or "svg"; the other arguments are those of `frame`."""
         return render(self.frame(*args, **options), form, neato_no_op=2)
 
 
 def _coloured(state: int) -> dict[str, str]:
-    colour = _EDGES[state % len(_EDGES)]
+    colour = _EDGE_COLOURS[state % len(_EDGE_COLOURS)]
     return {"color": colour, "fontcolor": colour}
 
 
@@ -104,50 +106,45 @@ def _canvas(engine: str) -> graphviz.Digraph:
     return graphviz.Digraph(engine=engine, graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
 
 
-def _add_nodes(
-    found: graphviz.Digraph, domain: str, names: list[str], dashed: list[str], places: dict[str, dict] | None = None
-) -> None:
-    """All nodes in their colours and, where these are given, at their places; in recurrent cells the edges into state 0."""
+def _sources(domain: str) -> tuple[str, ...]:
+    """The inputs that are no states themselves: they make the first state of a recurrent cell."""
+    figure = FIGURES[domain]
+    return tuple(name for name in figure.inputs if name not in figure.states)
 
-    def add(name: str, kind: str) -> None:
-        place = {key: places[name][key] for key in ("pos", "width", "height")} if places else {}
+
+def _add_nodes(drawing: graphviz.Digraph, domain: str, names: list[str], dashed: Sequence[str] = (), layout=None) -> None:
+    """All nodes in their colours and, given a layout, at their positions."""
+    figure = FIGURES[domain]
+    inner = [name for name in names if name not in figure.inputs]
+    colours = dict.fromkeys(figure.inputs, _INPUT) | dict.fromkeys(inner, _INNER) | {figure.output: _OUTPUT}
+    for name, colour in colours.items():
+        position = {key: layout[name][key] for key in ("pos", "width", "height")} if layout else {}
         style = {"style": "filled,rounded,dashed"} if name in dashed else {}
-        found.node(name, fillcolor=_COLOURS[kind], **style, **place)
-
-    inputs, output = CELL_INPUTS[domain], OUTPUTS[domain]
-    for name in inputs:
-        add(name, "input")
-    for name in names:
-        if name not in inputs:
-            add(name, "node")
-    add(output, "output")
-    if domain == "rnn" and places is None:
-        for name in inputs:
-            found.edge(name, names[0])
+        drawing.node(name, fillcolor=colour, **style, **position)
 
 
 def text(genotype: Genotype) -> str:
-    """The cells drawn with characters, a line an edge."""
-    domain, drawn = genotype.domain, []
+    """The cells drawn with characters, one line per edge."""
+    domain, rows = genotype.domain, []
     for name, cell in genotype.cells.items():
         names = state_names(domain, len(cell.nodes))
-        rows = [[(state, "") for state in CELL_INPUTS[domain]]] if domain == "rnn" else []
-        rows += [[(names[edge.input], edge.op) for edge in node] for node in cell.nodes]
-        width = max(len(state) for row in rows for state, _ in row)
-        ops = max(len(op) for row in rows for _, op in row)
-        drawn.append(name)
-        for target, row in zip(names[2 if domain == "cnn" else 0 :], rows, strict=True):
-            for k, (state, op) in enumerate(row):
-                word = f" {op} " if op else "──"
-                joint = _joint(k, len(row), target)
-                drawn.append(f"  {state:>{width}} ──{word}{'─' * (ops + 2 - len(word))}──{joint}")
+        edges = [[(names[edge.input], edge.op) for edge in node] for node in cell.nodes]
+        if _sources(domain):
+            edges.insert(0, [(source, "") for source in _sources(domain)])
+        targets = names[len(names) - len(edges) :]
+        width = max(len(state) for node in edges for state, _ in node)
+        op_width = max(len(op) for node in edges for _, op in node) + 2
+        rows.append(name)
+        for target, node in zip(targets, edges, strict=True):
+            for (state, op), joint in zip(node, _joints(len(node), target), strict=True):
+                rows.append(f"  {state:>{width}} ──{f' {op} ' if op else '──':─<{op_width}}──{joint}")
         joined = " ".join(names[state] for state in cell.concat)
-        drawn.append(f"  {joined} ──▶ {OUTPUTS[domain]}")
-    return "\n".join(drawn) + "\n"
+        rows.append(f"  {joined} ──▶ {FIGURES[domain].output}")
+    return "\n".join(rows) + "\n"
 
 
-def _joint(k: int, count: int, target: str) -> str:
-    """The end of the k-th of so many edges into a node."""
+def _joints(count: int, target: str) -> list[str]:
+    """The right ends of so many edges into one node."""
     if count == 1:
-        return f"──▶ {target}"
-    return f"┬─▶ {target}" if k == 0 else "┘" if k == count - 1 else "┤"
+        return [f"──▶ {target}"]
+    return [f"┬─▶ {target}", *["┤"] * (count - 2), "┘"]

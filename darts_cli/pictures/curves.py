@@ -1,4 +1,4 @@
-"""How alpha moved in a search, and learning curves of one run or several. Needs matplotlib, the extra `plot`."""
+"""Heat maps of alpha over a search, and the learning curves of runs. Needs matplotlib, the extra `plot`."""
 
 import io
 import warnings
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import state_names
-from darts_cli.genotype import softmax
+from darts_cli.methods.derive import softmax
 from darts_cli.runs.history import History
 from darts_cli.spaces import SPACES
 from darts_cli.text import printable
 
-CURVES = {  # what is drawn of each domain: a panel a measure, its label, what is done to the value
+CURVES = {  # by domain, one panel per measure: its label and the value that is plotted
     "cnn": {"loss": ("loss", lambda v: v), "accuracy": ("error (%)", lambda v: 100 * (1 - v))},
-    "rnn": {"perplexity": ("perplexity", lambda v: min(v, 1e100))},  # beyond it the axis would overflow
+    "rnn": {"perplexity": ("perplexity", lambda v: min(v, 1e100))},  # the axis would overflow beyond it
 }
-LINES = {"train": ":", "valid": "-", "test": "--"}
+LINE_STYLES = {"train": ":", "valid": "-", "test": "--"}
 
 
 class NoMatplotlib(DartsError):
-    """The library is missing."""
+    """The library matplotlib is missing."""
 
 
 def _figure(width: float, height: float):
@@ -34,9 +34,9 @@ def _rendered(figure, form: str) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[form]  # equal runs have equal pictures
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[form]  # equal runs give equal files
     with matplotlib.rc_context({"svg.hashsalt": "darts", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that no font here has
+        warnings.simplefilter("ignore")  # about letters that no installed font has
         figure.savefig(buffer, format=form, dpi=120, metadata=undated)
     return buffer.getvalue()
 
@@ -44,7 +44,7 @@ def _rendered(figure, form: str) -> bytes:
 def alphas(history: History, cell: str, form: str) -> bytes:
     """The operation weights softmax(alpha) of a cell of a search, as "pdf", "svg" or "png".
 
-    A row of panels a node, a column an input; in each panel an operation a row and an epoch a column.
+    One row of panels per node, one column per input; in a panel one row per operation and one column per epoch.
     """
     space = SPACES[history.domain]
     names = state_names(history.domain, space.nodes)
@@ -52,13 +52,13 @@ def alphas(history: History, cell: str, form: str) -> bytes:
     columns = space.inputs + space.nodes - 1
     figure = _figure(1.8 * columns + 2.4, 1.1 * space.nodes + 1.0)
     grid = figure.add_gridspec(space.nodes, columns)
-    everything = [weight for table in tables for row in table for weight in row]
+    flat = [weight for table in tables for row in table for weight in row]
     extent = (0.5, len(tables) + 0.5, len(space.searched) - 0.5, -0.5)
-    places = [(node, state) for node in range(space.nodes) for state in range(space.inputs + node)]
-    for edge, (node, state) in enumerate(places):
+    edges = [(node, state) for node in range(space.nodes) for state in range(space.inputs + node)]
+    for edge, (node, state) in enumerate(edges):
         panel = figure.add_subplot(grid[node, state])
         weights = [[table[edge][k] for table in tables] for k in range(len(space.searched))]
-        image = panel.imshow(weights, aspect="auto", vmin=min(everything), vmax=max(everything), extent=extent)
+        image = panel.imshow(weights, aspect="auto", vmin=min(flat), vmax=max(flat), extent=extent)
         panel.set_title(f"{names[state]} → {names[space.inputs + node]}", fontsize=8, pad=2)
         panel.set_yticks(range(len(space.searched)), space.searched if state == 0 else [], fontsize=6)
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -70,29 +70,27 @@ def alphas(history: History, cell: str, form: str) -> bytes:
 
 
 def curves(histories: Sequence[History], form: str) -> bytes:
-    """The learning curves of runs of one domain, a colour a run, as "pdf", "svg" or "png".
+    """The learning curves of runs of one domain, one colour per run, as "pdf", "svg" or "png".
 
-    Dotted training, continuous validation, dashed test. Raises DartsError when the runs are of different domains.
+    Training is dotted, validation continuous, test dashed. Raises DartsError when the runs are of different domains.
     """
     domains = {history.domain: history for history in histories}
     if len(domains) > 1:
-        one, other = (str(history.folder) for history in domains.values())
-        raise DartsError(f"{one} and {other}: are runs of different domains, whose curves fit into no one picture")
+        folders = " and ".join(str(history.folder) for history in domains.values())
+        raise DartsError(f"{folders}: are runs of different domains; draw their curves in separate pictures")
     (domain,) = domains
     measures = CURVES[domain]
     figure = _figure(5.2 * len(measures) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    for panel, (measure, (label, shown)) in zip(panels, measures.items(), strict=True):
-        drawn = False
+    for panel, (measure, (label, plotted)) in zip(panels, measures.items(), strict=True):
         for k, history in enumerate(histories):
-            for part, style in LINES.items():
-                points = [(r["epoch"], shown(r[f"{part}_{measure}"])) for r in history.records if f"{part}_{measure}" in r]
+            for part, style in LINE_STYLES.items():
+                points = [(r["epoch"], plotted(r[f"{part}_{measure}"])) for r in history.records if f"{part}_{measure}" in r]
                 if points:
                     marker = "o" if len(points) == 1 else ""
-                    about = part if len(histories) == 1 else f"{history.name}, {part}"
-                    drawn = True
-                    panel.plot(*zip(*points, strict=True), style, color=f"C{k % 10}", marker=marker, label=_literal(about))
-        if not drawn:
+                    name = part if len(histories) == 1 else f"{history.name}, {part}"
+                    panel.plot(*zip(*points, strict=True), style, color=f"C{k % 10}", marker=marker, label=_literal(name))
+        if not panel.lines:
             raise DartsError(f"{histories[0].folder}: its metrics hold no {measure} to draw")
         panel.set_xlabel("epoch")
         panel.set_ylabel(label)
@@ -107,5 +105,5 @@ def curves(histories: Sequence[History], form: str) -> bytes:
 
 
 def _literal(text: str) -> str:
-    """Without what matplotlib would take for mathematics, and with a first letter that it does not take for hidden."""
+    """A label without matplotlib's special characters: $ starts mathematics, a leading _ hides the label."""
     return printable(text).replace("$", r"\$").lstrip("_") or "run"

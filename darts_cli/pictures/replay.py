@@ -1,12 +1,13 @@
-"""A search as one page that needs nothing else: the cells over the epochs under a slider, alphas, metrics, configuration."""
+"""A search as one self-contained HTML page: the cells over the epochs under a slider, alphas, metrics, configuration."""
 
 import html
 import json
 import re
 from pathlib import Path
 
-from darts_cli.describe import state_names
-from darts_cli.genotype import Cell, Genotype, softmax
+from darts_cli.describe import FIGURES, state_names
+from darts_cli.genotype import Cell, Genotype
+from darts_cli.methods.derive import softmax
 from darts_cli.pictures.cells import Film
 from darts_cli.runs.history import History
 from darts_cli.spaces import MANY_SKIPS, SPACES
@@ -25,7 +26,7 @@ def page(history: History) -> str:
         "about": f"{history.name}: {'second' if history.config.unrolled else 'first'} order, seed {history.config.seed}, "
         f"{len(genotypes)} of {history.config.epochs} epochs",
         "repeat": history.repeat(),
-        "settings": {name: _said(value) for name, value in history.config.to_dict().items()},
+        "settings": {name: _shown(value) for name, value in history.config.to_dict().items()},
         "operations": space.searched,
         "cells": [{"name": name, "edges": _edges(name, history.domain)} for name in space.cells],
         "charts": [_chart(history, measure, form) for measure, form in MEASURES[history.domain].items()],
@@ -35,17 +36,17 @@ def page(history: History) -> str:
             for genotype, tables in zip(genotypes, weights, strict=True)
         ],
     }
-    filling = {
+    parts = {
         "title": html.escape(title),
         "cells": "\n".join(pictures),
-        "run": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # nothing in it ends the script
+        "run": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # so that no text can end the script
     }
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return re.sub("<!--(title|cells|run)-->", lambda found: filling[found[1]], template)
+    return re.sub("<!--(title|cells|run)-->", lambda match: parts[match[1]], template)
 
 
 def _picture(name: str, cells: list[Cell], domain: str) -> str:
-    """The SVG of all edges that were ever there, each with the id that `_edges` says."""
+    """The SVG of the union of all edges, each with the id that `_edges` gives it."""
     svg = Film(cells, domain).picture("svg", title=f"{name} cell").decode()
     return svg[svg.index("<svg") :].replace(' id="', f' id="{name}-')
 
@@ -54,7 +55,7 @@ def _edges(name: str, domain: str) -> list[dict]:
     """The edges of the search cell, in the order of alpha's rows."""
     space = SPACES[domain]
     states = state_names(domain, space.nodes)
-    pairs = [(state, node) for node in range(space.inputs, space.inputs + space.nodes) for state in range(node)]
+    pairs = [(state, node) for node in space.all_nodes(space.nodes) for state in range(node)]
     return [{"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}"} for s, n in pairs]
 
 
@@ -74,11 +75,10 @@ def _weights(record: dict) -> dict[str, list[list[float]]]:
 
 
 def _skips(genotype: Genotype) -> dict:
-    if genotype.domain == "rnn":
-        return {"skips": f"identities: {genotype.cells['recurrent'].count('identity')}", "many": False}
-    counts = {name: cell.count("skip_connect") for name, cell in genotype.cells.items()}
-    said = ", ".join(f"{count} in {name}" for name, count in counts.items())
-    return {"skips": f"skip connections: {said}", "many": counts["normal"] >= MANY_SKIPS}
+    figure = FIGURES[genotype.domain]
+    counts = {name: cell.count(figure.identity) for name, cell in genotype.cells.items()}
+    shown = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    return {"skips": f"{figure.identities}: {shown}", "many": counts.get("normal", 0) >= MANY_SKIPS}
 
 
 def _chart(history: History, measure: str, form: str) -> dict:
@@ -89,7 +89,7 @@ def _chart(history: History, measure: str, form: str) -> dict:
     return {"label": measure, "series": series}
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
-from darts_cli.genotype import Genotype, derive_cell
+from darts_cli.genotype import Genotype
+from darts_cli.methods.derive import derive_cell
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
-from darts_cli.genotype import entropy
+from darts_cli.methods.derive import entropy
 from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork, parameters

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
-from darts_cli.runs.task import CONFIGS as TASK_CONFIGS
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
 from darts_cli.spaces import SPACES, problems
@@ -157,6 +156,3 @@ def _check_table(prefix: str, alphas: object, cell: str, domain: str) -> None:
 def _check_nodes(prefix: str, cell: dict, domain: str) -> None:
     if len(cell["nodes"]) != SPACES[domain].nodes:
         raise DartsError(f"{prefix}: a search finds {SPACES[domain].nodes} nodes, not {len(cell['nodes'])}")
-
-
-CONFIGS = {f"{stage} {domain}": kind for (stage, domain), kind in TASK_CONFIGS.items()}
