@@ -6,8 +6,8 @@ BIN = .venv/bin
 demo: .venv/installed  ## Search a cell on handwritten digits; a few minutes on two cores.
 	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.01
 
-test: .venv/tested
-	$(BIN)/python -m pytest
+test: .venv/tested  ## One process per core, one thread each: threads of several processes would wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/tested
 	$(BIN)/ruff check
