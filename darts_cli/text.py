@@ -71,7 +71,7 @@ def lines(result: dict) -> str:
         elif isinstance(value, list):
             shown[name] = " ".join(map(str, value))
         else:
-            shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "without a name")
+            shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "unnamed")
     width = max(map(len, shown))
     return "\n".join(f"{name.replace('_', ' '):{width}}  {printable(value)}" for name, value in shown.items())
 

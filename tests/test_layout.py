@@ -99,6 +99,18 @@ def test_plain_modules_need_yaml_at_most(module):
     assert from_outside(module, *reached(module)) <= {"yaml"}
 
 
+def test_folders_files_and_functions_are_small():
+    """At most 12 files in a folder, 300 lines in a file, 60 in a function."""
+    for folder in {path.parent for path in MODULES.values()}:
+        assert len([path for path in folder.iterdir() if path.is_file()]) <= 12, folder
+    for path in MODULES.values():
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno + 1 <= 60, f"{path}: {node.name}"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_from_outside_is_executed(module):
     """No eval, exec, pickle.load, yaml.load or shell, and torch.load only as its restricted reader."""

@@ -23,10 +23,8 @@ from darts_cli.runtime.schedules import cosine, set_lr
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
-    """Search, or resume the search, in that run folder; returns the cells.
-
-    Raises DartsError when a number is no longer finite and, with the state saved, when interrupted.
-    """
+    """Search, or resume the search, in that run folder; returns the cells. Raises DartsError when a number is no longer finite
+    and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
     dataset = data.load(config.dataset, config.data)
@@ -52,21 +50,18 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             "alpha_optimizer": architect.alpha_optimizer.state_dict(),
         }
 
-    with (
-        run.interruptible(),
-        detection(network, config.detect_anomaly),
-        Display(config.epochs, len(train), quiet) as display,
-    ):
+    steps = len(train)
+    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
         run.start(environment(device), dataset.about())
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
-        display.begin(now["epoch"], now["step"], report.search_opening(config, run, network, device, len(train)))
+        display.begin(now["epoch"], now["step"], report.search_opening(config, run, network, device, steps))
         for epoch in range(now["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
             set_lr(architect.w_optimizer, lr)
             sums = now["sums"].to(device)
             network.train()
-            for step in range(now["step"], len(train)):
-                held_out = valid.augmented(*divmod(epoch * len(train) + step, len(valid)))
+            for step in range(now["step"], steps):
+                held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
                 step_sums, norm = search_step(architect, train.augmented(epoch, step), held_out, config.grad_clip)
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
@@ -76,7 +71,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                 run.state.checkpoint(partial(state, epoch, step + 1, sums))
 
             run.state.check_finite()
-            after_each = partial(run.state.checkpoint, partial(state, epoch, len(train), sums))
+            after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
             report.search_record(display, run, network, sums, epoch, lr)
             now = state(epoch + 1, 0, torch.zeros(2, 3))

@@ -30,17 +30,13 @@ class Batch(NamedTuple):
 
 
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
-    """Search, or resume the search, in that run folder; returns the cell.
-
-    Raises DartsError when a number is no longer finite and, with the state saved, when interrupted.
-    """
+    """Search, or resume the search, in that run folder; returns the cell. Raises DartsError when a number is no longer finite
+    and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data)
-    train = data.streams(corpus.train, config.batch_size, "training")[:, share].to(device)
-    valid = data.streams(corpus.valid, config.batch_size, "validation")[:, share].to(device)
-    evaluation = data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)
+    train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
     torch.manual_seed(config.seed)
     network = SearchNetwork(len(corpus.vocab), config.dim, **dropouts(config), alpha_scale=config.alpha_scale).to(device)
     architect = make_architect(network, config, device)
@@ -59,33 +55,22 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             "alpha_optimizer": architect.alpha_optimizer.state_dict(),
         }
 
-    def start_of(epoch: int) -> dict:
-        """The state at the start of an epoch."""
-        hidden = network.initial(train.shape[1])
-        return state(epoch, 0, torch.zeros(2, 2, dtype=sums_dtype(device)), hidden, hidden)
-
-    with (
-        run.interruptible(),
-        detection(network, config.detect_anomaly),
-        Display(config.epochs, len(train) - 1, quiet) as display,
-    ):
+    start_of_epoch = (0, torch.zeros(2, 2, dtype=sums_dtype(device)), *[network.initial(train.shape[1])] * 2)
+    words = len(train) - 1
+    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, words, quiet) as display:
         run.start(environment(device), corpus.about())
-        now = run.state.restore(start_of(0), **parts)
-        pieces = data.search_pieces(len(train), config.bptt, config.seed, now["epoch"])
-        words = sum(length for _, length in pieces[: now["step"]])
-        opening = report.search_opening(config, run, network, device, corpus, len(train) - 1)
-        display.begin(now["epoch"], words, opening, unit="word")
+        now = run.state.restore(state(0, *start_of_epoch), **parts)
+        done = sum(length for _, length in _pieces(config, train, now["epoch"])[: now["step"]])
+        display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus, words), unit="word")
         for epoch in range(now["epoch"], config.epochs):
-            pieces = data.search_pieces(len(train), config.bptt, config.seed, epoch)
+            pieces = _pieces(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
-            sums = now["sums"].to(device)
+            sums = now["sums"].to(device, copy=True)
             network.train()
-            for step in range(now["step"], len(pieces)):
-                start, length = pieces[step]
+            for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                 seed(config.seed, "masks", epoch, step)
-                masks, valid_masks = (network.masks(config.batch_size).part(share) for _ in range(2))
-                batch = Batch(*data.piece(train, start, length), hidden, masks)
-                held_out = Batch(*data.piece(valid, start % (len(valid) - 1), config.bptt), valid_hidden, valid_masks)
+                batch = _batch(network, train, start, length, hidden)
+                held_out = _batch(network, valid, start % (len(valid) - 1), config.bptt, valid_hidden)
                 set_lr(architect.w_optimizer, config.lr * length / config.bptt)  # the architect's too
                 step_sums, norm, hidden, valid_hidden = search_step(architect, network, config, batch, held_out)
                 sums += step_sums
@@ -99,10 +84,28 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
             report.search_record(display, run, network, sums, epoch)
-            now = start_of(epoch + 1)
+            now = state(epoch + 1, *start_of_epoch)
             run.state.save(now)
     run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
+
+
+def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """This rank's streams of the training and the validation text, and all streams of the evaluation."""
+    train = data.streams(corpus.train, config.batch_size, "training")[:, share]
+    valid = data.streams(corpus.valid, config.batch_size, "validation")[:, share]
+    return train, valid, data.streams(corpus.valid, config.eval_batch_size, "validation")
+
+
+def _pieces(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, int]]:
+    return data.search_pieces(len(train), config.bptt, config.seed, epoch)
+
+
+def _batch(network: SearchNetwork, source: Tensor, start: int, length: int, hidden: Tensor) -> Batch:
+    """The rows of a text from `start` on, with new masks."""
+    streams = hidden.shape[1] * distributed.ranks()
+    masks = network.masks(streams).part(distributed.share(streams))
+    return Batch(*data.piece(source, start, length), hidden, masks)
 
 
 def search_step(

@@ -56,8 +56,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
 
 
 def _train(run: Run, quiet: bool, test: bool) -> Result:
-    config = run.config
-    device = prepare(config.device)
+    config, device = run.config, prepare(run.config.device)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank
@@ -87,18 +86,15 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         """The state at the start of an epoch."""
         return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
 
-    with (
-        run.interruptible(),
-        detection(network, config.detect_anomaly),
-        Display(config.epochs, len(source) - 1, quiet) as display,
-    ):
+    words = len(source) - 1
+    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, words, quiet) as display:
         if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), corpus.about())
         now = run.state.restore(start_of(0, 0), network=network, optimizer=optimizer)
-        words = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
-        opening = report.train_opening(config, run, network, device, corpus, len(source) - 1)
-        display.begin(now["epoch"], words, opening, unit="word", complete=_ended(config, run.reports.metrics))
+        done = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
+        opening = report.train_opening(config, run, network, device, corpus, words)
+        display.begin(now["epoch"], done, opening, unit="word", complete=_ended(config, run.reports.metrics))
         while not _ended(config, run.reports.metrics):
             epoch, roll_backs = now["epoch"], now["roll_backs"]
             try:
