@@ -85,6 +85,11 @@ def table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as 1 epoch, 2 epochs, 1,200 words."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def encodable(drawing: str) -> str:
     """A drawing, in ASCII if stdout cannot encode its lines."""
     try:

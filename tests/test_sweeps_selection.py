@@ -72,7 +72,7 @@ def test_a_selection_tells_everything(whole):
     assert {each["seed"] for each in selection["candidates"]} == {4, 1}
     first, second = selection["candidates"]
     assert first["score"] == first["valid_accuracy"][-1]  # of two epochs the last half
-    assert selection["protocol"]["rule"] == "mean of the last 1 epochs; the highest wins"
+    assert selection["protocol"]["rule"] == "mean of the last 1 epoch; the highest wins"
     assert selection["remarks"][-1].startswith("In fewer than 10 epochs the spread is what was still being learnt")
     assert all(f"**{each}**" in (folder / "report.md").read_text() for each in selection["remarks"])
     assert first["score"] >= second["score"]
@@ -273,7 +273,7 @@ def test_epochs_of_a_single_step_are_measured(tmp_path):
     args = [*TINY[:-1], 1000, "--seeds", 1, "--select-epochs", 1, "--run", tmp_path / "run"]
     result = darts(*args)
     assert result.exit_code == 0, result.stderr
-    assert "1 searches of 1 epochs" in result.stderr
+    assert "1 search of 1 epoch" in result.stderr
     assert yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())["winner"] == "seed-2"
 
 

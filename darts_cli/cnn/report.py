@@ -14,6 +14,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import entropy
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
+from darts_cli.text import counted
 
 
 def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, steps: int) -> list[str]:
@@ -21,7 +22,8 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
     alphas = sum(alpha.numel() for alpha in network.alphas.values())
     return [
         f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}",
-        f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, {config.epochs} epochs of {steps} steps",
+        f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
+        f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
     ]
 
 
@@ -85,7 +87,7 @@ def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.de
     return [
         f"{run.folder}: training {name} on {config.dataset}, {classes} classes",
         f"{device}, {config.precision}, {parameters(network):,} parameters, {adds:.1f} M multiply-adds per image, "
-        f"{config.epochs} epochs of {steps} steps",
+        f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
     ]
 
 
@@ -118,7 +120,8 @@ def train_report(
     )
     height, width = about["size"]
     adds = multiply_adds(network, height, width) / 1e6
-    size = f"{config.epochs} epochs, {config.layers} cells, {config.channels} channels, seed {config.seed}."
+    epochs, cells = counted(config.epochs, "epoch"), counted(config.layers, "cell")
+    size = f"{epochs}, {cells}, {config.channels} channels, seed {config.seed}."
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
 {_warning(run.genotype)}{size} {_protocol(config, last)}

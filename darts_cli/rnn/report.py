@@ -12,6 +12,7 @@ from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork, parameters
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
+from darts_cli.text import counted
 
 
 def search_opening(
@@ -21,7 +22,7 @@ def search_opening(
     return [
         f"{run.folder}: {order} order search on {config.dataset}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
-        f"{config.epochs} epochs of {words:,} words in {config.batch_size} streams",
+        f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
     ]
 
 
@@ -81,7 +82,7 @@ def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.de
     name = run.genotype.name or "a cell"
     return [
         f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
-        f"{device}, {config.precision}, {parameters(network):,} parameters, at most {config.epochs} epochs of "
+        f"{device}, {config.precision}, {parameters(network):,} parameters, at most {counted(config.epochs, 'epoch')} of "
         f"{words:,} words in {config.batch_size} streams",
     ]
 
@@ -111,8 +112,8 @@ def train_report(config: TrainRNN, run: Run, network: Network, device: torch.dev
         row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
-{epochs} epochs, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation text
-chose epoch {best_epoch}; the test text was {test}.
+{counted(epochs, "epoch")}, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation
+text chose epoch {best_epoch}; the test text was {test}.
 
 | | loss | perplexity |
 | --- | --- | --- |

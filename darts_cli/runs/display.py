@@ -10,7 +10,7 @@ from rich.text import Text
 
 from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
-from darts_cli.text import Unfailing, harmless, tell
+from darts_cli.text import Unfailing, counted, harmless, tell
 
 ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
 READ_SECONDS = {"terminal": 5, "plain": 60}  # the metrics are read at least this often
@@ -89,7 +89,9 @@ class Display:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
         if self.calls == ESTIMATE_STEPS:
             total = duration(seconds / done * self.total)
-            self.say(f"{seconds / self.calls:.2f} s per step: about {total} for all {self.epochs} epochs, without evaluation")
+            self.say(
+                f"{seconds / self.calls:.2f} s per step: about {total} for {counted(self.epochs, 'epoch')}, without evaluation"
+            )
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from darts_cli.genotype import load
 from darts_cli.runs.display import duration
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.worker import MEASURED
+from darts_cli.text import counted
 
 # The size of all checkpoints of a run, in first ones: two copies, and a training's best network, which has no momentum (0.5) or
 # is as large as a checkpoint before the averages are in it.
@@ -32,8 +33,9 @@ def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
         seconds += rounds * measured["seconds_per_step"] * measured["steps"] * epochs
         copies = COPIES["search" if task.stage == "search" else task.domain]
         size += round(copies * measured["bytes"] * sum(job.task == task for job in jobs))
-        runs = "searches" if task.stage == "search" else "trainings"
-        parts.append(f"{left[task]} {runs} of {epochs} epochs, {measured['seconds_per_step']:.2g} s per step")
+        one, many = ("search", "searches") if task.stage == "search" else ("training", "trainings")
+        runs = f"{left[task]} {one if left[task] == 1 else many} of {counted(epochs, 'epoch')}"
+        parts.append(f"{runs}, {measured['seconds_per_step']:.2g} s per step")
     if parts:
         free = shutil.disk_usage(pool.folder).free
         pool.say(

@@ -26,7 +26,7 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "cnn": Measure("valid_accuracy", True, False, "mean of the last {} epochs; the highest wins", "{:.2%}"),
+    "cnn": Measure("valid_accuracy", True, False, "mean of the last {}; the highest wins", "{:.2%}"),
     "rnn": Measure("valid_perplexity", False, True, "lowest of all epochs; the lowest wins", "{:.2f}"),
 }
 

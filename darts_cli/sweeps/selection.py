@@ -24,6 +24,7 @@ from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
 from darts_cli.sweeps.seeds import parallel_options, seed_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
+from darts_cli.text import counted
 
 EPOCHS = {"cnn": 100, "rnn": 300}  # of the paper's short trainings
 
@@ -116,7 +117,7 @@ class _Selection:
             "first_two": compare(trained[0], trained[1], self.measure) if len(trained) > 1 else None,
         }
         reasons = remarks(self.short.epochs, comparison, self.measure)
-        rule = self.measure.rule.format(len(judged(trained[0].curve, self.measure)))
+        rule = self.measure.rule.format(counted(len(judged(trained[0].curve, self.measure)), "epoch"))
         content = {
             "domain": self.sweep.task.domain,
             "winner": trained[0].name,
