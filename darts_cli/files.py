@@ -1,9 +1,7 @@
-"""Reading and writing of small files: YAML that is checked, and writes that are whole or not at all."""
+"""Reading and writing of small files: checked YAML, and writes that either complete or change nothing."""
 
 import contextlib
 import os
-import signal
-from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import BinaryIO
@@ -12,13 +10,14 @@ import yaml
 
 from darts_cli import DartsError
 
-LARGEST = 1 << 20  # bytes; no genotype or configuration comes near it
-HARMLESS = 2000  # characters; a shorter text cannot nest deeply enough to overflow a stack
-DEEPEST = 20  # levels of nesting; a genotype has five
+MAX_BYTES = 1 << 20  # no genotype or configuration comes near it
+SAFE_CHARS = 2000  # a shorter text cannot nest deeply enough to overflow a stack
+MAX_DEPTH = 20  # levels of nesting; a genotype has five
+MAX_INT_BITS = 4096  # Python does not even print much longer integers
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Plain YAML in which a key given twice is an error instead of a silent override."""
+    """Plain YAML in which a duplicate key is an error instead of a silent override."""
 
     def construct_mapping(self, node, deep=False):
         if not isinstance(node, yaml.MappingNode):
@@ -35,8 +34,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 def _bounded_int(loader: _Loader, node: yaml.Node) -> int:
     number = loader.construct_yaml_int(node)
-    if number.bit_length() > 4096:  # Python does not even print much longer ones
-        raise yaml.constructor.ConstructorError(None, None, "a number of more than 4,096 bits", node.start_mark)
+    if number.bit_length() > MAX_INT_BITS:
+        raise yaml.constructor.ConstructorError(None, None, f"a number of more than {MAX_INT_BITS:,} bits", node.start_mark)
     return number
 
 
@@ -44,7 +43,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is there; also of a name that no file can have."""
+    """Whether the path is a file; False also for a name that no file can have."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -52,15 +51,15 @@ def is_file(path: str | Path) -> bool:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file of at most 1 MiB. Raises DartsError, naming the file, when there is none."""
+    """The text of a UTF-8 file of at most 1 MiB. Raises DartsError, naming the file, when it cannot be read."""
     path = Path(path)
     try:
         if not path.exists():
             raise DartsError(f"{path}: no such file")
         if not path.is_file():
             raise DartsError(f"{path}: not a regular file")
-        if path.stat().st_size > LARGEST:
-            raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {LARGEST:,} are read")
+        if path.stat().st_size > MAX_BYTES:
+            raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {MAX_BYTES:,} are read")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DartsError(f"{path}: not UTF-8 text (byte {error.start})") from None
@@ -79,10 +78,10 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def read_stream(stream: BinaryIO, name: str) -> str:
-    """The text of a stream, such as stdin, under the same rules as that of a file."""
-    content = stream.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise DartsError(f"{name}: more than {LARGEST:,} bytes, which is all that is read")
+    """The UTF-8 text of a stream, for example stdin, of at most 1 MiB. Raises DartsError, naming it, when it is not."""
+    content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DartsError(f"{name}: more than {MAX_BYTES:,} bytes; no more are read")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -90,14 +89,14 @@ def read_stream(stream: BinaryIO, name: str) -> str:
 
 
 def read_yaml(path: str | Path) -> object:
-    """The plain data of a YAML file. Raises DartsError with file, line and column when it is not YAML."""
+    """The plain data of a YAML file. Raises DartsError with file, line and column when it is not valid."""
     return parse_yaml(read_text(path), path)
 
 
-def parse_yaml(text: str, path: str | Path) -> object:
-    """The plain data of a YAML text that comes from there. Raises DartsError with place, line and column when it is none."""
+def parse_yaml(text: str, source: str | Path) -> object:
+    """The plain data of a YAML text. Raises DartsError with source, line and column when it is not valid."""
     try:
-        if len(text) > HARMLESS:
+        if len(text) > SAFE_CHARS:
             _check_depth(text)
         loader = _Loader(text)
         try:
@@ -106,55 +105,48 @@ def parse_yaml(text: str, path: str | Path) -> object:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        raise DartsError(f"{path}:{place} not valid YAML: {error.problem}") from None
-    except Exception as error:  # a tag with a value that it does not fit, such as `!!int ""`, ends in any exception
+        position = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise DartsError(f"{source}:{position} not valid YAML: {error.problem}") from None
+    except Exception as error:  # a tag whose value does not fit it, such as `!!int ""`, can raise any exception
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise DartsError(f"{path}: not valid YAML: {reason}") from None
+        raise DartsError(f"{source}: not valid YAML: {reason}") from None
 
 
 def _check_depth(text: str) -> None:
-    """Refuse what would overflow the stack of libyaml, which composes nested nodes by recursion."""
+    """Refuse deep nesting: libyaml composes nested nodes by recursion and would overflow its stack."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=event.start_mark)
+        if depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)
 
 
 def write(path: str | Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
-    """Write a whole file: to a temporary name beside it, flushed to the disk, then renamed over it.
+    """Write a file completely or not at all: to a temporary name beside it, flushed to the disk, then renamed over it.
 
-    A process killed at any moment leaves either the old or the new content. With `keep` the old content is found under that
-    name afterwards; killed between the two renamings, there only. Raises DartsError when it cannot be written.
+    A process killed at any moment leaves either the old or the new content. With `keep` the old file is renamed to that name
+    first; a kill between the two renamings leaves it under that name only. Raises DartsError when the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:  # never through a link that somebody has put there
-            content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
-            middle = len(content) // 2
-            file.write(content[:middle])
-            _crash(file, path, "half")
-            file.write(content[middle:])
+        with open(temporary, "xb") as file:  # "x": never through a link that somebody has put there
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        _crash(file, path, "written")
         if keep is not None and path.exists():
             os.replace(path, keep)
-            _crash(file, path, "kept")
         os.replace(temporary, path)
-        _crash(file, path, "renamed")
-        _flush_names(path.parent)
+        _flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise DartsError(f"{path}: cannot be written ({error.strerror}); what was there before is untouched") from None
 
 
-def _flush_names(folder: Path) -> None:
-    """Flush the folder itself to the disk, where the system can."""
+def _flush_folder(folder: Path) -> None:
+    """Flush the renaming to the disk too, where the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -164,30 +156,12 @@ def _flush_names(folder: Path) -> None:
 
 
 def append(path: str | Path, line: str) -> None:
-    """Add a line to a file, after ending one that was cut short. Raises DartsError when it cannot be written."""
+    """Append a line to a file; a last line that was cut short is ended first. Raises DartsError when it cannot be written."""
     try:
         with open(path, "ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else "\n" + line
-            content = line.encode()
-            file.write(content[: len(content) // 2])
-            _crash(file, Path(path), "half")
-            file.write(content[len(content) // 2 :])
+            file.write(line.encode())
     except OSError as error:
         raise DartsError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _crash(file: BinaryIO, path: Path, point: str) -> None:
-    """Die as by SIGKILL where a test wants it: DARTS_TEST_CRASH="checkpoint.pt half 3" is in the third writing of that file."""
-    wanted = os.environ.get("DARTS_TEST_CRASH")
-    if wanted is None:
-        return
-    _passed[path.name, point] += 1
-    if wanted == f"{path.name} {point} {_passed[path.name, point]}":
-        if not file.closed:
-            file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-_passed: Counter[tuple[str, str]] = Counter()

@@ -93,7 +93,7 @@ def test_a_bad_file_names_file_place_and_rule(path):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
-    (tmp_path / "large.yaml").write_bytes(b"#" * (files.LARGEST + 1))
+    (tmp_path / "large.yaml").write_bytes(b"#" * (files.MAX_BYTES + 1))
     for path, rule in (("latin.yaml", "not UTF-8 text"), ("large.yaml", "at most 1,048,576 are read")):
         with pytest.raises(DartsError, match=rule):
             load(tmp_path / path)

@@ -72,7 +72,7 @@ def test_any_other_class_or_function_is_refused_by_name(tmp_path, monkeypatch, n
         torch.save({"state_dict": state, "extra": Payload()}, "model.pt")
     else:
         old_format.write("model.pt", {"state_dict": state, "extra": Payload()})
-    with pytest.raises(DartsError, match=r"model\.pt: refers to (posix|nt)\.mkdir, which a checkpoint has no need of"):
+    with pytest.raises(DartsError, match=r"model\.pt: refers to (posix|nt)\.mkdir, which no checkpoint needs"):
         legacy.read_checkpoint("model.pt")
     assert not (tmp_path / "executed").exists()
 
@@ -84,7 +84,7 @@ def test_any_protocol_of_pickles_is_refused_by_name(tmp_path, monkeypatch, proto
     torch.save({"state_dict": state, "extra": Payload()}, "zip.pt", pickle_protocol=protocol)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload(), protocol=protocol))
     for name in ("zip.pt", "plain.pt"):
-        with pytest.raises(DartsError, match=rf"{name}: refers to (posix|nt)\.mkdir, which a checkpoint has no need of"):
+        with pytest.raises(DartsError, match=rf"{name}: refers to (posix|nt)\.mkdir, which no checkpoint needs"):
             legacy.read_checkpoint(name)
     assert not (tmp_path / "executed").exists()
 
@@ -107,7 +107,7 @@ def test_what_is_no_checkpoint(tmp_path):
     with pytest.raises(DartsError, match=r"text\.pt: "):
         legacy.read_checkpoint(tmp_path / "text.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(DartsError, match=r"list\.pt: is no checkpoint but a list"):
+    with pytest.raises(DartsError, match=r"list\.pt: is not a checkpoint but a list"):
         legacy.read_checkpoint(tmp_path / "list.pt")
     for state in ({}, {"state_dict": 3}, {"epoch": 3}, {"state_dict": {0: torch.zeros(1)}}):
         with pytest.raises(DartsError, match="it holds no state dict"):
@@ -125,5 +125,5 @@ def test_every_key_has_its_original_name(name):
 
 def test_what_is_no_tensor_is_named():
     network, (state, _) = network_of(REFERENCES["cifar_darts_v2"]), old_state("cifar_darts_v2")
-    with pytest.raises(DartsError, match=r"no tensor: stem\.0\.weight"):
+    with pytest.raises(DartsError, match=r"not a tensor: stem\.0\.weight"):
         legacy.load_state(network, state | {"stem.0.weight": "x"})

@@ -328,7 +328,7 @@ def test_a_model_that_calls_anything_is_refused_without_running_it(tmp_path):
         result = darts(*args)
         assert result.exit_code == 1
         assert len(result.stderr.splitlines()) == 1
-        assert "mkdir, which a checkpoint has no need of; nothing of it was read" in result.stderr
+        assert "mkdir, which no checkpoint needs; nothing was loaded" in result.stderr
     assert not (tmp_path / "executed").exists()
 
 
@@ -342,7 +342,7 @@ def test_mistakes(undisturbed, text, tmp_path):
     old_format.write_model(tmp_path / "odd.pt", made, kinds)
     for command, code, said in (
         (["eval", "--checkpoint", tmp_path / "five.pt"], 1, "it holds no state dict"),
-        (["eval", "--checkpoint", tmp_path / "odd.pt"], 1, "odd.pt: is no checkpoint, or is damaged (TypeError)"),
+        (["eval", "--checkpoint", tmp_path / "odd.pt"], 1, "odd.pt: is no checkpoint, or is damaged (its _parameters)"),
         (["train", "rnn", "--dataset", "pydoc", "--data", text], 2, "pydoc is built in and has no folder; use --dataset text"),
         (["eval", "--checkpoint", folder, "--dataset", "digits"], 2, "holds a network of the domain rnn"),
         (["eval", "--checkpoint", folder, "--genotype", "enas"], 1, "was trained with another genotype, DARTS_V2"),

@@ -150,7 +150,7 @@ def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path):
             return os.mkdir, (str(tmp_path / "executed"),)
 
     torch.save({"epoch": Payload()}, run.folder / "checkpoint.pt")
-    with pytest.raises(DartsError, match=r"refers to posix\.mkdir, which a checkpoint has no need of"):
+    with pytest.raises(DartsError, match=r"refers to posix\.mkdir, which no checkpoint needs"):
         run.state.restore(FRESH, **parts())
     assert not (tmp_path / "executed").exists()
 

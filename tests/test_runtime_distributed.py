@@ -170,13 +170,13 @@ def test_a_training_of_three_processes_is_killed_and_goes_on(tmp_path, text, dom
     data = ["--dataset", "text", "--data", text, "--dim", 4, "--eval-batch-size", 2, "--batch-size", 12]
     if domain == "cnn":
         data = ["--dataset", "digits", "--channels", 2, "--layers", 2, "--batch-size", 240]
-    args = ["-m", "--", "darts_cli", "train", domain, *data, "--epochs", 2, "--checkpoint-minutes", 0]
-    assert torchrun(3, *args, "--run", "undisturbed", cwd=tmp_path).returncode == 0
-    killed = torchrun(
-        3, *args, "--run", "killed", cwd=tmp_path, env=ENVIRONMENT | {"DARTS_TEST_CRASH": "checkpoint.pt renamed 3"}
-    )
+    args = ["train", domain, *data, "--epochs", 2, "--checkpoint-minutes", 0]
+    assert torchrun(3, "-m", "--", "darts_cli", *args, "--run", "undisturbed", cwd=tmp_path).returncode == 0
+    crash = Path(__file__).parent / "faults" / "crash.py"
+    killed = torchrun(3, "--", crash, "checkpoint.pt renamed 3", *args, "--run", "killed", cwd=tmp_path)
     assert killed.returncode != 0
-    done = torchrun(3, *args, "--run", "killed", cwd=tmp_path)
+    assert (tmp_path / "killed" / "previous.pt").exists()
+    done = torchrun(3, "-m", "--", "darts_cli", *args, "--run", "killed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resuming after" in done.stderr
     assert_same_run(tmp_path / "undisturbed", tmp_path / "killed")
