@@ -154,7 +154,7 @@ def test_parts_of_an_image_folder(tmp_path):
     picture(tmp_path / "val" / "red" / "a.png", (255, 0, 0))
     assert len(data.load("folder", str(tmp_path)).labels) == 8
     assert len(data.load("folder", str(tmp_path), train=False).labels) == 2
-    with pytest.raises(DartsError, match="has no part for testing"):
+    with pytest.raises(DartsError, match="has no test part"):
         data.load("folder", str(tmp_path / "train"), train=False)
 
 

@@ -107,7 +107,7 @@ def test_the_data_is_found_from_anywhere(parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert evaluated("--checkpoint", "../run")["images"] == 10
     (tmp_path / "images").rename(tmp_path / "moved")
-    assert "images: is no folder of images (No such file or directory); name it" in one_line("--checkpoint", "../run")
+    assert "images: is not a folder of images (No such file or directory); name it" in one_line("--checkpoint", "../run")
     assert darts(*TRAIN, "--data", "../moved", "--run", "../run").exit_code == 0
     assert evaluated("--checkpoint", "../run")["images"] == 10
 
@@ -214,7 +214,7 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
     torch.save(lacking | {"genotype": None}, tmp_path / "cells.pt")
 
     for args, said in (
-        (["--checkpoint", tmp_path / "numbered.pt"], "numbered.pt: is no checkpoint but a dict"),
+        (["--checkpoint", tmp_path / "numbered.pt"], "numbered.pt: is not a checkpoint but a dict"),
         (["--checkpoint", tmp_path / "scalar.pt"], "scalar.pt: is no network of DARTS_V2"),
         (["--checkpoint", tmp_path / "lacking.pt"], "lacking.pt: is damaged and cannot be read (KeyError: 'mean')"),
         (["--checkpoint", tmp_path / "cells.pt"], "cells.pt: is damaged and cannot be read"),
@@ -230,15 +230,21 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
         (["--checkpoint", tmp_path / "damaged.pt"], "damaged.pt: is damaged and cannot be read"),
         (["--checkpoint", old, "--genotype", "nasnet"], "is no network of NASNet; name its --genotype"),
         (["--checkpoint", old, "--dataset", "folder", "--data", parts], "tells 10 classes apart, but"),
-        (["--checkpoint", trained, "--dataset", "digits"], "digits: its classes are not those of the training: it lacks dark"),
+        (
+            ["--checkpoint", trained, "--dataset", "digits"],
+            "digits: its classes differ from those of the training: missing dark",
+        ),
         (
             ["--checkpoint", trained, "--dataset", "imagenet", "--data", photos],
             "its images are 224x224 pixels, but",
         ),
-        (["--checkpoint", trained, "--data", tmp_path / "three"], "it has in addition red"),
+        (
+            ["--checkpoint", trained, "--data", tmp_path / "three"],
+            "its classes differ from those of the training: unexpected red",
+        ),
         (
             ["--checkpoint", trained, "--data", tmp_path / "none"],
-            "none: is no folder of images (No such file or directory); name it with --data",
+            "none: is not a folder of images (No such file or directory); name it with --data",
         ),
     ):
         assert said in one_line(*args), said

@@ -99,7 +99,7 @@ def test_a_corrupt_image_is_named(photos, tmp_path, workers):
     args = ["--dataset", "imagenet", "--data", tmp_path / "photos", "--layers", 3, "--channels", 2, "--epochs", 1]
     result = darts("train", "cnn", *args, "--batch-size", 4, "--workers", workers, "--run", tmp_path / "run", "--quiet")
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == [f"error: {corrupt}: cannot be read as an image (OSError); mend or remove it"]
+    assert result.stderr.splitlines() == [f"error: {corrupt}: cannot be read as an image (OSError); repair or remove it"]
 
 
 def test_a_link_to_nothing_is_named(photos, tmp_path):
@@ -112,7 +112,7 @@ def test_a_link_to_nothing_is_named(photos, tmp_path):
 def test_what_is_wrong_with_a_folder(photos, tmp_path):
     with pytest.raises(DartsError, match="--dataset imagenet needs --data DIR: a folder with train and val"):
         data.load("imagenet", None)
-    with pytest.raises(DartsError, match="train: is no folder of images"):
+    with pytest.raises(DartsError, match="train: is not a folder of images"):
         data.load("imagenet", str(tmp_path))
     shutil.copytree(photos, tmp_path / "photos")
     shutil.rmtree(tmp_path / "photos" / "val" / "light")
@@ -120,7 +120,7 @@ def test_what_is_wrong_with_a_folder(photos, tmp_path):
     args = ["--dataset", "imagenet", "--data", tmp_path / "photos", "--layers", 3, "--channels", 2, "--epochs", 1]
     result = darts("train", "cnn", *args, "--run", tmp_path / "run")
     assert result.exit_code == 1
-    assert "val: its classes are not those of the training: it lacks light and has in addition grey" in result.stderr
+    assert "val: its classes differ from those of the training: missing light; unexpected grey" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

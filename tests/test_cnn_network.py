@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from darts_cli import DartsError, legacy
-from darts_cli.cnn.model import AuxiliaryHead, Network, drop_
+from darts_cli.cnn.model import AuxiliaryHead, Network, drop_path_
 from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.genotype import Cell, Edge, Genotype, load
 
@@ -174,14 +174,14 @@ def test_a_recurrent_genotype_is_refused():
 def test_drop_path_keeps_the_expectation_and_drops_whole_images():
     torch.manual_seed(0)
     x = torch.rand(20_000, 2, 2, 2) + 1
-    dropped = drop_(x.clone(), 0.3)
+    dropped = drop_path_(x.clone(), 0.3)
     kept = (dropped != 0).flatten(1)
     assert (kept.all(1) | ~kept.any(1)).all()
     share = kept.any(1).double().mean().item()
     assert share == pytest.approx(0.7, abs=4 * math.sqrt(0.3 * 0.7 / 20_000))
     torch.testing.assert_close(dropped[kept.any(1)], x[kept.any(1)] / 0.7)
     torch.testing.assert_close(dropped.mean(0), x.mean(0), rtol=0.03, atol=0)
-    assert drop_(x, 0.0) is x
+    assert drop_path_(x, 0.0) is x
 
 
 def one_edge(op):

@@ -155,7 +155,7 @@ def test_cells_of_a_run_are_trained_on_its_data(parts, tiny, tmp_path):
     assert trained_on("else", "--data", parts) == ("folder", str(parts))
     assert trained_on("named", "--dataset", "folder", "--data", parts) == ("folder", str(parts))
     assert trained_on("digits", "--dataset", "digits") == ("digits", None)
-    assert f"{data}: has no part for testing" in trained_on("same")
+    assert f"{data}: has no test part" in trained_on("same")
 
 
 @pytest.fixture(scope="module", params=[[], ["--train-portion", "0.75"]], ids=["all", "held-out"])
@@ -457,7 +457,7 @@ def test_other_classes_to_test_on(parts, tmp_path):
     shutil.copy(parts / "test" / "light" / "49.png", tmp_path / "parts" / "test" / "lights")
     result = darts(*SMALL, "--data", tmp_path / "parts", "--run", tmp_path / "run")
     assert result.exit_code == 1
-    assert "its classes are not those of the training: it lacks light and has in addition lights" in result.stderr
+    assert "its classes differ from those of the training: missing light; unexpected lights" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,8 @@
-"""Images in memory, and batches of them: drawn by position, augmented on the device."""
+"""Images in memory, and batches of them: addressed by position, augmented on the device."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -21,15 +22,15 @@ class Dataset(NamedTuple):
     classes: Sequence[str]
     mean: Sequence[float]  # per channel, of pixels in [0, 1]
     deviation: Sequence[float]
-    flip: bool  # whether a mirrored image is still one of its class
+    flip: bool  # whether the mirror image belongs to the same class
 
     @property
     def padding(self) -> int:
-        """Zeros around an image before it is cropped at random: an eighth of its side, 4 of 32 pixels."""
+        """Zeros around an image before a random crop: an eighth of its side, 4 for 32 pixels."""
         return min(self.images.shape[1:3]) // 8
 
     def about(self) -> dict:
-        """What a trained network needs to know of it, and a fingerprint: whether two runs saw the same pixels and labels."""
+        """What a trained network needs to know, and a fingerprint of all pixels and labels."""
         digest = hashlib.sha256(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
         return {
@@ -44,29 +45,57 @@ class Dataset(NamedTuple):
         return self._replace(images=self.images[indices], labels=self.labels[indices])
 
 
+@dataclass(frozen=True)
+class Slices:
+    """How `count` positions are cut into batches. A single last one joins the batch before: BatchNorm needs two images."""
+
+    count: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return max(1, self.count // self.batch_size + (self.count % self.batch_size > 1))
+
+    def whole(self, index: int) -> slice:
+        """The positions of a batch."""
+        start = index * self.batch_size
+        return slice(start, self.count if index + 1 == len(self) else start + self.batch_size)
+
+    def share(self, index: int) -> tuple[int, slice]:
+        """The size of a batch, and which rows of it belong to this rank."""
+        batch = self.whole(index)
+        size = batch.stop - batch.start
+        return size, distributed.share(size)
+
+    def local(self, index: int) -> slice:
+        """The positions of a batch that belong to this rank."""
+        start, (_, rows) = self.whole(index).start, self.share(index)
+        return slice(start + rows.start, start + rows.stop)
+
+
 class Batches:
     """Batches of a data set, addressed by (epoch, index); the same address always gives the same bits.
 
-    In every epoch each image comes once, in an order, with a crop, a flip and a cutout that depend on nothing but
-    (seed, name, epoch, position in that order). Of several processes, each gets its rows of every batch.
+    In every epoch each image comes once. Order, crops, flips and cutouts depend only on (seed, name, epoch, position in the
+    order). With several ranks, each gets its rows of every batch.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device)
-        self.dataset, self.batch_size, self.seed, self.name, self.cutout = dataset, batch_size, seed, name, cutout
+        self.dataset, self.seed, self.name, self.cutout = dataset, seed, name, cutout
+        self.slices = Slices(len(dataset.labels), batch_size)
         self._drawn = None
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last one is perhaps smaller, or larger by one, since BatchNorm needs two images."""
-        return count_batches(len(self.labels), self.batch_size)
+        """The number of batches in an epoch."""
+        return len(self.slices)
 
     def share(self, index: int) -> tuple[int, slice]:
-        """How many images the whole batch has, and which of them are this process'."""
-        return share(index, len(self.labels), self.batch_size)
+        """The number of images in a batch of all ranks, and which of them belong to this rank."""
+        return self.slices.share(index)
 
     def shuffled(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The augmented batches of that epoch, beginning with the one of index `first`."""
+        """The augmented batches of an epoch, from index `first` on."""
         return (self.augmented(epoch, index) for index in range(first, len(self)))
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -74,11 +103,11 @@ class Batches:
         return (self.plain(index) for index in range(len(self)))
 
     def augmented(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch `index` of that epoch: images (B, 3, H, W) float32, channels-last, and labels (B,).
+        """Batch `index` of an epoch: images (B, 3, H, W) float32, channels-last, and labels (B,).
 
         Padded with zeros, cropped, flipped, normalised, then cut out.
         """
-        order, uniform = (drawn[self._slice(index)] for drawn in self._draw(epoch))
+        order, uniform = (drawn[self.slices.local(index)] for drawn in self._draw(epoch))
         images = crop_and_flip(self.images[order], uniform[:, :3], self.dataset.padding, self.dataset.flip)
         images = normalised(images, self.dataset.mean, self.dataset.deviation)
         if self.cutout:
@@ -86,15 +115,12 @@ class Batches:
         return images, self.labels[order]
 
     def plain(self, index: int) -> tuple[Tensor, Tensor]:
-        """Batch `index` in the order of the data set, normalised only: for evaluation."""
-        images = normalised(self.images[self._slice(index)], self.dataset.mean, self.dataset.deviation)
-        return images, self.labels[self._slice(index)]
-
-    def _slice(self, index: int) -> slice:
-        return own_slice(index, len(self.labels), self.batch_size)
+        """Batch `index` in the order of the data set, only normalised: for evaluation."""
+        rows = self.slices.local(index)
+        return normalised(self.images[rows], self.dataset.mean, self.dataset.deviation), self.labels[rows]
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """The order of the images in that epoch, and five uniform numbers for each place in it."""
+        """The order of the images in an epoch, and five uniform numbers for each position."""
         if self._drawn is None or self._drawn[0] != epoch:
             g, count = generator(self.seed, self.name, epoch), len(self.labels)
             order, uniform = torch.randperm(count, generator=g), torch.rand(count, 5, generator=g)
@@ -102,44 +128,20 @@ class Batches:
         return self._drawn[1:]
 
 
-def count_batches(count: int, batch_size: int) -> int:
-    """Batches in a pass over so many images: a last one alone joins the batch before."""
-    return max(1, count // batch_size + (count % batch_size > 1))
-
-
-def batch_slice(index: int, count: int, batch_size: int) -> slice:
-    """The places of a batch in the pass."""
-    last = index + 1 == count_batches(count, batch_size)
-    return slice(index * batch_size, count if last else (index + 1) * batch_size)
-
-
-def share(index: int, count: int, batch_size: int) -> tuple[int, slice]:
-    """How many places the batch has, and which of them are this process'."""
-    whole = batch_slice(index, count, batch_size)
-    size = whole.stop - whole.start
-    return size, distributed.share(size)
-
-
-def own_slice(index: int, count: int, batch_size: int) -> slice:
-    """This process' places of a batch, in the pass."""
-    start, (_, own) = index * batch_size, share(index, count, batch_size)
-    return slice(start + own.start, start + own.stop)
-
-
 def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
-    """Bytes (B, H, W, 3) -> float32 (B, 3, H, W), channels-last, with mean and deviation of pixels in [0, 1] taken away."""
-    mean, deviation = (_pixels(tuple(each), images.device) for each in (mean, deviation))
+    """Bytes (B, H, W, 3) -> float32 (B, 3, H, W), channels-last; mean and deviation are of pixels in [0, 1]."""
+    mean, deviation = (_in_bytes(tuple(values), images.device) for values in (mean, deviation))
     return ((images - mean) / deviation).permute(0, 3, 1, 2)
 
 
 @cache
-def _pixels(values: tuple[float, ...], where: torch.device) -> Tensor:
-    """Copied to the device once, since a copy in every step would wait for it."""
-    return 255 * torch.tensor(values, device=where)
+def _in_bytes(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Copied to the device once: a copy in every step would wait for it."""
+    return 255 * torch.tensor(values, device=device)
 
 
 def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:
-    """Each image (B, H, W, C) padded with zeros, cropped to its own size at its own place and, where allowed, mirrored or not.
+    """Pad each image (B, H, W, C) with zeros, crop it to its own size at a random offset and, if `flip`, mirror half of them.
 
     `uniform` (B, 3) in [0, 1): row, column, and whether to mirror.
     """
@@ -156,15 +158,16 @@ def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> 
 
 
 def cut_out(images: Tensor, uniform: Tensor, side: int) -> Tensor:
-    """Each image (B, C, H, W) with a square of zeros; its centre is uniform over the image, the square clipped at the border.
+    """Zero a square of each image (B, C, H, W), its centre uniform over the image, clipped at the border.
 
     `uniform` (B, 2) in [0, 1): row and column of the centre. DeVries and Taylor, arXiv 1708.04552.
     """
     H, W = images.shape[2:]
-    top, left = (uniform[:, 0] * H).long(), (uniform[:, 1] * W).long()
-    covered = [
-        (torch.arange(size, device=images.device) >= start[:, None] - side // 2)
-        & (torch.arange(size, device=images.device) < start[:, None] + side // 2)
-        for size, start in ((H, top), (W, left))
-    ]
-    return images.masked_fill((covered[0][:, :, None] & covered[1][:, None, :])[:, None], 0)
+    rows, columns = _covered(H, uniform[:, 0], side), _covered(W, uniform[:, 1], side)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def _covered(size: int, uniform: Tensor, side: int) -> Tensor:
+    """The rows or columns (B, size) that the squares cover."""
+    centre, position = (uniform * size).long()[:, None], torch.arange(size, device=uniform.device)
+    return (position >= centre - side // 2) & (position < centre + side // 2)

@@ -1,4 +1,4 @@
-"""Images: the data sets, whole in memory as bytes."""
+"""The image data sets, all but ImageNet in memory as bytes."""
 
 import contextlib
 import gzip
@@ -18,22 +18,22 @@ from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
 
 DOWNLOADS = Path("data")
-LARGEST = 4096  # pixels of a side
-
-
-# ---- the data sets
+MAX_SIDE_PIXELS = 4096
+CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # mean, deviation; as in the original
+_NUMERALS = [str(i) for i in range(10)]
+_NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
 
 
 def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset | imagenet.FileDataset:
-    """The training or test part of a data set, from `folder` or, where none is given, downloaded to ./data.
+    """The training or test part of a data set, from `folder`, or without one downloaded to ./data.
 
-    `like`: what `about` said of the training part, its classes perhaps not: the test part is normalised as it was. Raises
-    DartsError that says what is missing and where it comes from, or that classes or size are not those of `like`.
+    `like`: `about` of the training part, perhaps without classes; the test part is normalised in the same way. Raises
+    DartsError when something is missing, saying where it comes from, or when classes or image size differ from `like`.
     """
     if name == "imagenet":
         files = imagenet.load(folder, train)
         if like is not None:
-            check_like(files.root, files.classes, [imagenet.SIDE, imagenet.SIDE], like)
+            check_like(files.root, files.classes, [imagenet.SIDE_PIXELS, imagenet.SIDE_PIXELS], like)
         return files
     if name == "digits" and folder is not None:
         raise DartsError(f"--data {folder}: digits is built in and has no folder; use --dataset folder", exit_code=2)
@@ -41,9 +41,7 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
         dataset = _digits(train)
     elif name == "folder":
         if folder is None:
-            raise DartsError(
-                "--dataset folder needs --data DIR: a folder with one folder of images for each class", exit_code=2
-            )
+            raise DartsError("--dataset folder needs --data DIR: a folder with one folder of images for each class", 2)
         dataset = _image_folder(Path(folder), train, like and like.get("size"))
     else:
         dataset = _torchvision(name, folder, train)
@@ -54,27 +52,28 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
 
 
 def check_about(about: dict) -> None:
-    """Raises ValueError when this is not what `about` says of a data set."""
+    """Raise ValueError unless this is what `about` returns for a data set."""
     classes, size, statistics = about["classes"], about["size"], [*about["mean"], *about["deviation"]]
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise ValueError("its classes are no names")
-    if len(size) != 2 or not all(type(side) is int and 8 <= side <= LARGEST for side in size):
-        raise ValueError(f"the size of its images is not two sides of 8 to {LARGEST:,} pixels")
+        raise ValueError("its classes are not names")
+    if len(size) != 2 or not all(type(side) is int and 8 <= side <= MAX_SIDE_PIXELS for side in size):
+        raise ValueError(f"the size of its images is not two sides of 8 to {MAX_SIDE_PIXELS:,} pixels")
     if not len(about["mean"]) == len(about["deviation"]) == 3 or not all(type(x) is float and x < 1e6 for x in statistics):
-        raise ValueError("its mean and deviation are not those of three channels")
+        raise ValueError("its mean and deviation are not numbers for three channels")
 
 
-def check_like(place: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
-    """Raise DartsError when height and width of a test part, or its classes where they are known, are not those trained."""
+def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
+    """Raise DartsError when the height, width or known classes of a test part differ from the training's."""
     if list(size) != list(like["size"]):
-        found, trained = (f"{width}x{height}" for height, width in (size, like["size"]))
-        raise DartsError(f"{place}: its images are {found} pixels, but the network was trained on {trained}")
-    wanted = like.get("classes", classes)
-    lacking = [name for name in wanted if name not in classes]
-    further = [name for name in classes if name not in wanted]
-    if lacking or further:
-        wrong = [f"{word} {_some(names)}" for word, names in (("lacks", lacking), ("has in addition", further)) if names]
-        raise DartsError(f"{place}: its classes are not those of the training: it {' and '.join(wrong)}")
+        test_size, trained_size = (f"{width}x{height}" for height, width in (size, like["size"]))
+        raise DartsError(f"{source}: its images are {test_size} pixels, but the network was trained on {trained_size}")
+    trained = like.get("classes", classes)
+    missing = [name for name in trained if name not in classes]
+    unexpected = [name for name in classes if name not in trained]
+    if missing or unexpected:
+        lists = (("missing", missing), ("unexpected", unexpected))
+        differences = "; ".join(f"{word} {_some(names)}" for word, names in lists if names)
+        raise DartsError(f"{source}: its classes differ from those of the training: {differences}")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -82,32 +81,29 @@ def _some(names: Sequence[str]) -> str:
 
 
 def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset]:
-    """The data set in two parts, the first with that share of the images; which they are depends on the seed alone."""
+    """The data set in two random parts, the first with that portion of the images; the split depends only on the seed."""
     count = len(dataset.labels)
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
     if not 1 < first < count:
-        raise DartsError(
-            f"--train-portion {portion}: of {count} images it leaves too few in one part; use one nearer to 0.5", exit_code=2
-        )
+        raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part; choose nearer to 0.5", 2)
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
 def _dataset(
     images: Tensor, labels: Tensor, classes: Sequence[str], statistics: tuple | None = None, flip: bool = True
 ) -> Dataset:
-    """Check what every data set must be, and measure mean and deviation where they are not given."""
+    """Check the size of the images, and measure mean and deviation if they are not given."""
     _, H, W, _ = images.shape
-    if H % 4 or W % 4 or min(H, W) < 8 or max(H, W) > LARGEST:
-        raise DartsError(
-            f"the images are {W}x{H} pixels; both sides must be 8 to {LARGEST:,} and divisible by 4: scale them first"
-        )
+    if H % 4 or W % 4 or min(H, W) < 8 or max(H, W) > MAX_SIDE_PIXELS:
+        rule = f"both sides must be 8 to {MAX_SIDE_PIXELS:,} and divisible by 4"
+        raise DartsError(f"the images are {W}x{H} pixels; {rule}: scale them first")
     mean, deviation = statistics or _statistics(images)
     return Dataset(images, labels, classes, mean, deviation, flip)
 
 
 def _statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel, pixels in [0, 1], exactly, from how often each of the 256 values occurs."""
+    """The exact mean and deviation of each channel, pixels in [0, 1], from the counts of the 256 values."""
     value = torch.arange(256, dtype=torch.float64) / 255
     counts = [torch.bincount(images[..., c].flatten(), minlength=256).double() for c in range(3)]
     mean = [float(count @ value / count.sum()) for count in counts]
@@ -124,37 +120,32 @@ def _digits(train: bool) -> Dataset:
     return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS, flip=False)
 
 
-_NUMERALS = [str(i) for i in range(10)]
-CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # as in the original
-_NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
-
-
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
     try:
         remedy = "name the folder of the data set with --data"
-        alone = locked(root, lambda holder: True, remedy) if download else contextlib.nullcontext()
-        with alone, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
-            found = _open(name, root, train, download)
+        lock = locked(root, lambda holder: True, remedy) if download else contextlib.nullcontext()
+        with lock, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
+            dataset = _open(name, root, train, download)
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
     except (RuntimeError, OSError, EOFError, ValueError, AssertionError) as error:
         if not download:
             raise DartsError(f"{root}: {_NAMES[name]} is missing here or incomplete; leave --data out to download it") from None
         with contextlib.suppress(OSError):
-            root.rmdir()  # where nothing came, nothing is left
+            root.rmdir()  # only if nothing was downloaded
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DartsError(
             f"{root}: {_NAMES[name]} could not be downloaded, or is incomplete ({reason}); "
-            "delete what is there of it and try again, or pass --data DIR if you have it"
+            "delete what was downloaded and try again, or pass --data DIR if you have the data set"
         ) from None
-    images = torch.as_tensor(found.data)
-    labels = torch.as_tensor(found.labels if name == "svhn" else found.targets).long()
+    images = torch.as_tensor(dataset.data)
+    labels = torch.as_tensor(dataset.labels if name == "svhn" else dataset.targets).long()
     if name == "svhn":
         images = images.permute(0, 2, 3, 1).contiguous()  # stored as (N, 3, H, W)
     if name == "fashion-mnist":
         images = F.pad(images, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
-    classes = _NUMERALS if name == "svhn" else found.classes
+    classes = _NUMERALS if name == "svhn" else dataset.classes
     return _dataset(images, labels, classes, CIFAR10 if name == "cifar10" else None, flip=name != "svhn")
 
 
@@ -168,26 +159,26 @@ def _open(name: str, root: Path, train: bool, download: bool):
 
 
 def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Dataset:
-    """The images below `folder`/train (for testing: /test or /val), or of `folder` itself where it has no such parts.
+    """The images below `folder`/train (for the test part: /test or /val), or below `folder` itself if it has no parts.
 
     All are scaled to `size`, or to the size of the first.
     """
     parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
     if not folder.is_dir():
-        raise DartsError(f"{folder}: is no folder of images (No such file or directory); name it with --data")
-    if train and not parts and any(each.is_dir() for part in ("test", "val") for each in folder.glob(f"{part}/*")):
-        raise DartsError(f"{folder}: has a part for testing, but none named train; it needs both")
+        raise DartsError(f"{folder}: is not a folder of images (No such file or directory); name it with --data")
+    if train and not parts and any(path.is_dir() for part in ("test", "val") for path in folder.glob(f"{part}/*")):
+        raise DartsError(f"{folder}: has a test part, but no folder train; it needs both")
     if not train and not parts:
-        raise DartsError(f"{folder}: has no part for testing; it needs a folder test or val beside train")
-    found = class_folders(parts[0] if parts else folder)
+        raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
+    files = class_folders(parts[0] if parts else folder)
     images: list[Tensor] = []
-    for path, _ in found.samples:
+    for path, _ in files.samples:
         images.append(_image(path, size or (images[0].shape[:2] if images else None)))
-    return _dataset(torch.stack(images), torch.tensor(found.targets), found.classes)
+    return _dataset(torch.stack(images), torch.tensor(files.targets), files.classes)
 
 
 def _image(path: str, size: Sequence[int] | None) -> Tensor:
-    """An image as (H, W, 3) bytes, scaled where it has not that size."""
+    """An image as (H, W, 3) bytes, scaled to `size` if it has another."""
     from torchvision.transforms import v2
 
     pixels = read_image(path)

@@ -132,7 +132,7 @@ def restore(path: str | Path | Checkpoint, genotype: Genotype | None = None) -> 
     try:
         cells = Genotype.from_dict(state["genotype"])
         trained = _ours(path, state, cells)
-    except (DartsError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (DartsError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:80]
         raise DartsError(f"{path}: is damaged and cannot be read ({type(error).__name__}: {reason})") from None
     if genotype is not None and genotype != cells:

@@ -1,4 +1,4 @@
-"""The operations on the edges of a convolutional cell (sec. 3.1.1), each a module of input and output (B, C, H, W)."""
+"""The operations on the edges of a convolutional cell (sec. 3.1.1): modules from (B, C, H, W) to (B, C, H', W')."""
 
 import torch
 import torch.nn.functional as F
@@ -8,18 +8,14 @@ from darts_cli.cnn.fused.depthwise import normalised_separable, separable
 from darts_cli.runtime.batchnorm import BatchNorm2d
 
 
-def batch_norm(C: int, affine: bool) -> BatchNorm2d:
-    return BatchNorm2d(C, affine=affine)
-
-
 class ReLUFirst(nn.Module):
-    """An operation that begins with a ReLU, which it can share with others of the same input."""
+    """An operation that begins with a ReLU. All operations of one state share it: copies for the gradient would be large."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rectified(F.relu(x))
+        return self.after_relu(F.relu(x))
 
-    def rectified(self, r: Tensor) -> Tensor:
-        """The operation of what the ReLU gave."""
+    def after_relu(self, r: Tensor) -> Tensor:
+        """The rest of the operation, given r = relu(x)."""
         raise NotImplementedError
 
 
@@ -27,9 +23,9 @@ class ReLUConvBN(ReLUFirst, nn.Sequential):
     original_op = True  # the original kept these layers one level deeper, in `op`
 
     def __init__(self, C_in: int, C_out: int, affine: bool):
-        super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), batch_norm(C_out, affine))
+        super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), BatchNorm2d(C_out, affine=affine))
 
-    def rectified(self, r: Tensor) -> Tensor:
+    def after_relu(self, r: Tensor) -> Tensor:
         _, conv, norm = self
         return norm(conv(r))
 
@@ -44,10 +40,10 @@ class DilConv(ReLUFirst, nn.Sequential):
             nn.ReLU(),
             nn.Conv2d(C, C, kernel, stride, padding=kernel - 1, dilation=2, groups=C, bias=False),
             nn.Conv2d(C, C, 1, bias=False),
-            batch_norm(C, affine),
+            BatchNorm2d(C, affine=affine),
         )
 
-    def rectified(self, r: Tensor) -> Tensor:
+    def after_relu(self, r: Tensor) -> Tensor:
         _, depth, point, norm = self
         return norm(separable(r, depth, point))
 
@@ -60,7 +56,7 @@ class SepConv(ReLUFirst, nn.Sequential):
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
         super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))
 
-    def rectified(self, r: Tensor) -> Tensor:
+    def after_relu(self, r: Tensor) -> Tensor:
         _, depth_1, point_1, norm_1, _, depth_2, point_2, norm_2 = self
         return norm_2(normalised_separable(separable(r, depth_1, point_1), norm_1, depth_2, point_2))
 
@@ -69,27 +65,27 @@ class SepConv(ReLUFirst, nn.Sequential):
         yield nn.ReLU()
         yield nn.Conv2d(C, C, kernel, stride, padding=kernel // 2, groups=C, bias=False)
         yield nn.Conv2d(C, C, 1, bias=False)
-        yield batch_norm(C, affine)
+        yield BatchNorm2d(C, affine=affine)
 
 
 class FactorizedReduce(ReLUFirst):
     """Halve height and width, both even: half of the channels see the even rows and columns, half the odd ones.
 
-    These are 1x1 convolutions of stride 2, written as plain ones of every second pixel: the gradient of the strided kernel
-    is wrong, and overruns memory, on CPUs for few output channels in channels-last (oneDNN, as of PyTorch 2.14).
+    The 1x1 convolutions of stride 2 are written as plain ones on every second pixel: on CPUs the strided kernel's gradient is
+    wrong, and overruns memory, for few output channels in channels-last (oneDNN, as of PyTorch 2.14).
     """
 
     def __init__(self, C_in: int, C_out: int, affine: bool):
         super().__init__()
         self.conv_1 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
         self.conv_2 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
-        self.bn = batch_norm(C_out, affine)
+        self.bn = BatchNorm2d(C_out, affine=affine)
 
-    def rectified(self, r: Tensor) -> Tensor:
+    def after_relu(self, r: Tensor) -> Tensor:
         return self.halved(r[:, :, ::2, ::2], r[:, :, 1::2, 1::2])
 
     def halved(self, even: Tensor, odd: Tensor) -> Tensor:
-        """The same of the pixels of even rows and columns, and of odd ones, after ReLU."""
+        """The rest of the operation, given the pixels of relu(x) in even rows and columns, and those in odd ones."""
         return self.bn(torch.cat([self.conv_1(even), self.conv_2(odd)], dim=1))
 
 
@@ -101,17 +97,17 @@ def pool(kind: str, stride: int) -> nn.Module:
 
 
 class FactorizedConv(ReLUFirst, nn.Sequential):
-    """ReLU, a 1x7 and a 7x1 convolution, each with the stride along its length, BatchNorm."""
+    """ReLU, a 1x7 and a 7x1 convolution, each strided along its length, BatchNorm."""
 
     def __init__(self, C: int, stride: int, affine: bool):
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(C, C, (1, 7), (1, stride), padding=(0, 3), bias=False),
             nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False),
-            batch_norm(C, affine),
+            BatchNorm2d(C, affine=affine),
         )
 
-    def rectified(self, r: Tensor) -> Tensor:
+    def after_relu(self, r: Tensor) -> Tensor:
         _, across, down, norm = self
         return norm(down(across(r)))
 
@@ -127,7 +123,7 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
-# Every operation of an edge: (C, stride, affine) -> module.
+# Each operation's constructor: (C, stride, affine) -> module.
 OPERATIONS = {
     "none": lambda C, stride, affine: Zero(stride),
     "max_pool_3x3": lambda C, stride, affine: pool("max", stride),

@@ -1,4 +1,4 @@
-"""How large convolutional networks are: parameters and multiply-adds."""
+"""The size of convolutional networks: parameters and multiply-adds."""
 
 import torch
 from torch import nn
@@ -8,31 +8,30 @@ from darts_cli import DartsError
 from darts_cli.cnn.model import Network
 from darts_cli.genotype import Genotype
 
-LARGE = 128  # pixels of a side from which on it is the network for ImageNet
+MIN_IMAGENET_PIXELS = 128  # the side from which an image gets the network for ImageNet
+# Each network of the paper: stem, data set, side in pixels, channels, layers, classes, and what the side must be a multiple of.
+PAPER = (("cifar", "CIFAR-10", 32, 36, 20, 10, 4), ("imagenet", "ImageNet", 224, 48, 14, 1000, 32))
 
 
 def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = None, resolution: int | None = None) -> list:
-    """Parameters and multiply-adds of the paper's networks for CIFAR-10 and ImageNet, or of that for images of one resolution.
+    """Parameters and multiply-adds of the paper's networks for CIFAR-10 and ImageNet, or only of the one for a resolution.
 
-    The auxiliary head is not counted. Raises DartsError where such a network cannot be.
+    The auxiliary head is not counted. Raises DartsError when such a network cannot exist.
     """
-    found = []
-    for stem, name, side, C, L, classes in (("cifar", "CIFAR-10", 32, 36, 20, 10), ("imagenet", "ImageNet", 224, 48, 14, 1000)):
-        if resolution is not None:
-            if (stem == "imagenet") != (resolution >= LARGE):
-                continue
-            side = resolution
-        C, L = channels or C, layers or L
-        smallest = 4 if stem == "cifar" else 32
-        if side % smallest:
-            raise DartsError(f"--resolution {side}: must be a multiple of {smallest} for the network of {name}", exit_code=2)
+    rows = []
+    for stem, dataset, side, C, L, classes, divisor in PAPER:
+        if resolution is not None and (stem == "imagenet") != (resolution >= MIN_IMAGENET_PIXELS):
+            continue
+        side, C, L = resolution or side, channels or C, layers or L
+        if side % divisor:
+            raise DartsError(f"--resolution {side}: must be a multiple of {divisor} for the network of {dataset}", exit_code=2)
         if C % 2:
             raise DartsError(f"--channels {C}: must be a multiple of 2", exit_code=2)
         with torch.device("meta"):
             network = Network(genotype, C, classes, L, stem=stem)
-        found.append(
+        rows.append(
             {
-                "network": name,
+                "network": dataset,
                 "size": f"{C} channels, {L} layers, {side}x{side} pixels, {classes} classes",
                 "channels": C,
                 "layers": L,
@@ -42,19 +41,19 @@ def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = 
                 "multiply_adds": multiply_adds(network, side, side),
             }
         )
-    return found
+    return rows
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of parameters, those of an auxiliary head not counted: what the papers report."""
+    """The number of parameters, without those of an auxiliary head: what the papers report."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary_head."))
 
 
 def multiply_adds(network: nn.Module, height: int, width: int) -> int:
-    """Multiplications, each with its addition, of one image's forward pass in all convolutions and linear layers.
+    """Multiply-adds of one image's forward pass through all convolutions and linear layers.
 
-    Nothing else is counted: no normalisation, pooling or sum. Papers differ in what they count; the 574 M of DARTS' ImageNet
-    network match no count, this one gives 530 M.
+    Normalisation, pooling and sums are not counted. Papers count differently; no count explains the 574 M that the DARTS paper
+    reports for its ImageNet network (530 M here).
     """
     training = network.training
     counter = FlopCounterMode(display=False)

@@ -13,7 +13,7 @@ from darts_cli import DartsError
 from darts_cli.cnn import data, imagenet, report
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, measure, metrics, scores
-from darts_cli.cnn.model import AUXILIARY_SIZES, Network
+from darts_cli.cnn.model import AUXILIARY_SIDE_PIXELS, Network
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
@@ -204,7 +204,7 @@ def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[s
 def _sizes(config: TrainCNN, about: dict) -> dict:
     """The arguments of Network besides the genotype."""
     stem = "imagenet" if config.dataset == "imagenet" else "cifar"
-    side, (height, width) = AUXILIARY_SIZES[stem], about["size"]
+    side, (height, width) = AUXILIARY_SIDE_PIXELS[stem], about["size"]
     fits = (height, width) == (side, side)
     if config.auxiliary and not fits:
         raise DartsError(

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the pointwise convolution before it, for K of them at once; statistics in float32 at least."""
+"""K BatchNorms at once, folded into the pointwise convolutions before them; statistics are at least float32."""
 
 import math
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ def column_sums(d: Tensor) -> Tensor:
 
 
 def gram(d: Tensor) -> Tensor:
-    """d^T d for d (N, C); summed in parts, which costs nothing and keeps an order of magnitude more precision."""
+    """d^T d for d (N, C), summed in parts: that costs nothing and gains an order of magnitude of precision."""
     parts = math.gcd(len(d), 64) if len(d) else 1
     d = exact(d).view(parts, len(d) // parts, d.shape[1])
     return (d.mT @ d).sum(0)
 
 
 def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Subtract from K matrices d_k (N, C), in place, their means m (K, C); these, the covariances S (K, C, C), and N.
+    """Subtract the means m (K, C) from K matrices d_k (N, C), in place; returns m, the covariances S (K, C, C), and N.
 
-    All three are over the rows of all processes. Without that the covariance in float32 of numbers that vary little beside
-    their mean would be lost.
+    All three are over the rows of all ranks. Without the subtraction, float32 would lose the covariance of numbers that vary
+    little compared with their mean.
     """
     sums, count = distributed.totals(torch.stack([column_sums(d_k) for d_k in d]), len(d[0]))
     m = sums / count
@@ -39,7 +39,7 @@ def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class ChannelMoments(Function):
-    """d (N, C) -> mean (C,) and variance (C,), differentiable, and N; over the rows of all processes."""
+    """d (N, C) -> mean (C,) and variance (C,), differentiable, and N; over the rows of all ranks."""
 
     @staticmethod
     def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +57,7 @@ class ChannelMoments(Function):
 
 
 def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: Tensor) -> None:
-    """Move the running statistics of K BatchNorms by means and variances (K, C) of `count` numbers each."""
+    """Update the running statistics of K BatchNorms with means and variances (K, C) of `count` numbers each."""
     with torch.no_grad():
         unbiased = variances * (count / (count - 1).clamp_min(1))
         torch._foreach_lerp_([norm.running_mean for norm in norms], list(means), norms[0].momentum)
@@ -71,23 +71,23 @@ def running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
 
 
 class Folded(NamedTuple):
-    """V (K, C, C_k) and b (K, C) with a_k BN(W_k d_k) = V_k d_k + b_k, and what they were made of."""
+    """V (K, C, C_k) and b (K, C) with a_k BN(W_k d_k) = V_k d_k + b_k, and what they were computed from."""
 
     V: Tensor
     b: Tensor
     W: Tensor  # (K, C, C_k)
     a: Tensor  # (K,)
     factors: Tensor  # 1 / sqrt(variance of W_k d_k + eps), (K, C)
-    running: Tensor | None  # the mean of W_k d_k where it is not that of this batch, (K, C)
-    m: Tensor | None  # mean of d_k, which was subtracted, while training, (K, C_k)
-    S: Tensor | None  # its covariance, (K, C_k, C_k)
-    count: Tensor | None  # of the rows that these are of
+    running: Tensor | None  # in evaluation: the running mean of W_k d_k, (K, C)
+    m: Tensor | None  # in training: the mean of d_k, which was subtracted, (K, C_k)
+    S: Tensor | None  # in training: the covariance of d_k, (K, C_k, C_k)
+    count: Tensor | None  # in training: the number of rows in m and S
 
 
 def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tensor]) -> Folded:
-    """Fold K BatchNorms of pointwise convolutions W (K, C, C_k) of d_k (N, C_k), and their weights a (K,), into these.
+    """Fold K BatchNorms, and their weights a (K,), into the pointwise convolutions W (K, C, C_k) of d_k (N, C_k) before them.
 
-    While training the d_k are centred, in place.
+    In training the d_k are centred, in place.
     """
     if norms[0].training:
         (m, S, count), running_means = centred(d), None
@@ -103,8 +103,8 @@ def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tens
 
 
 def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """The gradients of W and a; and G_k (C_k, C_k) and row_k (C_k,) of what the statistics add to that of d_k, d_k G_k + row_k,
-    where they are those of the batch."""
+    """The gradients of W and a; and in training G_k (C_k, C_k) and row_k (C_k,): through the statistics of the batch, d_k
+    receives the additional gradient d_k G_k + row_k."""
     scale = f.a[:, None] * f.factors
     g_scale = (g_V * f.W).sum(-1)
     if f.running is not None:
@@ -112,14 +112,14 @@ def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor) -> tuple[Tensor, Tensor, 
         return scale[..., None] * g_V, (g_scale * f.factors).sum(-1), [], []
     g_variances = -0.5 * g_scale * f.a[:, None] * f.factors**3
     g_W = scale[..., None] * g_V + 2 * g_variances[..., None] * (f.W @ f.S)
-    g_variances, g_b = distributed.total(torch.stack([g_variances, g_b])) / f.count  # the statistics are those of all rows
+    g_variances, g_b = distributed.total(torch.stack([g_variances, g_b])) / f.count  # the statistics are over all rows
     G = f.W.mT @ (2 * g_variances[..., None] * f.W)
     row = (f.V.mT @ -g_b[..., None]).squeeze(-1)  # the mean that centring takes from g V
     return g_W, (g_scale * f.factors).sum(-1), list(G), list(row)
 
 
 def statistics_gradient(g: Tensor, d: Tensor, V: Tensor, *statistics: Tensor) -> Tensor:
-    """The gradient of d_k before it was centred: of V_k d_k + b_k, and through the statistics G_k and row_k."""
+    """The gradient of d_k before it was centred: through V_k d_k + b_k and, with G_k and row_k, through the statistics."""
     if not statistics:
         return g @ V.to(g.dtype)
     G, row = statistics
@@ -127,16 +127,16 @@ def statistics_gradient(g: Tensor, d: Tensor, V: Tensor, *statistics: Tensor) ->
 
 
 def centre_again(d: Sequence[Tensor], f: Folded) -> None:
-    """What `fold` did to them."""
+    """Centre recomputed d_k as `fold` did."""
     if f.m is not None:
         for d_k, m_k in zip(d, f.m, strict=True):
             d_k.sub_(m_k.to(d_k.dtype))
 
 
-def scales(norms: Sequence[nn.BatchNorm2d], found: Sequence[tuple[Tensor, Tensor, Tensor]], a: Tensor) -> tuple[Tensor, Tensor]:
-    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; while training for the ChannelMoments of p_k."""
+def scales(norms: Sequence[nn.BatchNorm2d], moments: Sequence[tuple[Tensor, ...]], a: Tensor) -> tuple[Tensor, Tensor]:
+    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; `moments`: in training, the ChannelMoments of p_k."""
     if norms[0].training:
-        means, variances, counts = map(torch.stack, zip(*found, strict=True))
+        means, variances, counts = map(torch.stack, zip(*moments, strict=True))
         track(norms, means, variances, counts[0])
     else:
         means, variances = running(norms)
