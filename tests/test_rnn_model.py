@@ -12,7 +12,7 @@ from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn import model
-from darts_cli.rnn.fused import next_words as loss_of_words
+from darts_cli.rnn.fused import next_words
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import EDGES, Network, SearchNetwork, parameters
 from darts_cli.runtime import device
@@ -315,7 +315,7 @@ def test_the_loss_in_chunks_is_the_plain_one(monkeypatch, rows):
     log_probs, _ = network(x, hidden, masks)
     plain = F.nll_loss(log_probs.flatten(0, 1), y.flatten())
     expected = torch.autograd.grad(plain, tensors)
-    monkeypatch.setattr(loss_of_words, "CHUNK", 50 * rows)
+    monkeypatch.setattr(next_words, "MAX_LOGITS", 50 * rows)
     loss, nll, _ = network.loss(x, y, hidden, masks=masks)
     torch.testing.assert_close(nll, plain, rtol=1e-6, atol=0)
     for ours, theirs in zip(torch.autograd.grad(loss, tensors), expected, strict=True):
@@ -437,6 +437,11 @@ def test_a_second_backward_pass_is_refused():
 def test_what_no_network_can_have_is_refused_when_it_is_made(options):
     with pytest.raises(DartsError, match="must be"):
         Network(load("rnn/darts_v2"), 9, 4, **options)
+
+
+def test_a_network_without_words_is_refused():
+    with pytest.raises(DartsError, match="a vocabulary of 0 words; it must have at least one"):
+        Network(load("rnn/darts_v2"), 0, 4)
 
 
 def test_words_without_as_many_after_them_are_refused():

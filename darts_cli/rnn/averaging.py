@@ -1,4 +1,4 @@
-"""From SGD to averaged SGD, when the validation is no longer better (Merity et al., arXiv 1708.02182)."""
+"""The switch from SGD to averaged SGD once the validation loss stalls (Merity et al., arXiv 1708.02182)."""
 
 import copy
 import math
@@ -7,13 +7,13 @@ import torch
 
 from darts_cli.config import TrainRNN
 from darts_cli.rnn.model import Network
-from darts_cli.runtime import device
+from darts_cli.runtime.device import fused
 
 
 class Averaging:
-    """The optimiser: SGD until `average` makes it torch.optim.ASGD, whose averaged weights are those that are evaluated.
+    """The optimiser: SGD until `average` switches to torch.optim.ASGD, whose averaged weights are then evaluated.
 
-    ASGD takes a changed learning rate one step late, as it always did.
+    ASGD applies a changed learning rate one step late.
     """
 
     def __init__(self, network: Network, config: TrainRNN):
@@ -26,12 +26,12 @@ class Averaging:
         return isinstance(self.optimizer, torch.optim.ASGD)
 
     def average(self) -> None:
-        """Begin to average, over all steps from here on."""
+        """Average the weights over all steps from now on."""
         lr, weight_decay = self.config.lr, self.config.weight_decay
         self.optimizer = torch.optim.ASGD(self.weights, lr, lambd=0.0, t0=0, weight_decay=weight_decay)
 
     def averaged(self) -> Network:
-        """The network to evaluate: a copy with the averaged weights, where there are such."""
+        """The network to evaluate: with averaged weights a copy, else the network itself."""
         if not self.averages:
             return self.network
         mean = copy.deepcopy(self.network)
@@ -41,13 +41,12 @@ class Averaging:
         return mean
 
     def restart(self, averages: bool) -> None:
-        """Forget what was averaged; average from here on, or not yet."""
+        """Start with a new optimiser, which averages or does not yet."""
         if averages:
             self.average()
         else:
-            lr, weight_decay = self.config.lr, self.config.weight_decay
-            fused = device.fused(self.weights[0].device)
-            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay, fused=fused)
+            lr, weight_decay, device = self.config.lr, self.config.weight_decay, self.weights[0].device
+            self.optimizer = torch.optim.SGD(self.weights, lr, weight_decay=weight_decay, fused=fused(device))
 
     def state_dict(self) -> dict:
         return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}
@@ -59,7 +58,7 @@ class Averaging:
 
 
 def stalled(config: TrainRNN, records: list[dict]) -> bool:
-    """Whether to begin averaging: the validation of this epoch is above the least of all before the last `asgd_after`."""
-    *before, last = [each["valid_loss"] for each in records]
+    """Whether to start averaging: the last validation loss is above the lowest one of more than `asgd_after` epochs ago."""
+    *before, last = [record["valid_loss"] for record in records]
     low_enough = config.asgd_below is None or math.exp(min(last, 700)) < config.asgd_below
     return low_enough and len(before) > config.asgd_after and last > min(before[: -config.asgd_after])

@@ -137,7 +137,7 @@ def restore(path: str | Path | Checkpoint, genotype: Genotype | None = None) -> 
         raise DartsError(f"{path}: comes from darts {state['command']}; a trained network is needed: darts train rnn")
     try:
         trained = _ours(path, state) if "command" in state else _original(path, state, genotype)
-    except (DartsError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (DartsError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DartsError(f"{path}: holds no recurrent network that can be read ({type(error).__name__}: {reason})") from None
     if genotype is not None and genotype != trained.genotype:

@@ -1,4 +1,4 @@
-"""The recurrent networks: language models around a cell that a search mixes, or that a genotype gives (sec. 2.1, 3.1.2)."""
+"""The recurrent networks: language models around the mixed cell of a search, or the cell of a genotype (sec. 2.1, 3.1.2)."""
 
 import copy
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
 from darts_cli.spaces import SPACES
 
-NODES = SPACES["rnn"].nodes  # whose mean is the output of a search cell
+NODES = SPACES["rnn"].nodes  # their mean is the output of a search cell
 SEARCHED = SPACES["rnn"].searched
 EDGES = SPACES["rnn"].edges_searched(NODES)
-RANGE = 0.04  # weights start uniformly within
+INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
 
 
 class Masks(NamedTuple):
@@ -28,14 +28,14 @@ class Masks(NamedTuple):
     Each is 0, or 1 / keep with the probability keep (Gal and Ghahramani, arXiv 1512.05287).
     """
 
-    words: Tensor  # (V, 1): whole words
-    embedding: Tensor  # (B, D): of the embedded words
-    x: Tensor  # (B, D): of the cell's input
-    h: Tensor  # (B, D): of the hidden state, and of every node
-    output: Tensor  # (B, D): of the cell's output
+    words: Tensor  # (V, 1): complete words
+    embedding: Tensor  # (B, D): the embedded words
+    x: Tensor  # (B, D): the cell's input
+    h: Tensor  # (B, D): the hidden state, and every node
+    output: Tensor  # (B, D): the cell's output
 
     def part(self, rows: slice) -> "Masks":
-        """Those of some of the streams."""
+        """The masks of some of the streams."""
         return Masks(self.words, *(mask[rows] for mask in self[1:]))
 
 
@@ -43,12 +43,12 @@ class Masks(NamedTuple):
 
 
 class Cell(nn.Module):
-    """The cell of a genotype: each node moves one earlier state towards its activation, as far as its gate says.
+    """The cell of a genotype: each node moves one earlier state towards its activation, by the fraction that its gate gives.
 
         [c | h] = s_j W_i,   s_i = s_j + sigmoid(c) (f_i(h) - s_j)
 
-    s_0 is made likewise of the hidden state, the mean of the nodes in `concat` one time before, with the activation `init_op`;
-    its gate is [x | s] W_0.
+    s_0 comes in the same way from the hidden state, which is the mean of the nodes in `concat` at the previous time; its
+    activation is `init_op`, its gate [x | s] W_0.
     """
 
     def __init__(self, cell: CellGenotype, dim: int, init_op: str = "tanh"):
@@ -59,17 +59,17 @@ class Cell(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
         """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
-        of_x, W_s = _input_gate(x, self.W0, masks)
+        x_gates, W_s = _input_gates(x, self.W0, masks)
         m = torch.ones_like(s) if masks is None else masks.h
-        Ws = [W.to(of_x.dtype) for W in (W_s, *self.Ws)]
+        Ws = [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
         with torch.autocast(x.device.type, enabled=False):
-            return Recurrence.apply(self.steps, self.concat, of_x.to(s.dtype), s, m, *Ws)
+            return Recurrence.apply(self.steps, self.concat, x_gates.to(s.dtype), s, m, *Ws)
 
 
 class SearchCell(nn.Module):
-    """The search's cell: every node sums, over all earlier states and all operations but `none`, what Cell computes, weighted.
+    """The search's cell: every node is the weighted sum of Cell's nodes over all earlier states and all operations but `none`.
 
-    BatchNorm without affine parameters, one for all, follows s_0 and every node.
+    One BatchNorm without affine parameters follows s_0 and every node.
     """
 
     def __init__(self, dim: int):
@@ -79,10 +79,10 @@ class SearchCell(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, weights: list[Tensor], masks: Masks | None) -> Tensor:
         """x (T, B, D), s (B, D), weights as `by_node` gives them -> the hidden states (T, B, D), each the mean of the nodes."""
-        of_x, W_s = _input_gate(x, self.W0, masks)
+        x_gates, W_s = _input_gates(x, self.W0, masks)
         outputs = []
-        for of_x_t in of_x:
-            c, h = (of_x_t + _masked(s, masks) @ W_s).chunk(2, dim=-1)
+        for x_gate in x_gates:
+            c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
             states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
             for W, p in zip(self.Ws, weights, strict=True):
                 gates = _masked(states, masks) @ W
@@ -94,18 +94,18 @@ class SearchCell(nn.Module):
 
 
 def by_node(weights: Tensor) -> list[Tensor]:
-    """The operation weights (36, 5) of each node, without those of `none`: (i, 4) for the i states before it."""
+    """The operation weights (36, 5) split by node, without `none`: (i, 4) for a node with i states before it."""
     return list(weights[:, 1:].split([1 + i for i in range(NODES)]))
 
 
 def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
-    """W_0 for input and hidden state side by side, and W_i for the nodes; the left halves make c, the right halves h."""
-    W0 = nn.Parameter(torch.empty(2 * dim, 2 * dim).uniform_(-RANGE, RANGE))
-    return W0, nn.ParameterList(torch.empty(dim, 2 * dim).uniform_(-RANGE, RANGE) for _ in range(nodes))
+    """W_0 for the concatenated input and hidden state, W_i for the nodes; their left halves give c, their right halves h."""
+    W0 = nn.Parameter(torch.empty(2 * dim, 2 * dim).uniform_(-INIT_RANGE, INIT_RANGE))
+    return W0, nn.ParameterList(torch.empty(dim, 2 * dim).uniform_(-INIT_RANGE, INIT_RANGE) for _ in range(nodes))
 
 
-def _input_gate(x: Tensor, W0: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
-    """What the inputs x (T, B, D) of all times add to the gate of s_0 (T, B, 2D), and the matrix of the hidden state."""
+def _input_gates(x: Tensor, W0: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
+    """The part of s_0's gates that comes from the inputs x (T, B, D): (T, B, 2D); and the matrix of the hidden state."""
     W_x, W_s = W0.chunk(2)
     return (x if masks is None else x * masks.x) @ W_x, W_s
 
@@ -118,16 +118,19 @@ def _masked(state: Tensor, masks: Masks | None) -> Tensor:
 
 
 class LanguageModel(nn.Module):
-    """What both networks are around their cell: words embedded, the cell applied over time, and a decoder tied to the encoder.
+    """The part that both networks share: an encoder, their cell applied over time, and a decoder tied to the encoder.
 
     The dropouts have the original's names: `dropout` of the output, `dropouth` of hidden state and nodes, `dropoutx` of the
-    cell's input, `dropouti` of the embedded words, `dropoute` of whole words. Raises DartsError when one is not in [0, 1).
+    cell's input, `dropouti` of the embedded words, `dropoute` of complete words. Raises DartsError when one is not in [0, 1),
+    or when there are no words.
     """
 
     def __init__(
         self, vocab: int, dim: int, dropout: float, dropouth: float, dropoutx: float, dropouti: float, dropoute: float
     ):
         super().__init__()
+        if vocab < 1:
+            raise DartsError(f"a vocabulary of {vocab} words; it must have at least one")
         self.vocab, self.dim = vocab, dim
         self.dropouts = {"words": dropoute, "embedding": dropouti, "x": dropoutx, "h": dropouth, "output": dropout}
         for name, p in self.dropouts.items():
@@ -136,7 +139,7 @@ class LanguageModel(nn.Module):
         self.encoder = nn.Embedding(vocab, dim)
         self.decoder = nn.Linear(dim, vocab)
         self.decoder.weight = self.encoder.weight
-        nn.init.uniform_(self.encoder.weight, -RANGE, RANGE)
+        nn.init.uniform_(self.encoder.weight, -INIT_RANGE, INIT_RANGE)
         nn.init.zeros_(self.decoder.bias)
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
@@ -151,11 +154,11 @@ class LanguageModel(nn.Module):
     def loss(
         self, x: Tensor, y: Tensor, hidden: Tensor, *, ar: float = 0.0, tar: float = 0.0, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x, y (T, B), hidden (1, B, D) -> loss, negative log-likelihood of a word in nats, hidden (1, B, D).
+        """x, y (T, B), hidden (1, B, D) -> loss, mean negative log-likelihood per word in nats, hidden (1, B, D).
 
-        The loss is the likelihood's, plus `ar` times the mean square of the dropped output, plus `tar` times that of the change
-        of the output over time (Merity et al., arXiv 1708.01009). In training the masks are drawn where none are given. Raises
-        DartsError when x and y are not of one shape.
+        The loss is that likelihood, plus `ar` times the mean square of the output after dropout, plus `tar` times the mean
+        square of the output's change over time (Merity et al., arXiv 1708.01009). In training, masks are drawn if none are
+        given. Raises DartsError when x and y differ in shape.
         """
         if x.shape != y.shape:
             raise DartsError(f"words {tuple(x.shape)} and those after them {tuple(y.shape)} must be as many")
@@ -169,7 +172,7 @@ class LanguageModel(nn.Module):
         return loss, nll, hidden
 
     def masks(self, batch: int) -> Masks:
-        """New masks for a batch of so many streams."""
+        """New masks for a batch of `batch` streams."""
         like = self.encoder.weight
         drawn = {}
         for name, p in self.dropouts.items():
@@ -179,11 +182,11 @@ class LanguageModel(nn.Module):
         return Masks(**drawn)
 
     def initial(self, batch: int) -> Tensor:
-        """The hidden state that a text begins with, zeros (1, B, D)."""
+        """The hidden state at the start of a text, zeros (1, B, D)."""
         return torch.zeros(1, batch, self.dim, dtype=self.encoder.weight.dtype, device=self.encoder.weight.device)
 
     def _states(self, x: Tensor, hidden: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The cell's outputs (T, B, D), the same after dropout, and the last one as hidden (1, B, D)."""
+        """The cell's outputs (T, B, D), the outputs after dropout, and the last output as hidden (1, B, D)."""
         if not self.training:
             masks = None
         elif masks is None:
@@ -196,12 +199,13 @@ class LanguageModel(nn.Module):
 
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of states (N, D) and words (N,)."""
-        kind, weight, bias = states.device.type, self.decoder.weight, self.decoder.bias
-        if not torch.is_grad_enabled():  # which no Function is told
+        device_type, weight, bias = states.device.type, self.decoder.weight, self.decoder.bias
+        if not torch.is_grad_enabled():  # a Function does not see that
             weight, bias = weight.detach(), bias.detach()
-        if torch.is_autocast_enabled(kind):
-            states, weight = (each.to(torch.get_autocast_dtype(kind)) for each in (states, weight))
-        with torch.autocast(kind, enabled=False):
+        if torch.is_autocast_enabled(device_type):
+            dtype = torch.get_autocast_dtype(device_type)
+            states, weight = states.to(dtype), weight.to(dtype)
+        with torch.autocast(device_type, enabled=False):
             return NextWords.apply(states, weight, bias, y) / len(y)
 
 
@@ -228,25 +232,25 @@ class SearchNetwork(LanguageModel):
         return self.cell(x, s, by_node(self.alphas["recurrent"].softmax(dim=-1)), masks)
 
     def measured(self) -> "SearchNetwork":
-        """A copy to measure perplexity with: without dropout, but normalised by each batch's own statistics.
+        """A copy to measure perplexity with: without dropout, but normalised by the statistics of each batch.
 
-        One BatchNorm serves s_0 and all nodes; its running statistics are a mixture that fits none of them.
+        Because one BatchNorm serves s_0 and all nodes, its running statistics fit none of them.
         """
         network = copy.deepcopy(self).eval()
         network.cell.bn.train()
         return network
 
     def weights(self) -> list[nn.Parameter]:
-        """All parameters but the alphas: the w of the bilevel problem."""
+        """All parameters except the alphas: the w of the bilevel problem."""
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cell that the alphas stand for (sec. 2.4)."""
+        """The discrete cell derived from the alphas (sec. 2.4)."""
         return Genotype("rnn", {"recurrent": derive_cell(self.alphas["recurrent"].tolist(), "rnn")})
 
 
 class Network(LanguageModel):
-    """The network of a genotype. Raises DartsError when it is not recurrent, or there is no such `init_op`."""
+    """The network of a genotype. Raises DartsError when the genotype is not recurrent or `init_op` unknown."""
 
     def __init__(
         self,
@@ -273,5 +277,5 @@ class Network(LanguageModel):
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of parameters, the tied weight counted once; alphas not counted."""
+    """The number of parameters without the alphas, the tied weight counted once."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("alphas."))

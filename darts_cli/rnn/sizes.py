@@ -1,4 +1,4 @@
-"""How large the network of a recurrent genotype is; nothing is computed."""
+"""The size of the network of a recurrent genotype."""
 
 import torch
 
@@ -7,7 +7,7 @@ from darts_cli.rnn.model import Network, parameters
 
 
 def sizes(genotype: Genotype, dim: int, vocab: int) -> list[dict]:
-    """Parameters of the language model, the tied weight counted once."""
+    """The parameters of the language model, the tied weight counted once."""
     with torch.device("meta"):
         network = Network(genotype, vocab, dim)
     size = f"dimension {dim}, {vocab:,} words"

@@ -1,4 +1,4 @@
-"""The mixed operations of a node of the recurrent search cell, with the gradient written out: few passes over memory."""
+"""The mixed operations of a node of the recurrent search cell, with the gradient written by hand: few passes over memory."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class Mix(Function):
         g_p_k = d f_k(h) + (g - d) s,  g_h = d sum_k p_k f_k'(h),  g_s = q (g - d),
         g_c = g sigmoid'(c) (sum_k p_k f_k(h) - q s).
 
-    Nothing but the arguments is kept for it.
+    Only the arguments are kept for the gradient.
     """
 
     @staticmethod
@@ -39,24 +39,24 @@ class Mix(Function):
 
         g_p = None
         if ctx.needs_input_grad[2]:
-            of_states = _dot(rest, states)
-            products = [_dot(d, f) + of_states for f in (tanh, h.relu(), sigmoid, h)]
-            g_p = torch.stack(products, dim=1)
+            g_q = _dot(rest, states)
+            g_p = torch.stack([_dot(d, f) + g_q for f in (tanh, h.relu(), sigmoid, h)], dim=1)
 
         g_gates = torch.empty_like(gates)
         g_c, g_h = g_gates.chunk(2, dim=-1)
         torch.mul(rest, gate, out=g_c)
         g_c.mul_(mixed.addcmul_(states, q, value=-1))
-        p_tanh, p_relu, p_sigmoid, p_identity = (_column(each) for each in p.unbind(1))
-        slope = tanh.square_().mul_(-p_tanh).add_(p_tanh + p_identity)
-        slope.addcmul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1), p_sigmoid).addcmul_((h > 0).to(h.dtype), p_relu)
+        p_tanh, p_relu, p_sigmoid, p_identity = map(_column, p.unbind(1))
+        slope = tanh.square_().mul_(-p_tanh).add_(p_tanh + p_identity)  # p_tanh (1 - tanh^2) + p_identity
+        slope.addcmul_(sigmoid.addcmul(sigmoid, sigmoid, value=-1), p_sigmoid)
+        slope.addcmul_((h > 0).to(h.dtype), p_relu)
         torch.mul(slope, d, out=g_h)
         return rest.mul_(q), g_gates, g_p
 
 
 def _mixed(h: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sum_k p_k f_k(h), and of it tanh(h) and sigmoid(h)."""
-    p_tanh, p_relu, p_sigmoid, p_identity = (_column(each) for each in p.unbind(1))
+    """sum_k p_k f_k(h), tanh(h) and sigmoid(h)."""
+    p_tanh, p_relu, p_sigmoid, p_identity = map(_column, p.unbind(1))
     tanh, sigmoid = h.tanh(), h.sigmoid()
     mixed = (h * p_identity).addcmul_(tanh, p_tanh).addcmul_(sigmoid, p_sigmoid).addcmul_(h.relu(), p_relu)
     return mixed, tanh, sigmoid
@@ -67,6 +67,6 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _dot(one: Tensor, other: Tensor) -> Tensor:
+def _dot(a: Tensor, b: Tensor) -> Tensor:
     """(i, B, D) twice -> (i,)."""
-    return (one * other).sum((1, 2))
+    return (a * b).sum((1, 2))
