@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from benchmarks.plain.cnn import SearchNetwork as Plain
 from darts_cli.cnn.fused import depthwise, folded, node
-from darts_cli.cnn.model import SearchNetwork
+from darts_cli.cnn.model import MixedOp, SearchNetwork
 from darts_cli.legacy import load_state, original_key
 
 
@@ -54,6 +54,32 @@ def test_values_and_all_gradients_in_float64(side, training, recompute):
     theirs = dict(plain.named_buffers())
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, theirs[original_key(ours, name)], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_node_is_the_sum_of_its_mixed_operations(stride, training):
+    """Eqs. 1 and 2 as written, with all gradients: of states, operation weights and weights."""
+    torch.manual_seed(0)
+    strides = [stride, stride, 1]
+    edges = [MixedOp(2, each).double().train(training) for each in strides]
+    states = [torch.randn(3, 2, side, side, dtype=torch.float64, requires_grad=True) for side in (8, 8, 8 // stride)]
+    weights = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    inputs = [*states, weights, *(parameter for edge in edges for parameter in edge.parameters())]
+    buffers = [buffer for edge in edges for buffer in edge.buffers()]
+    before, results = [buffer.clone() for buffer in buffers], []
+    for compute in (
+        lambda: sum(edge(state, row) for edge, state, row in zip(edges, states, weights, strict=True)),
+        lambda: node.mixed_node(list(map(node.Source, states, strides, [training] * 3)), edges, weights),
+    ):
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        y = compute()
+        direction = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        gradients = torch.autograd.grad((y * direction).sum(), inputs, allow_unused=True, materialize_grads=True)
+        results.append([y.detach(), *gradients, *(buffer.clone() for buffer in buffers)])
+    for plain, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
 
 
 def test_recomputing_changes_no_bit():

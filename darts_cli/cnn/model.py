@@ -55,22 +55,18 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 
 
 class MixedOp(nn.ModuleDict):
-    """The continuous relaxation of an edge: the weighted sum of all operations on its input (eq. 2).
-
-    A cell computes the mixed operations of all edges of a node together, with the same result.
-    """
+    """The continuous relaxation of an edge. A cell computes all edges of a node together, to the same result."""
 
     def __init__(self, C: int, stride: int):
         super().__init__()
-        self.stride = stride
         for name in SEARCHED:
             if name != "none":
                 op = ops.OPERATIONS[name](C, stride, affine=False)
                 self[name] = nn.Sequential(op, BatchNorm2d(C, affine=False)) if "pool" in name else op
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x (B, C, H, W), weights (8,), one per operation; the weight of `none` multiplies zero."""
-        return mixed_node([Source(x, self.stride, self.training)], [self], weights[None])
+        """The weighted sum of all operations on x (B, C, H, W), the weights (8,) in the order of SEARCHED (eq. 2)."""
+        return sum(weight * self[name](x) for name, weight in zip(SEARCHED, weights, strict=True) if name != "none")
 
 
 class SearchCell(nn.Module):

@@ -154,7 +154,7 @@ def _separable_backward(
 
 def normalised_separable(z: Tensor, norm: nn.BatchNorm2d, depth: nn.Conv2d, point: nn.Conv2d) -> Tensor:
     """point(depth(relu(norm(z)))), z (B, C, H, W), where `depth` is a depthwise convolution of stride 1."""
-    if not norm.training or distributed.ranks() > 1:
+    if not norm.training or not norm.affine or distributed.ranks() > 1:
         return separable(F.relu_(norm(z)), depth, point)
     return NormalisedSeparable.apply(norm, z, norm.weight, norm.bias, depth.weight, point.weight.flatten(1))
 
