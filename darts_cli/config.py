@@ -33,7 +33,14 @@ _cutout = partial(
     ge=0,
     multiple_of=2,
 )
-_ar = partial(setting, 0.0, "AR: coefficient of the mean square of the output.", aliases=("--alpha",), ge=0, lt=10**9)
+_ar = partial(
+    setting,
+    0.0,
+    "AR: coefficient of the mean square of the output (the original's --alpha).",
+    aliases=("--alpha",),
+    ge=0,
+    lt=10**9,
+)
 _tar = partial(
     setting,
     1e-3,
@@ -45,8 +52,10 @@ _tar = partial(
 _init_from = partial(setting, None, "Checkpoint, ours or the original's, to take the initial weights from.", metavar="RUN|FILE")
 _precision = partial(setting, "fp32", "Arithmetic of the network; bf16 uses autocast.", choices=("fp32", "bf16"))
 _device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-_minutes = partial(setting, 10.0, "Minutes between two checkpoints within an epoch.", changes_result=False, infinite=True, ge=0)
-_log_every = partial(setting, 50, "Steps between two readings of the metrics.", changes_result=False, ge=1)
+_minutes = partial(
+    setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0
+)
+_log_every = partial(setting, 50, "Log metrics every N steps.", changes_result=False, ge=1)
 _anomaly = partial(
     setting, False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False
 )
@@ -110,9 +119,9 @@ class TrainCNN(Config):
         recipes={"imagenet": "exponential"},
     )
     lr_min: float = setting(0.0, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0)
-    lr_decay: float = setting(0.97, "Factor per epoch of the exponential schedule.", aliases=("--gamma",), gt=0, le=1)
+    lr_decay: float = setting(0.97, "Per-epoch factor of the exponential schedule.", aliases=("--gamma",), gt=0, le=1)
     warmup: int | None = setting(
-        None, "Epochs in which the learning rate rises to its highest.", default_text="0 (imagenet with cosine: 5)", ge=0
+        None, "Epochs in which the learning rate rises to --lr.", default_text="0 (imagenet with cosine: 5)", ge=0
     )
     momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5}, ge=0)
@@ -127,7 +136,7 @@ class TrainCNN(Config):
     )
     auxiliary: bool | None = setting(
         True,
-        "Train a second classifier in the middle of the network, on images of 32x32 pixels or of ImageNet.",
+        "Train a second classifier in the middle of the network, for 32x32 images or ImageNet.",
         recipes={"digits": False, "folder": None},
     )
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss.", ge=0)
@@ -188,11 +197,15 @@ class SearchRNN(Config):
     dataset: str = setting("ptb", "Text to search on.", choices=TEXTS)
     unrolled: bool = _unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
-    batch_size: int = setting(256, "Streams that the text is cut into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2)
+    batch_size: int = setting(
+        256, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2
+    )
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
-    bptt: int = setting(35, "Words per stream and step; one step in twenty takes half.", recipes={"pydoc": 10}, ge=2)
+    bptt: int = setting(35, "Words per stream and step; one step in twenty is half as long.", recipes={"pydoc": 10}, ge=2)
     dim: int = _dim(300, recipes={"pydoc": 64})
-    lr: float = setting(20.0, "Learning rate of the weights, for a step of --bptt words.", gt=0, lt=10**9)
+    lr: float = setting(
+        20.0, "Learning rate of the weights, for a step of --bptt words (scaled with the step's length).", gt=0, lt=10**9
+    )
     weight_decay: float = setting(5e-7, "Weight decay of the weights.", aliases=("--wdecay",), ge=0)
     grad_clip: float = _clip(0.25, aliases=("--clip",))
     alpha_lr: float = setting(3e-3, "Learning rate of alpha (Adam).", aliases=("--arch-lr",), gt=0)
@@ -224,15 +237,23 @@ class TrainRNN(Config):
     patience: int | None = setting(
         None, "Epochs without a better validation perplexity after which to stop.", default_text="never", ge=1
     )
-    batch_size: int = setting(64, "Streams that the text is cut into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=1)
+    batch_size: int = setting(
+        64, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=1
+    )
     batch_chunks: int = setting(1, "Parts to compute a batch in, to save memory.", ge=1)
     eval_batch_size: int = setting(
         10, "Streams of the validation text; the test text is one stream.", aliases=("--eval-batch",), ge=1
     )
-    bptt: int = setting(35, "Mean number of words per stream and step; one step in twenty takes half.", ge=2)
+    bptt: int = setting(35, "Mean number of words per stream and step; one step in twenty is about half as long.", ge=2)
     dim: int = _dim(850, recipes={"wt2": 700, "pydoc": 64})
     init_op: str = setting("tanh", "Activation of the cell's first state.", choices=("tanh", "relu", "sigmoid", "identity"))
-    lr: float = setting(20.0, "Learning rate, for a step of --bptt words.", recipes={"pydoc": 10.0}, gt=0, lt=10**9)
+    lr: float = setting(
+        20.0,
+        "Learning rate, for a step of --bptt words (scaled with the step's length).",
+        recipes={"pydoc": 10.0},
+        gt=0,
+        lt=10**9,
+    )
     weight_decay: float = setting(8e-7, "Weight decay.", aliases=("--wdecay",), recipes={"wt2": 5e-7, "pydoc": 5e-7}, ge=0)
     grad_clip: float = _clip(0.25, aliases=("--clip",))
     dropout: float = setting(0.75, "Dropout of the output.", recipes={"pydoc": 0.2}, ge=0, lt=1)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import darts, start
 
 from darts_cli import __version__
+from darts_cli.cli import main
 from darts_cli.cnn import data
 from darts_cli.commands.search import _show_cells
 from darts_cli.config import SearchCNN
@@ -266,6 +268,14 @@ def test_no_arguments_show_the_help():
     result = darts()
     assert result.exit_code == 2
     assert "search" in result.stderr
+
+
+@pytest.mark.parametrize("group", [[], ["search"], ["train"], ["genotype"]])
+def test_the_list_of_commands_is_whole_on_80_columns(group):
+    text = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).output
+    commands = text.partition("Commands:\n")[2].splitlines()
+    assert len(commands) >= 2
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_version():

@@ -81,6 +81,13 @@ def test_the_help_shows_defaults_and_ranges():
         assert extra in text
 
 
+def test_the_help_leaves_out_bounds_that_are_only_guards():
+    text = " ".join(CliRunner().invoke(main, ["train", "rnn", "--help"], terminal_width=100).output.split())
+    assert "[default: 20.0 (pydoc: 10.0); x>0]" in text  # of --lr, less than 10**9
+    assert "mean and deviation. [default: 1; x>=1]" in text  # of --repeats, at most 10,000
+    assert "[default: 0.1 (pydoc: 0.0); 0<=x<1]" in text
+
+
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [

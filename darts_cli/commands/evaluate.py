@@ -5,41 +5,58 @@ import json
 import click
 
 from darts_cli import DartsError
-from darts_cli.commands.completion import CHECKPOINT, GENOTYPE
+from darts_cli.commands.completion import CHECKPOINT, DIR, GENOTYPE
+from darts_cli.commands.options import option
 from darts_cli.config import IMAGES, TEXTS
 from darts_cli.text import lines
 
 
 @click.command("eval")
-@click.option(
+@option(
     "--checkpoint",
     "--model-path",
     type=CHECKPOINT,
     required=True,
     help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
 )
-@click.option(
-    "--genotype",
-    "--arch",
-    type=GENOTYPE,
-    help="Cells of the original's checkpoint, where it does not tell. [default: darts_v2]",
+@option("--genotype", "--arch", type=GENOTYPE, show_default="darts_v2", help="Cells, if the checkpoint does not name them.")
+@option(
+    "--dataset",
+    type=click.Choice((*IMAGES, "imagenet", *TEXTS)),
+    show_default="that of the training",
+    help="Data to evaluate on.",
 )
-@click.option(
-    "--dataset", type=click.Choice((*IMAGES, "imagenet", *TEXTS)), help="Data to evaluate on. [default: that of the training]"
+@option("--data", metavar="DIR", type=DIR, show_default="that of the training", help="Folder of the data set.")
+@option("--batch-size", type=click.IntRange(1), show_default="100 images, 1 stream", help="Images or streams at a time.")
+@option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the network; bf16 uses autocast.",
 )
-@click.option("--data", metavar="DIR", help="Folder that holds the data set. [default: that of the training]")
-@click.option("--batch-size", type=click.IntRange(1), help="Images or streams at a time. [default: 100 images, 1 stream]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Arithmetic.")
-@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that read the images of ImageNet.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="Device to run on: auto, cpu, cuda, cuda:N or mps.",
+)
+@option(
+    "--workers",
+    type=click.IntRange(0),
+    show_default="one per CPU, at most 8",
+    help="Processes that read the images of ImageNet; 0 reads in the main process.",
+)
+@option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def evaluate_command(checkpoint, genotype, dataset, data, batch_size, precision, device, workers, as_json):
-    """Evaluate a trained network on the test part of its data set.
+    """Evaluate a trained network on the test data.
 
-    Cells, size and data set come from the checkpoint; of the original's checkpoints the size comes from the tensors.
+    Cells, size and data set come from the checkpoint; for a checkpoint of the original code, the size is inferred from the
+    tensors.
 
     \b
-    Example: darts eval --checkpoint runs/train-cnn-cifar10-seed0-1a2b3c4d
+    Example: darts eval --checkpoint runs/first-trained
     """
     from darts_cli.genotype import load
     from darts_cli.legacy import open_checkpoint

@@ -21,15 +21,16 @@ as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def genotype():
-    """List, show, check, measure, compare, draw and convert genotypes."""
+    """List, check, measure, compare and convert genotypes."""
 
 
 @genotype.command("list")
 @click.argument("domain", type=click.Choice(["cnn", "rnn"]), required=False)
 def list_(domain):
-    """List the published genotypes: name, domain, hash, parameters and source.
+    """List the published genotypes.
 
-    Parameters are counted in the paper's networks for CIFAR-10 (36 channels, 20 layers) and Penn Treebank (dimension 850).
+    The columns are name, domain, hash, parameters and source. Parameters are counted in the paper's networks for CIFAR-10
+    (36 channels, 20 layers) and Penn Treebank (dimension 850).
 
     \b
     Example: darts genotype list cnn
@@ -80,21 +81,22 @@ def validate(paths):
 
 @genotype.command("info")
 @click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
-@option("--channels", type=click.IntRange(2, 1 << 14), show_default="36; ImageNet: 48", help="Channels of the first cells.")
-@option("--layers", type=click.IntRange(1, 200), show_default="20; ImageNet: 14", help="Cells of the network.")
+@option("--channels", type=click.IntRange(2, 1 << 14), show_default="36 (ImageNet: 48)", help="Channels of the first cells.")
+@option("--layers", type=click.IntRange(1, 200), show_default="20 (ImageNet: 14)", help="Cells of the network.")
 @option(
     "--resolution",
     type=click.IntRange(4, 1 << 14),
     show_default="both",
-    help="Image side in pixels; from 128 on the network is ImageNet's, with 1,000 classes, else CIFAR-10's.",
+    help="Image side in pixels; 128 or more selects the ImageNet network (1,000 classes), less the CIFAR-10 one.",
 )
 @option("--dim", type=click.IntRange(1, 1 << 20), show_default="850", help="Size of a recurrent network's states.")
-@option("--vocab", type=click.IntRange(1, 1 << 30), show_default="10000", help="Words of its vocabulary.")
+@option("--vocab", type=click.IntRange(1, 1 << 30), show_default="10000", help="Vocabulary size of a recurrent network.")
 @as_json
 def info(genotype, channels, layers, resolution, dim, vocab, as_json):
-    """Measure a genotype: depth, skip connections, parameters and multiply-adds.
+    """Measure depth, parameters and multiply-adds.
 
-    The auxiliary head is not counted. Multiply-adds are counted in convolutions and linear layers.
+    Skip connections and unused nodes are reported too. The auxiliary head is not counted. Multiply-adds are counted in
+    convolutions and linear layers.
 
     \b
     Example: darts genotype info cnn/darts_v2 --channels 16 --layers 8 --resolution 32
@@ -135,9 +137,10 @@ def _info_lines(result: dict) -> str:
 @click.argument("first", metavar="A", type=GENOTYPE)
 @click.argument("second", metavar="B", type=GENOTYPE)
 def diff(first, second):
-    """Compare two genotypes node by node; A and B are names, files or run folders.
+    """Compare two genotypes.
 
-    The order of the edges within a node does not matter.
+    A and B are names, files or run folders. They are compared node by node; the order of the edges within a node does not
+    matter.
 
     \b
     Example: darts genotype diff cnn/darts_v1 cnn/darts_v2
@@ -157,12 +160,12 @@ def diff(first, second):
 
 @genotype.command("random")
 @click.argument("domain", type=click.Choice(["cnn", "rnn"]))
-@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
 @option(
     "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of genotypes, printed as one YAML stream."
 )
 def random_(domain, seed, count):
-    """Draw genotypes uniformly from the search space.
+    """Sample genotypes uniformly from the search space.
 
     \b
     Example: darts genotype random cnn --seed 1 > mine.yaml
@@ -178,10 +181,10 @@ def random_(domain, seed, count):
 @click.argument("genotype", metavar="FILE|NAME|RUN|-", type=GENOTYPE)
 @option("--to", "target", type=click.Choice(list(WRITERS)), default="yaml", show_default=True, help="Format to print.")
 def convert(genotype, target):
-    """Convert a genotype to another format; the format of the input is detected, and - reads stdin.
+    """Convert a genotype to another format.
 
-    Known formats: YAML, the original's Genotype(...), its fields as a mapping, the tuples of BANANAS, and
-    |operation~input|...| per node. Nothing in the input is evaluated.
+    The format of the input is detected; - reads stdin. Known formats: YAML, the original's Genotype(...), its fields as a
+    mapping, the tuples of BANANAS, and |operation~input|...| per node. Nothing in the input is evaluated.
 
     \b
     Example: darts genotype convert genotypes.txt --to yaml > mine.yaml

@@ -27,6 +27,7 @@ SECTIONS = {
     "Run": "seeds select_epochs random_cells repeats parallel checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }
+_GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
@@ -53,13 +54,16 @@ class SectionedGroup(click.Group):
 
 
 class Option(click.Option):
-    """An option whose --help has no RANGE in its metavar, and no parentheses around a default that is given as text."""
+    """An option whose --help has no RANGE in its metavar, no parentheses around a default that is given as text, and no upper
+    bound that is only a guard."""
 
     def make_metavar(self, ctx: click.Context) -> str:
         return super().make_metavar(ctx).replace(" RANGE", "")
 
     def get_help_extra(self, ctx: click.Context) -> dict:
         extra = super().get_help_extra(ctx)
+        if "range" in extra and (self.type.max or 0) >= _GUARD:
+            extra["range"] = f"x>{'' if self.type.min_open else '='}{self.type.min}"
         return extra | {"default": self.show_default} if isinstance(self.show_default, str) else extra
 
 
@@ -134,9 +138,12 @@ def run_options(name: str) -> tuple[Callable, Callable]:
     return folder, option("--quiet", is_flag=True, help="Print errors and the result only.")
 
 
-def parallel_option(what: str) -> Callable:
-    help = f"{what} at a time; auto is one per GPU, or one per 4 CPU threads."
-    return option("--parallel", metavar="N|auto", show_default="1", help=help)
+parallel_option = option(
+    "--parallel",
+    metavar="N|auto",
+    show_default="1",
+    help="Runs at a time; auto is one per GPU, or one per 4 CPU threads.",
+)
 
 
 def only_with(option: str, **others: object) -> None:

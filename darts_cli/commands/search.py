@@ -14,7 +14,10 @@ from darts_cli.text import hint
 
 @click.group(cls=SectionedGroup)
 def search():
-    """Search for a cell; the run folder keeps it, and everything that a resume needs."""
+    """Search for a cell.
+
+    The run folder keeps it, and everything needed to resume.
+    """
 
 
 _SWEEP = (
@@ -31,7 +34,7 @@ _SWEEP = (
         show_default="0",
         help="Random cells to train for comparison.",
     ),
-    parallel_option("Sub-runs"),
+    parallel_option,
 )
 
 
@@ -40,7 +43,7 @@ _SWEEP = (
 def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a convolutional cell on images.
 
-    The same command resumes a stopped run. The result is printed, and written to genotype.yaml in the run folder.
+    Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
 
     \b
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
@@ -53,7 +56,7 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
 def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a recurrent cell on a text.
 
-    The same command resumes a stopped run. The result is printed, and written to genotype.yaml in the run folder.
+    Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
 
     \b
     Example: darts search rnn --dataset pydoc --epochs 5

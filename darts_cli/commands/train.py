@@ -35,7 +35,7 @@ def _training_options(domain):
         type=GenotypeType(domain),
         default="darts_v2",
         show_default=True,
-        help="Cells to train: a published name, a genotype file, or the run folder of a search, whose data set is used.",
+        help="Cell to train: a published name, a genotype file, or a search's run folder (its data set is then used too).",
     )
     repeats = option(
         "--repeats",
@@ -44,7 +44,7 @@ def _training_options(domain):
         show_default=True,
         help="Train with this many seeds, starting at --seed, and print mean and deviation.",
     )
-    return genotype, repeats, parallel_option("Repeats"), *run_options(f"train-{domain}")
+    return genotype, repeats, parallel_option, *run_options(f"train-{domain}")
 
 
 @train.command("cnn")
@@ -52,7 +52,7 @@ def _training_options(domain):
 def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a network of convolutional cells on images.
 
-    The same command resumes a stopped run. Accuracy and loss are printed, and kept in the run folder.
+    Repeat the command to resume a stopped run. Accuracy and loss are printed, and kept in the run folder.
 
     \b
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
@@ -65,7 +65,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
 def train_rnn(genotype, run, quiet, repeats, parallel, **settings):
     """Train a language model with a recurrent cell on a text.
 
-    The same command resumes a stopped run. The perplexity is printed, and kept in the run folder.
+    Repeat the command to resume a stopped run. The perplexity is printed, and kept in the run folder.
 
     \b
     Example: darts train rnn --dataset pydoc --epochs 5

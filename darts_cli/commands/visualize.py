@@ -13,19 +13,19 @@ from darts_cli.text import encodable, hint, printable
 @option(
     "--what",
     type=click.Choice(["cells", "animation", "alphas", "curves"]),
-    show_default="all that there is",
+    show_default="everything available",
     help="What to draw.",
 )
 @option("--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), show_default="pdf", help="File format.")
 @option("--output", metavar="DIR|FILE", type=DIR, show_default="this folder; text: the terminal", help="Output folder or file.")
-@option("--html", type=FILE, help="Write a search as one HTML page instead, with a slider over its epochs.")
-@option("--view", is_flag=True, help="Open the pictures.")
+@option("--html", type=FILE, help="Write a search as one HTML page, with a slider over its epochs, instead of pictures.")
+@option("--view", is_flag=True, help="Open the pictures when done.")
 def visualize(subjects, what, form, output, html, view):
     """Draw cells, replay a search, plot learning curves.
 
-    For a genotype (a name, a file or a run): a picture of each cell. For a search also an animation over its epochs (GIF), and
-    heat maps of alpha; for a training its learning curves; for several runs their curves in one picture. Cells and animations
-    need Graphviz; alphas and curves need the extra `plot`.
+    Draw each cell of a genotype (a name, a file or a run). Of a search, also animate each cell over the epochs (GIF) and draw
+    heat maps of alpha. Of a training, also plot the learning curves. Of several runs, plot the curves in one picture. Cells and
+    animations need Graphviz; heat maps and curves need the extra `plot`.
 
     \b
     Example: darts visualize cnn/darts_v2 --format svg
