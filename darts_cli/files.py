@@ -1,6 +1,7 @@
 """Reading and writing of small files: checked YAML, and writes that either complete or change nothing."""
 
 import contextlib
+import math
 import os
 from collections.abc import Hashable
 from pathlib import Path
@@ -50,16 +51,16 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file of at most 1 MiB. Raises DartsError, naming the file, when it cannot be read."""
+def read_text(path: str | Path, max_bytes: float = MAX_BYTES) -> str:
+    """The text of a UTF-8 file. Raises DartsError, naming the file, when it cannot be read or is larger."""
     path = Path(path)
     try:
         if not path.exists():
             raise DartsError(f"{path}: no such file")
         if not path.is_file():
             raise DartsError(f"{path}: not a regular file")
-        if path.stat().st_size > MAX_BYTES:
-            raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {MAX_BYTES:,} are read")
+        if path.stat().st_size > max_bytes:
+            raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {max_bytes:,} are read")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DartsError(f"{path}: not UTF-8 text (byte {error.start})") from None
@@ -69,12 +70,7 @@ def read_text(path: str | Path) -> str:
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 file of any size. Raises DartsError, naming the file, when it cannot be read."""
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise DartsError(f"{path}: not a regular file")
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DartsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from None
+    return read_text(path, max_bytes=math.inf).splitlines()
 
 
 def read_stream(stream: BinaryIO, name: str) -> str:

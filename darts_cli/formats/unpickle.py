@@ -163,10 +163,6 @@ def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Ten
     return torch.as_strided(storage, size, stride, offset)
 
 
-def _parameter(tensor: Tensor, *_) -> Tensor:
-    return tensor
-
-
 def _range(*limits: int) -> list[int]:
     numbers = range(*limits)
     if len(numbers) > MAX_RANGE_NUMBERS:
@@ -193,8 +189,8 @@ _NAMES: dict[str, object] = {
     "torch.Size": _container(tuple),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch.nn.parameter.Parameter": _parameter,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch.nn.parameter.Parameter": lambda tensor, *_: tensor,
     "torch.nn.backends.thnn._get_thnn_function_backend": lambda *_: None,
 }
 
