@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 
 class DartsError(Exception):
-    """Something the user can mend, told in one line: the rule, the value and the remedy.
+    """A mistake that the user can correct, reported in one line: the rule, the value and the remedy.
 
     `exit_code` is what the command ends with: 1, 2 for wrong usage, 128 + signal for an interruption.
     """

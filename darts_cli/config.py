@@ -1,6 +1,6 @@
 """Hyper-parameters: one frozen dataclass per domain and stage; default, help and range of each setting stand together.
 
-The command line is made from these classes (commands/options.py), and every run folder keeps one (runs/run.py).
+The command line is made from these classes (commands/options.py), and every run folder keeps one (runs/identity.py).
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.evaluate import measure, metrics, restore, scores
 from darts_cli.cnn.sizes import parameters
+from darts_cli.runs import checkpoint
 
 TRAIN = ["train", "cnn", "--dataset", "folder", "--layers", 3, "--channels", 2, "--batch-size", 8, "--epochs", 1]
 
@@ -184,6 +185,13 @@ def test_measuring_evaluates_and_changes_nothing(trained, parts):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_the_command_reads_the_file_once(trained, monkeypatch):
+    read, verified = [], checkpoint.verified
+    monkeypatch.setattr(checkpoint, "verified", lambda path: read.append(path) or verified(path))
+    assert darts("eval", "--checkpoint", trained).exit_code == 0
+    assert read == [checkpoint.file(trained)]
+
+
 # ---- mistakes
 
 
@@ -229,7 +237,7 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
         (["--checkpoint", trained, "--genotype", "enas"], "its domain is rnn, but cells of the domain cnn are needed here"),
         (["--checkpoint", tmp_path / "damaged.pt"], "damaged.pt: is damaged and cannot be read"),
         (["--checkpoint", old, "--genotype", "nasnet"], "is no network of NASNet; name its --genotype"),
-        (["--checkpoint", old, "--dataset", "folder", "--data", parts], "tells 10 classes apart, but"),
+        (["--checkpoint", old, "--dataset", "folder", "--data", parts], "has 10 classes, but"),
         (
             ["--checkpoint", trained, "--dataset", "digits"],
             "digits: its classes differ from those of the training: missing dark",

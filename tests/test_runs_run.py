@@ -1,6 +1,7 @@
 """The run folder: whose it is, what it keeps, and how it is repeated."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -8,6 +9,8 @@ import platform
 import random
 import shlex
 import signal
+import sys
+import threading
 import time
 from functools import partial
 
@@ -305,6 +308,38 @@ def test_two_runs_in_one_folder(tmp_path):
             pytest.fail("two runs held the folder")
     assert not (run.folder / ".lock").exists()
     with started(tmp_path / "run").interruptible():
+        pass
+
+
+def test_runs_that_wait_come_one_after_another(tmp_path, capfd):
+    """Also where a holder removes the folder that it made; each waiting run says for whom, once."""
+    inside, most, folder = [], [], tmp_path / "new" / "run"
+
+    def hold():
+        with locked(folder, wait=True):
+            inside.append(None)
+            most.append(len(inside))
+            time.sleep(0.3)
+            inside.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 4
+    assert capfd.readouterr().err.count(f"{folder}: waiting for ") == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is of Unix")
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    import fcntl
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):
         pass
 
 

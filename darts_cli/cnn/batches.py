@@ -55,20 +55,20 @@ class Slices:
     def __len__(self) -> int:
         return max(1, self.count // self.batch_size + (self.count % self.batch_size > 1))
 
-    def whole(self, index: int) -> slice:
+    def of_all_ranks(self, index: int) -> slice:
         """The positions of a batch."""
         start = index * self.batch_size
         return slice(start, self.count if index + 1 == len(self) else start + self.batch_size)
 
     def share(self, index: int) -> tuple[int, slice]:
         """The size of a batch, and which rows of it belong to this rank."""
-        batch = self.whole(index)
+        batch = self.of_all_ranks(index)
         size = batch.stop - batch.start
         return size, distributed.share(size)
 
     def local(self, index: int) -> slice:
         """The positions of a batch that belong to this rank."""
-        start, (_, rows) = self.whole(index).start, self.share(index)
+        start, (_, rows) = self.of_all_ranks(index).start, self.share(index)
         return slice(start + rows.start, start + rows.stop)
 
 

@@ -124,7 +124,7 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
     try:
         remedy = "name the folder of the data set with --data"
-        lock = locked(root, lambda holder: True, remedy) if download else contextlib.nullcontext()
+        lock = locked(root, wait=True, remedy=remedy) if download else contextlib.nullcontext()
         with lock, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
             dataset = _open(name, root, train, download)
     except ModuleNotFoundError as error:

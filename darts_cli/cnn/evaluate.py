@@ -51,7 +51,7 @@ def evaluate(
     part = data.load(dataset, folder, train=False, like=trained.data)
     classes = trained.sizes["num_classes"]
     if len(part.classes) != classes:
-        raise DartsError(f"{trained.path}: tells {classes} classes apart, but {folder or dataset} has {len(part.classes)}")
+        raise DartsError(f"{trained.path}: has {classes} classes, but {folder or dataset} has {len(part.classes)}")
     if dataset == "imagenet":
         batches = imagenet.FileBatches(part, batch_size, 0, "test", device, workers=workers)
     else:

@@ -53,7 +53,7 @@ def load(folder: str | None, train: bool = True) -> FileDataset:
     Raises DartsError when these folders are missing.
     """
     if folder is None:
-        raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with a folder a class", 2)
+        raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with one folder per class", 2)
     root = Path(folder) / ("train" if train else "val")
     folders = class_folders(root)
     return FileDataset([path for path, _ in folders.samples], torch.tensor(folders.targets), folders.classes, str(root))

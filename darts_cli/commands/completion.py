@@ -18,10 +18,8 @@ class Spelling(click.ParamType):
 
     def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), fallback="file"):
         self.name = metavar
-        self.published, self.domain = (
-            published,
-            domain,
-        )  # whether published names fit, and of which domain
+        self.published = published  # whether published names fit
+        self.domain = domain  # of which domain; None: both
         self.run_files = run_files  # a run folder fits if it has one of these files
         self.suffixes = suffixes  # of files that fit
         self.fallback = fallback  # what the shell completes: "file" or "dir"

@@ -18,7 +18,7 @@ FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens")  # names under which the data
 SOURCES = {
     "ptb": "Mikolov's preprocessed Penn Treebank (ptb.train.txt, ptb.valid.txt, ptb.test.txt)",
     "wt2": "WikiText-2, word level (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens)",
-    "text": "your own text, a sentence a line",
+    "text": "your own text, one sentence per line",
 }
 
 

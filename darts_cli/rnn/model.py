@@ -126,7 +126,7 @@ class LanguageModel(nn.Module):
     """
 
     def __init__(
-        self, vocab: int, dim: int, dropout: float, dropouth: float, dropoutx: float, dropouti: float, dropoute: float
+        self, vocab: int, dim: int, *, dropout: float, dropouth: float, dropoutx: float, dropouti: float, dropoute: float
     ):
         super().__init__()
         if vocab < 1:
@@ -224,7 +224,8 @@ class SearchNetwork(LanguageModel):
         dropoute: float = 0.0,
         alpha_scale: float = 1e-3,
     ):
-        super().__init__(vocab, dim, dropout, dropouth, dropoutx, dropouti, dropoute)
+        dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
+        super().__init__(vocab, dim, **dropouts)
         self.cell = SearchCell(dim)
         self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED)))})
 
@@ -265,7 +266,8 @@ class Network(LanguageModel):
         dropoute: float = 0.1,
         init_op: str = "tanh",
     ):
-        super().__init__(vocab, dim, dropout, dropouth, dropoutx, dropouti, dropoute)
+        dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
+        super().__init__(vocab, dim, **dropouts)
         if genotype.domain != "rnn":
             raise DartsError(f"a recurrent network needs a genotype of the domain rnn, not {genotype.domain}")
         if init_op not in ACTIVATIONS:

@@ -103,7 +103,7 @@ def duration(seconds: float) -> str:
 
 
 def cell_table(genotype: Genotype) -> str:
-    """The cells side by side, a line a node: its number, then each edge as operation and input."""
+    """The cells side by side, one line per node: its number, then each edge as operation and input."""
     columns = [
         [name, *("  ".join(f"{edge.op} {edge.input}" for edge in node) for node in cell.nodes)]
         for name, cell in genotype.cells.items()

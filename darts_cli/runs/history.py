@@ -121,9 +121,11 @@ def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
     if task.stage == "search":
-        found = problems(record.get("genotype"))
-        if found or record["genotype"]["domain"] != task.domain:
-            raise DartsError(f"{prefix}: genotype: {found[0] if found else f'is not of the domain {task.domain}'}")
+        broken_rules = problems(record.get("genotype"))
+        if not broken_rules and record["genotype"]["domain"] != task.domain:
+            broken_rules = [f"is not of the domain {task.domain}"]
+        if broken_rules:
+            raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         for cell in SPACES[task.domain].cells:
             _check_table(f"{prefix}: alphas of {cell}", record.get("alphas"), cell, task.domain)
             _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], task.domain)
@@ -150,7 +152,7 @@ def _check_table(prefix: str, alphas: object, cell: str, domain: str) -> None:
     table = alphas.get(cell) if isinstance(alphas, dict) else None
     fits = isinstance(table, list) and len(table) == rows and all(isinstance(r, list) and len(r) == columns for r in table)
     if not fits or not all(isinstance(a, int | float) and abs(a) < 1e6 for row in table for a in row):
-        raise DartsError(f"{prefix}: must be {rows} rows of {columns} numbers, a row an edge, a column an operation")
+        raise DartsError(f"{prefix}: must be {rows} rows of {columns} numbers, one row per edge and one column per operation")
 
 
 def _check_nodes(prefix: str, cell: dict, domain: str) -> None:

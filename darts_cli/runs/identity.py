@@ -60,7 +60,7 @@ class Identity:
             raise DartsError(f"{self.folder}: is a run with other settings ({settings}); choose another folder with --run")
 
     def write(self, environment: dict[str, str], fingerprint: str) -> None:
-        """Write config.yaml unless it is there, and the cells that are trained.
+        """Write config.yaml, or in one that is there only where the data are now; write the cells that are trained.
 
         Raises DartsError as `check` does, and when config.yaml names another fingerprint of the data.
         """
@@ -81,12 +81,13 @@ class Identity:
                 raise DartsError(
                     f"{self.folder}: is a run on other data with the same settings; choose another folder with --run"
                 )
-            content["data"] = data_folder
+            if content.get("data") != data_folder:
+                files.write(path, yaml.safe_dump(content | {"data": data_folder}, sort_keys=False))
         else:
             cells = {} if self.genotype is None else {"genotype": self.genotype.to_dict()}
             content = {"command": str(self.task), **cells, **self.config.to_dict(), "data": data_folder}
             content["environment"] = environment | {"data": fingerprint}
-        files.write(path, yaml.safe_dump(content, sort_keys=False))
+            files.write(path, yaml.safe_dump(content, sort_keys=False))
         if self.genotype is not None:
             genotypes.save(self.genotype, self.folder / "genotype.yaml")
 

@@ -89,7 +89,8 @@ class Run:
         self.state.signal = number
         if distributed.ranks() == 1:
             with contextlib.suppress(OSError):  # such as of a terminal that was closed
-                os.write(2, b"finishing this step, then saving; press Ctrl-C again to stop at once\n")
+                again = "" if self.sweep else "; a second signal stops at once"
+                os.write(2, f"finishing this step, then saving{again}\n".encode())
             signals.obey()
 
 

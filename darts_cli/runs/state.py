@@ -112,8 +112,8 @@ class State:
         for name, part in parts.items():
             part.load_state_dict(state.pop(name))
         metrics = state.pop("metrics")
-        for key in fresh.keys() - parts.keys():
-            if not _alike(fresh[key], state[key]):
+        for key in fresh:
+            if key not in parts and not _alike(fresh[key], state[key]):
                 raise ValueError(f"its {key}")
         if type(metrics) is not list or not len(metrics) == state["epoch"] <= self.config.epochs:
             raise ValueError("its metrics are not of its epochs")

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from darts_cli.runtime import distributed
 
@@ -16,11 +15,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dims, shape, n = [0, *range(2, x.dim())], [-1, *[1] * (x.dim() - 2)], x.numel() // x.shape[1]
     mean = x.sum(dims) / max(n, 1)
     squares = (x - mean.view(shape)).square_().sum(dims)
-    row = torch.cat([mean, squares, mean.new_full((1,), n)])
-    others = row.new_zeros(distributed.ranks() - 1, len(row))
-    rows = torch.cat([others[: distributed.rank()], row[None], others[distributed.rank() :]])  # one per rank
-    if distributed.ranks() > 1:
-        rows = all_reduce(rows)
+    rows = distributed.GatherRows.apply(torch.cat([mean, squares, mean.new_full((1,), n)]))
     (means, squares), counts = rows[:, :-1].chunk(2, dim=1), rows[:, -1:].detach()
     count = counts.sum()
     m = (counts * means).sum(0) / count

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd import Function
 
 from darts_cli import DartsError
 
@@ -137,7 +138,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if ranks() > 1:
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
         for parameter, mean in zip(parameters, average([parameter.grad for parameter in parameters]), strict=True):
-            parameter.grad = mean
+            parameter.grad.copy_(mean)  # in place: fused optimisers want gradients that lie in memory as their parameters
 
 
 def gather(tensor: Tensor, dim: int) -> Tensor:
@@ -147,6 +148,21 @@ def gather(tensor: Tensor, dim: int) -> Tensor:
     parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(ranks())]
     _collect(lambda: dist.all_gather(parts, tensor.contiguous()), tensor)
     return torch.cat(parts, dim)
+
+
+class GatherRows(Function):
+    """A row (n,) of every rank -> (ranks, n), differentiable: the gradient of a row is the sum of its gradients over the ranks.
+
+    Not torch.distributed.nn.functional, which is deprecated; what replaces it is private.
+    """
+
+    @staticmethod
+    def forward(ctx, row: Tensor) -> Tensor:
+        return gather(row[None], 0)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        return total(g)[rank()]
 
 
 def largest(*numbers: int) -> list[int]:

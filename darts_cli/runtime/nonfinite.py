@@ -77,8 +77,8 @@ def named_tensors(name: str, state: object) -> Iterator[tuple[str, Tensor]]:
 def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
     """`--detect-anomaly`: the first module output or parameter gradient that is not finite raises Anomaly naming it.
 
-    A NaN inside the backward pass is PyTorch's to find: it warns with the lines that computed the operation. Everything takes
-    several times longer.
+    A NaN inside the backward pass is PyTorch's to find: it warns with the traceback of the operation, and the last line of ours
+    in it is named. Everything takes several times longer.
     """
     if not wanted:
         yield
@@ -99,15 +99,26 @@ def detection(network: nn.Module, wanted: bool) -> Iterator[None]:
 
     hooks = [nn.modules.module.register_module_forward_hook(check_output)]
     hooks += [parameter.register_hook(gradient_check(name)) for name, parameter in network.named_parameters()]
+    tracebacks, show = [], warnings.showwarning
+
+    def keep(message, *args, **kwargs) -> None:
+        if "Error detected in" in str(message):
+            tracebacks.append(str(message))
+        else:
+            show(message, *args, **kwargs)
+
     try:
         with warnings.catch_warnings(), torch.autograd.set_detect_anomaly(True):
             warnings.filterwarnings("always", message="Error detected in")
+            warnings.showwarning = keep
             yield
     except RuntimeError as error:
         operation = re.search(r"Function '(\w+?)(?:Backward\w*)?' returned nan", str(error))
         if operation is None:
             raise
-        raise Anomaly(f"--detect-anomaly: the gradient of {operation[1]} is NaN; the warning above names its line") from None
+        lines = re.findall(r'File ".*?(darts_cli[^"]*)", line (\d+), in (\w+)', "".join(tracebacks))
+        line = " ({}, line {}, in {})".format(*lines[-1]) if lines else ""
+        raise Anomaly(f"--detect-anomaly: the gradient of {operation[1]}{line} is NaN") from None
     finally:
         for hook in hooks:
             hook.remove()

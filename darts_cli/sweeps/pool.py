@@ -29,8 +29,13 @@ from darts_cli.sweeps.worker import MEASURED, NOT_FINITE
 from darts_cli.text import harmless, printable, tell
 
 DIVERGED = "diverged: a number is no longer finite"  # stored; the step is only printed, as it depends on when one looked
-# The path without the working folder, whose files are no modules of the program.
-WORKER = "import sys; sys.path[:] = filter(None, sys.path); from darts_cli.sweeps.worker import main; main()"
+# Starts a worker of this very package, whose folder is the last argument. Files in the working folder are not its modules.
+WORKER = """import sys
+root = sys.argv.pop()
+sys.path[:] = filter(None, sys.path)
+root in sys.path or sys.path.insert(0, root)
+from darts_cli.sweeps.worker import main
+main()"""
 AUTO_THREADS = 4  # CPU threads for each run that `auto` starts
 
 
@@ -108,11 +113,11 @@ class Pool:
         }
         threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER],
+            [sys.executable, "-c", WORKER, str(Path(__file__).parents[2])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()} | threads,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
             start_new_session=True,  # Ctrl-C reaches only this process, which passes it on once
         )
         self.processes[index] = process
@@ -139,7 +144,7 @@ class Pool:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         if code in {number for stop in signals.STOPS for number in (-stop, 128 + stop)}:
-            if self.signal is None:  # somebody stopped this run: the whole sweep is meant
+            if self.signal is None:  # somebody stopped this run: stop the sweep
                 self._note(abs(code) % 128)
         elif code and not self.killed:
             reason = _reason(code, last)
@@ -173,12 +178,6 @@ def _devices(parallel: str | int, device: str) -> tuple[list[str], int]:
         parallel = cuda or (max(1, threads // AUTO_THREADS) if device in ("auto", "cpu") else 1)
     devices = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
     return devices, max(1, threads // len(devices))
-
-
-def _python_path() -> str:
-    """Where this very package is found, before all else that PYTHONPATH names."""
-    root = str(Path(__file__).parents[2])
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _reason(code: int, last: str) -> str:

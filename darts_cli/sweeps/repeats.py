@@ -34,7 +34,7 @@ def repeat(
     A training that fails is reported and does not lose the others. Raises DartsError when all fail, and when interrupted.
     """
     options = (f"--repeats {count}", *parallel_options(parallel))
-    settings = SweepConfig(config, name=f"repeats{count}", options=options, own={"repeats": count})
+    settings = SweepConfig(config, name=f"repeats{count}", options=options, settings={"repeats": count})
     sweep = Sweep(Task("train", domain, "repeats"), settings, folder, cells)
     seeds = range(config.seed, config.seed + count)
     jobs = [Job(f"seed-{seed}", Task("train", domain), replace(config, seed=seed), cells) for seed in seeds]

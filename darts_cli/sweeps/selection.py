@@ -58,7 +58,7 @@ def select(
             f"--random-cells {random_cells}",
             *parallel_options(parallel),
         ),
-        own={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells},
+        settings={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells},
         replaced=("seed",),
     )
     sweep = Sweep(Task("search", domain, "seeds"), settings, folder)
@@ -70,9 +70,9 @@ def select(
         sweep.start()
         selection = _Selection(sweep, pool, MEASURES[domain], short)
         trainings = [selection.job(job.name) for job in searches] if short else []
-        estimate(pool, [*searches, *trainings, *(selection.job(each.name, each.cells) for each in drawn)])
+        estimate(pool, [*searches, *trainings, *(selection.job(cell.name, cell.cells) for cell in drawn)])
         searched = selection.search(searches)
-        winner = selection.choose(searched, drawn) if short else selection.leave(searched)
+        winner = selection.choose(searched, drawn) if short else selection.write_unranked(searched)
         return winner, sweep
 
 
@@ -106,7 +106,9 @@ class _Selection:
 
     def choose(self, searched: Sequence[Candidate], drawn: Sequence[Candidate]) -> Genotype:
         """Train the candidates and the random cells, write how they compare, and return the winner."""
-        failed = self.pool.run([self.job(each.name, each.cells) for each in (*searched, *drawn) if each.cells])
+        failed = self.pool.run(
+            [self.job(candidate.name, candidate.cells) for candidate in (*searched, *drawn) if candidate.cells]
+        )
         searched = rank([self._with_curve(candidate, failed) for candidate in searched], self.measure)
         drawn = [self._with_curve(candidate, failed) for candidate in drawn]
         trained = [candidate for candidate in searched if candidate.curve]
@@ -122,7 +124,7 @@ class _Selection:
             "domain": self.sweep.task.domain,
             "winner": trained[0].name,
             "protocol": {"measure": self.measure.name, "rule": rule, "training": _given(self.short)},
-            "candidates": [self._entry(candidate, place) for place, candidate in enumerate(searched, 1)],
+            "candidates": [self._entry(candidate, number) for number, candidate in enumerate(searched, 1)],
             "random_cells": [self._entry(candidate) for candidate in drawn],
             **comparison,
             "remarks": reasons,
@@ -130,7 +132,7 @@ class _Selection:
         self._write(content, trained[0], [*searched, *drawn], self._comparison(comparison, reasons, rule))
         return trained[0].cells
 
-    def leave(self, searched: Sequence[Candidate]) -> Genotype | None:
+    def write_unranked(self, searched: Sequence[Candidate]) -> Genotype | None:
         """Write the candidates where nothing is trained; returns the cells of a single seed."""
         winner = searched[0] if len(searched) == 1 else None
         content = {"domain": self.sweep.task.domain, "winner": winner and winner.name, "protocol": None}
@@ -160,10 +162,10 @@ class _Selection:
             genotype.save(winner.cells, self.sweep.folder / "genotype.yaml")
         self.sweep.report(self._report(candidates, text, winner))
 
-    def _entry(self, candidate: Candidate, place: int | None = None) -> dict:
+    def _entry(self, candidate: Candidate, number: int | None = None) -> dict:
         entry: dict = {"name": candidate.name, "seed": candidate.seed}
         if candidate.curve:
-            entry |= {"rank": place} if place else {}
+            entry |= {"rank": number} if number else {}
             entry |= {"score": score(candidate.curve, self.measure), "spread": spread(candidate.curve, self.measure)}
             entry |= {self.measure.name: list(candidate.curve)}
         if candidate.failed:

@@ -21,7 +21,7 @@ class SweepConfig:
     config: Config
     name: str  # in the name of the folder: such as seeds3
     options: tuple[str, ...]  # the sweep's own, of the command that repeats it
-    own: dict  # the sweep's own settings that change the result
+    settings: dict  # the sweep's own, which change the result
     replaced: tuple[str, ...] = ()  # settings of the configuration that these stand for
 
     @property
@@ -42,7 +42,7 @@ class SweepConfig:
         return f"{stem}-{digest(self.compared(), genotype)}"
 
     def _join(self, values: dict) -> dict:
-        return self.own | {name: value for name, value in values.items() if name not in self.replaced}
+        return self.settings | {name: value for name, value in values.items() if name not in self.replaced}
 
 
 class Sweep:

@@ -33,13 +33,14 @@ class Probe(State):
         super().__init__(*args)
         self.times = [time.monotonic()]  # after each step
         self.steps_done = 0
+        self.enough = False  # whether the probe stopped itself
 
     def checkpoint(self, state: Callable[[], dict]) -> None:
         step = state()["step"]
         if step > self.steps_done:
             self.times.append(time.monotonic())
-        if step == self.steps_done or step > STEPS:
-            self.signal = signal.SIGTERM
+        if self.signal is None and (step == self.steps_done or step > STEPS):
+            self.signal, self.enough = signal.SIGTERM, True
         self.steps_done = step
         super().checkpoint(state)
 
@@ -61,8 +62,8 @@ def _work(job: dict) -> None:
         run.state = probe = Probe(run.identity, run.reports, run.repeat())
         try:
             _execute(run, job["quiet"])
-        except DartsError as error:
-            if error.exit_code != 128 + signal.SIGTERM:
+        except DartsError:
+            if not probe.enough:
                 raise
         size = (Path(temporary) / checkpoint.NEWEST).stat().st_size
     folder.mkdir(parents=True, exist_ok=True)
