@@ -130,8 +130,8 @@ def test_mistakes(text, tmp_path):
         (["--dataset", "ptb"], 2, "--dataset ptb needs --data DIR"),
         (["--dataset", "text", "--data", tmp_path / "none"], 1, "train.txt: no such file"),
         (["--dataset", "text", "--data", text, "--batch-size", 100], 1, "the validation text has 120 words, too few for 100"),
-        (["--dataset", "text", "--data", text, "--dropout", "1.0"], 2, "--dropout 1.0: must be less than 1"),
-        (["--dataset", "text", "--data", text, "--dropouth", "-0.1"], 2, "--dropouth -0.1: must be at least 0"),
+        (["--dataset", "text", "--data", text, "--dropout", "1.0"], 2, "--dropout': 1.0 is not in the range 0<=x<1"),
+        (["--dataset", "text", "--data", text, "--dropouth", "-0.1"], 2, "--dropouth': -0.1 is not in the range 0<=x<1"),
         (["--dataset", "wikitext"], 2, "'wikitext' is not one of 'ptb', 'wt2', 'text', 'pydoc'"),
     ):
         result = darts("search", "rnn", *args, "--run", tmp_path / "run")
