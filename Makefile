@@ -7,7 +7,7 @@ demo: .venv/installed  ## Search a cell on handwritten digits; a few minutes on 
 	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.01
 
 test: .venv/tested  ## One process per core, one thread each: threads of several processes would wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/tested
 	$(BIN)/ruff check

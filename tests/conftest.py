@@ -18,6 +18,14 @@ from darts_cli.cli import main
 TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
 
 
+SLOWEST = ("test_runtime_distributed", "test_faults", "test_sweeps_selection", "test_hostile")
+
+
+def pytest_collection_modifyitems(items):
+    """Run the slowest files first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """48 noisy images of 8x8 pixels in two classes: three steps an epoch at batch size 8."""
