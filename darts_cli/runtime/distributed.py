@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd import Function
 
 from darts_cli import DartsError
 
@@ -148,21 +147,6 @@ def gather(tensor: Tensor, dim: int) -> Tensor:
     parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(ranks())]
     _collect(lambda: dist.all_gather(parts, tensor.contiguous()), tensor)
     return torch.cat(parts, dim)
-
-
-class GatherRows(Function):
-    """A row (n,) of every rank -> (ranks, n), differentiable: the gradient of a row is the sum of its gradients over the ranks.
-
-    Not torch.distributed.nn.functional, which is deprecated; what replaces it is private.
-    """
-
-    @staticmethod
-    def forward(ctx, row: Tensor) -> Tensor:
-        return gather(row[None], 0)
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> Tensor:
-        return total(g)[rank()]
 
 
 def largest(*numbers: int) -> list[int]:
