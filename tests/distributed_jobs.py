@@ -64,6 +64,14 @@ def check_collectives() -> None:
     assert torch.equal(distributed.total(own.sum(0)), rows.sum(0))
     assert torch.equal(distributed.gather(own[:2], 0).unique(), distributed.gather(own[:2], 0).flatten().sort().values)
 
+    kernel = torch.zeros(4, 2, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    kernel.grad = torch.full_like(kernel, float(rank))
+    idle = torch.zeros(1, requires_grad=True)  # the loss does not depend on it
+    distributed.average_gradients([kernel, idle])
+    assert torch.equal(kernel.grad, torch.full_like(kernel, (size - 1) / 2))
+    assert kernel.grad.stride() == kernel.stride()  # as fused optimisers need it
+    assert idle.grad is None
+
     whole = (2 + torch.randn(7, 3, 4, 2)).requires_grad_()  # an uneven number of images; one process alone has them all here
     direction, norm = torch.randn(7, 3, 4, 2), nn.BatchNorm2d(3)
     ours = batchnorm.BatchNorm2d(3)

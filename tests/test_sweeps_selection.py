@@ -8,13 +8,16 @@ import signal
 import time
 
 import pytest
+import torch
 import yaml
 from conftest import assert_same_run, darts, finish, start
 from made_runs import record_training
 
+from darts_cli import DartsError
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
 from darts_cli.runs.task import Task
+from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary, shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
@@ -50,6 +53,27 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
     assert training(search, TrainCNN, epochs=100) == expected
     assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
+
+
+def test_a_measurement_that_is_stopped_is_not_kept(tmp_path, monkeypatch):
+    """Ctrl-C during the estimate stops the sweep; a probe that has measured enough stops itself in the same way."""
+    config = SearchCNN(dataset="digits")
+    job = {
+        "task": ["search", "cnn", None],
+        "settings": config.to_dict(),
+        "genotype": None,
+        "folder": str(tmp_path / "measured"),
+    }
+
+    def execute(run, _quiet):
+        run.state.signal = signal.SIGTERM  # as a signal sets it
+        run.start({}, {"fingerprint": "0"})
+        run.state.checkpoint(lambda: {"epoch": 0, "step": 1, "sums": torch.zeros(1)})
+
+    monkeypatch.setattr(worker, "_execute", execute)
+    with pytest.raises(DartsError, match="stopped by SIGTERM"):
+        worker._work(job | {"measure": True, "quiet": True, "sweep": ""})
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- for real
