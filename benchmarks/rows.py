@@ -35,7 +35,7 @@ def search_cnn(
     side: str, where: torch.device, precision: str, unrolled: bool, batch: int = 64, channels: int = 16, layers: int = 8
 ) -> Step:
     train, valid = _images(batch, where), _images(batch, where)
-    network = (plain_cnn if side == "plain" else cnn).SearchNetwork(channels, 10, layers).to(where)
+    network = cnn.SearchNetwork(channels, 10, layers, fused=side == "ours").to(where)
     if side == "plain":
         optimizers = _plain_optimizers(network, where, 0.025, 0.9, 3e-4, 3e-4, (0.5, 0.999))
 
@@ -142,9 +142,8 @@ def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, ch
 
 def _plain_optimizers(network, where, lr, momentum, decay, alpha_lr, betas):
     """Both optimisers of a plain search network."""
-    network.alphas = [alpha.detach().to(where).requires_grad_() for alpha in network.alphas]
-    w_optimizer = torch.optim.SGD(network.parameters(), lr, momentum, weight_decay=decay)
-    return w_optimizer, torch.optim.Adam(network.alphas, alpha_lr, betas, weight_decay=1e-3)
+    w_optimizer = torch.optim.SGD(network.weights(), lr, momentum, weight_decay=decay)
+    return w_optimizer, torch.optim.Adam(network.alphas.values(), alpha_lr, betas, weight_decay=1e-3)
 
 
 def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Step:

@@ -45,14 +45,14 @@ def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
 def original_key(model: nn.Module, key: str) -> str:
     """The original's name of a tensor in the model's state dict.
 
-    The original kept the edges of a cell as `_ops`, the operations of a mixed edge as `_ops` again, and the layers of some
-    operations as `op`: `cells.3.edges.5.sep_conv_3x3.1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. It had no module around
+    The original kept the edges of a cell as `_ops`, the operations of a mixed edge as `_ops` again, and numbered the layers of
+    an operation: `cells.3.edges.5.sep_conv_3x3.depth1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. It had no module around
     the ImageNet stem. Its recurrent cell was `rnns.0`, with the weights `_W0` and `_Ws`.
     """
     path = key.split(".")
-    for end in range(len(path) - 1, 0, -1):
-        if getattr(model.get_submodule(".".join(path[:end])), "original_op", False):
-            path.insert(end, "op")
+    for end in range(1, len(path)):
+        names = getattr(model.get_submodule(".".join(key.split(".")[:end])), "original_names", {})
+        path[end] = names.get(path[end], path[end])
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
     key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
     key = re.sub(r"\.edges\.", "._ops.", key)

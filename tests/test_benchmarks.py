@@ -44,8 +44,8 @@ def test_the_plain_recurrent_networks(search):
     torch.manual_seed(0)
     if search:
         plain, ours = plain_rnn.SearchNetwork(30, 6).double(), rnn.SearchNetwork(30, 6).double()
-        plain.alphas = [torch.randn(36, 5).double().requires_grad_()]
-        ours.alphas["recurrent"].data.copy_(plain.alphas[0])
+        plain.alphas["recurrent"].data.normal_()
+        ours.alphas["recurrent"].data.copy_(plain.alphas["recurrent"])
     else:
         genotype = load("rnn/darts_v1")
         plain, ours = plain_rnn.Network(genotype, 30, 6).double(), rnn.Network(genotype, 30, 6).double()
@@ -61,7 +61,7 @@ def test_the_plain_recurrent_networks(search):
     names = {"W0": (ours.cell.W0, plain.W0), "encoder": (ours.encoder.weight, plain.encoder.weight)}
     names |= {f"W{i + 1}": pair for i, pair in enumerate(zip(ours.cell.Ws, plain.Ws, strict=True))}
     if search:
-        names["alphas"] = (ours.alphas["recurrent"], plain.alphas[0])
+        names["alphas"] = (ours.alphas["recurrent"], plain.alphas["recurrent"])
     for one, other in names.values():
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-13)
 
@@ -78,9 +78,8 @@ def copy_recurrent(plain, ours):
 def test_the_plain_step_of_the_search(unrolled):
     """Two steps: the second has momentum."""
     torch.manual_seed(0)
-    plain, ours = plain_cnn.SearchNetwork(2, 10, 3).double(), cnn.SearchNetwork(2, 10, 3).double()
-    load_state(ours, plain.state_dict())
-    plain.alphas = [alpha.detach().clone().requires_grad_() for alpha in ours.alphas.values()]
+    plain, ours = cnn.SearchNetwork(2, 10, 3, fused=False).double(), cnn.SearchNetwork(2, 10, 3).double()
+    ours.load_state_dict(plain.state_dict())
     train, valid = ((torch.randn(4, 3, 8, 8).double(), torch.randint(0, 10, (4,))) for _ in range(2))
 
     def loss(network, batch):
@@ -88,9 +87,9 @@ def test_the_plain_step_of_the_search(unrolled):
 
     weights, alphas = ours.weights(), list(ours.alphas.values())
     steps = []
-    for parameters, tables in ((weights, alphas), (list(plain.parameters()), plain.alphas)):
-        steps.append(torch.optim.SGD(parameters, 0.025, 0.9, weight_decay=3e-4))
-        steps.append(torch.optim.Adam(tables, 3e-4, (0.5, 0.999), weight_decay=1e-3))
+    for network in (ours, plain):
+        steps.append(torch.optim.SGD(network.weights(), 0.025, 0.9, weight_decay=3e-4))
+        steps.append(torch.optim.Adam(network.alphas.values(), 3e-4, (0.5, 0.999), weight_decay=1e-3))
     architect = Architect(
         lambda batch: (loss(ours, batch), None), weights, alphas, *steps[:2], unrolled=unrolled, buffers=ours.buffers()
     )
@@ -100,7 +99,7 @@ def test_the_plain_step_of_the_search(unrolled):
             bilevel.second_order(loss, plain, steps[3], steps[2], train, valid)
         else:
             bilevel.first_order(loss, plain, steps[3], valid)
-        for one, other in zip(alphas, plain.alphas, strict=True):
+        for one, other in zip(alphas, plain.alphas.values(), strict=True):
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-11)
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
         steps[0].zero_grad()

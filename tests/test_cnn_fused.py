@@ -1,4 +1,4 @@
-"""The mixed operations computed together, against the plain network of the benchmarks, which computes one after another."""
+"""The fast nodes of the search network against the plain ones, eqs. 1 and 2 as written; and what they are made of."""
 
 import copy
 import statistics
@@ -6,32 +6,27 @@ import statistics
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmarks.plain.cnn import SearchNetwork as Plain
 from darts_cli.cnn.fused import depthwise, folded, node
-from darts_cli.cnn.model import MixedOp, SearchNetwork
-from darts_cli.legacy import load_state, original_key
+from darts_cli.cnn.model import SEARCHED, MixedOp, SearchNetwork
 
 
 def pair(dtype=torch.float64, channels=2, layers=3, **more):
-    """The plain network and ours with its weights and alphas."""
+    """A plain and a fast network with the same weights and alphas."""
     torch.manual_seed(0)
-    plain, ours = Plain(channels, 10, layers).to(dtype), SearchNetwork(channels, 10, layers, **more).to(dtype)
-    load_state(ours, plain.state_dict())
-    with torch.no_grad():
-        for alpha, source in zip(ours.alphas.values(), plain.alphas, strict=True):
-            source.normal_()
-            alpha.copy_(source)
-    plain.alphas = [alpha.detach().to(dtype).requires_grad_() for alpha in plain.alphas]
+    plain = SearchNetwork(channels, 10, layers, fused=False, alpha_scale=1.0).to(dtype)
+    ours = SearchNetwork(channels, 10, layers, **more).to(dtype)
+    ours.load_state_dict(plain.state_dict())
     return plain, ours
 
 
-def gradients(network, x, y, alphas):
-    """The loss, and its gradients by weights and alphas, by name."""
-    weights = {name: weight for name, weight in network.named_parameters() if not name.startswith("alphas.")}
+def gradients(network, x, y):
+    """The loss, and its gradients by all weights and alphas, by name."""
+    parameters = dict(network.named_parameters())
     loss = F.cross_entropy(network(x), y)
-    found = torch.autograd.grad(loss, [*weights.values(), *alphas])
-    return {"loss": loss.detach()} | dict(zip([*weights, "normal", "reduce"], found, strict=True))
+    return {"loss": loss.detach()} | dict(zip(parameters, torch.autograd.grad(loss, parameters.values()), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -41,45 +36,81 @@ def test_values_and_all_gradients_in_float64(side, training, recompute):
     """12 pixels become 3, an odd number, where a dilated convolution is not taken apart into phases."""
     plain, ours = pair(recompute=recompute)
     x, y = torch.randn(4, 3, side, side, dtype=torch.float64), torch.randint(0, 10, (4,))
-    if not training:
-        for network in (plain, ours):
-            network(x)  # so that the running statistics are not those of the start
-    plain.train(training)
-    ours.train(training)
-    expected, found = gradients(plain, x, y, plain.alphas), gradients(ours, x, y, list(ours.alphas.values()))
-    assert len(found) == len(expected)
+    for network in (plain, ours):
+        network(x)  # so that the running statistics are not those of the start
+        network.train(training)
+    expected, found = gradients(plain, x, y), gradients(ours, x, y)
     for name, value in found.items():
-        other = expected[name if name in expected else original_key(ours, name)]
-        assert (value - other).abs().max() <= 1e-11 * (1 + other.abs().max()), name
-    theirs = dict(plain.named_buffers())
-    for name, buffer in ours.named_buffers():
-        torch.testing.assert_close(buffer, theirs[original_key(ours, name)], rtol=1e-11, atol=1e-13)
+        assert (value - expected[name]).abs().max() <= 1e-11 * (1 + expected[name].abs().max()), name
+    for (name, buffer), other in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(buffer, other, rtol=1e-11, atol=1e-13, msg=name)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_node_is_the_sum_of_its_mixed_operations(stride, training):
-    """Eqs. 1 and 2 as written, with all gradients: of states, operation weights and weights."""
-    torch.manual_seed(0)
-    strides = [stride, stride, 1]
+OTHERS = [name for name in SEARCHED if name != "none"]
+
+
+def assert_the_same_node(strides, active, batch, training):
+    """Eqs. 1 and 2 as written against the fast node, with all gradients: of states, operation weights and weights."""
     edges = [MixedOp(2, each).double().train(training) for each in strides]
-    states = [torch.randn(3, 2, side, side, dtype=torch.float64, requires_grad=True) for side in (8, 8, 8 // stride)]
-    weights = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    sides = [8 if stride == 2 else 4 for stride in strides]
+    states = [torch.randn(batch, 2, side, side, dtype=torch.float64, requires_grad=True) for side in sides]
+    weights = torch.randn(len(strides), 8, dtype=torch.float64, requires_grad=True)
     inputs = [*states, weights, *(parameter for edge in edges for parameter in edge.parameters())]
     buffers = [buffer for edge in edges for buffer in edge.buffers()]
     before, results = [buffer.clone() for buffer in buffers], []
+    names = active or [None] * len(strides)
     for compute in (
-        lambda: sum(edge(state, row) for edge, state, row in zip(edges, states, weights, strict=True)),
-        lambda: node.mixed_node(list(map(node.Source, states, strides, [training] * 3)), edges, weights),
+        lambda: sum(edge(*each) for edge, *each in zip(edges, states, weights, names, strict=True)) + 0 * states[0].sum(),
+        lambda: node.mixed_node(list(map(node.State, states, strides)), edges, weights, active) + 0 * states[0].sum(),
     ):
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         y = compute()
-        direction = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
-        gradients = torch.autograd.grad((y * direction).sum(), inputs, allow_unused=True, materialize_grads=True)
-        results.append([y.detach(), *gradients, *(buffer.clone() for buffer in buffers)])
+        direction = torch.linspace(-1, 1, batch * 32, dtype=torch.float64).view(batch, 2, 4, 4)
+        found = torch.autograd.grad((y * direction).sum(), inputs, allow_unused=True, materialize_grads=True)
+        results.append([y.detach().expand(batch, 2, 4, 4), *found, *(buffer.clone() for buffer in buffers)])
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("names", [*([name] for name in SEARCHED), SEARCHED, []], ids=lambda names: "+".join(names))
+def test_a_node_is_the_sum_of_its_mixed_operations(stride, training, names):
+    """Every operation alone, all of them, and none."""
+    torch.manual_seed(0)
+    assert_the_same_node([stride, stride, 1], [list(names)] * 3, 3, training)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 2]), min_size=1, max_size=4),
+    st.lists(st.sets(st.sampled_from(SEARCHED)), min_size=4, max_size=4),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_a_node_of_any_operations(strides, active, batch, training):
+    torch.manual_seed(0)
+    assert_the_same_node(strides, active[: len(strides)], batch, training)
+
+
+def test_an_operation_that_is_not_known_is_computed_as_it_is():
+    torch.manual_seed(0)
+    edge = MixedOp(2, 1).double()
+    edge["sep_conv_3x3"] = torch.nn.Conv2d(2, 2, 3, padding=1).double()
+    x, weights = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(1, 8, dtype=torch.float64)
+    torch.testing.assert_close(node.mixed_node([node.State(x, 1)], [edge], weights), edge(x, weights[0]))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_only_active_operations_are_computed(fused):
+    """With weights that are zero or one, the active operations give what all give."""
+    torch.manual_seed(0)
+    network, x = SearchNetwork(2, 10, 3, fused=fused).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    chosen = {kind: torch.randint(0, 8, (14,)) for kind in network.alphas}
+    mixture = {kind: F.one_hot(k, 8).double() for kind, k in chosen.items()}
+    active = {kind: [[SEARCHED[k]] for k in ks.tolist()] for kind, ks in chosen.items()}
+    torch.testing.assert_close(network(x, mixture, active), network(x, mixture))
 
 
 def test_recomputing_changes_no_bit():
@@ -88,7 +119,7 @@ def test_recomputing_changes_no_bit():
     found = []
     for recompute in (True, False):
         _, ours = pair(torch.float32, channels=4, recompute=recompute)
-        found.append(gradients(ours, x, y, list(ours.alphas.values())))
+        found.append(gradients(ours, x, y))
     assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
 
 
@@ -99,14 +130,12 @@ def test_float32_is_as_exact_as_the_plain_networks():
     """
     plain, ours = pair(torch.float32, channels=8, layers=3)
     exact = copy.deepcopy(plain).double()
-    exact.alphas = [alpha.detach().double().requires_grad_() for alpha in plain.alphas]
     x, y = torch.randn(8, 3, 16, 16), torch.randint(0, 10, (8,))
-    expected = gradients(exact, x.double(), y, exact.alphas)
+    expected = gradients(exact, x.double(), y)
     errors = {}
-    for side, network, alphas in (("plain", plain, plain.alphas), ("ours", ours, list(ours.alphas.values()))):
-        found = gradients(network, x, y, alphas)
-        others = [expected[name if name in expected else original_key(ours, name)] for name in found]
-        errors[side] = [float((g - e).norm() / e.norm()) for g, e in zip(found.values(), others, strict=True)]
+    for side, network in (("plain", plain), ("ours", ours)):
+        found = gradients(network, x, y)
+        errors[side] = [float((g - expected[name]).norm() / expected[name].norm()) for name, g in found.items()]
     assert errors["ours"][0] < 1e-6  # the loss
     assert statistics.median(errors["ours"]) < 4 * statistics.median(errors["plain"])
 
@@ -116,7 +145,7 @@ def test_a_mean_far_from_zero_costs_no_precision():
     torch.manual_seed(0)
     d = torch.randn(50_000, 4) + torch.tensor([0.0, 3.0, 30.0, 100.0])
     whole = d.double()
-    m, S, _ = folded.centred([d])
+    m, S, _ = folded.centre([d])
     torch.testing.assert_close(m[0].double(), whole.mean(0), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(S[0].double(), whole.T.cov(correction=0), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(d.double(), whole - whole.mean(0), rtol=1e-4, atol=1e-4)
@@ -152,8 +181,9 @@ def test_the_weights_gradients_are_not_computed_where_nobody_reads_them(monkeypa
     for weight in ours.weights():
         weight.requires_grad_(False)
     asked = []
-    backward = node.depthwise_backward
-    monkeypatch.setattr(node, "depthwise_backward", lambda *args, needs: asked.append(needs[1]) or backward(*args, needs=needs))
+    backward = folded.depthwise_backward
+    spy = lambda *args, needs: asked.append(needs[1]) or backward(*args, needs=needs)  # noqa: E731
+    monkeypatch.setattr(folded, "depthwise_backward", spy)
     found = torch.autograd.grad(F.cross_entropy(ours(x), y), alphas)
     assert asked
     assert not any(asked)

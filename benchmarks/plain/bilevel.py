@@ -15,31 +15,31 @@ def first_order(loss, network: nn.Module, alpha_optimizer: torch.optim.Optimizer
 
 def second_order(loss, network: nn.Module, alpha_optimizer, w_optimizer, train, valid, clip: float | None = None) -> None:
     """Step alpha along eqs. 7 and 8, on a copy of the network that has taken a step of its weights."""
-    weights, group = list(network.parameters()), w_optimizer.param_groups[0]
+    weights, group = network.weights(), w_optimizer.param_groups[0]
     gradients, factor = _clipped(_gradients(loss(network, train), weights), clip)
     ahead = copy.deepcopy(network)
-    for leaf in (*ahead.parameters(), *ahead.alphas):
+    for leaf in (*ahead.weights(), *ahead.alphas.values()):
         leaf.grad = None
     with torch.no_grad():
-        for w, w_ahead, gradient in zip(weights, ahead.parameters(), gradients, strict=True):
+        for w, w_ahead, gradient in zip(weights, ahead.weights(), gradients, strict=True):
             step = gradient + group["weight_decay"] * w
             buffer = w_optimizer.state.get(w, {}).get("momentum_buffer")
             w_ahead.sub_(group["lr"] * (step if buffer is None else step + group["momentum"] * buffer))
     loss(ahead, valid).backward()
-    v, _ = _clipped([w.grad for w in ahead.parameters()], clip)
+    v, _ = _clipped([w.grad for w in ahead.weights()], clip)
     eps = 0.01 / torch.cat([each.flatten() for each in v]).norm()
 
     def at(scale: Tensor) -> list[Tensor]:
         with torch.no_grad():
             for w, direction in zip(weights, v, strict=True):
                 w.add_(scale * direction)
-        return _gradients(loss(network, train), network.alphas)
+        return _gradients(loss(network, train), list(network.alphas.values()))
 
     plus, minus = at(eps), at(-2 * eps)
     with torch.no_grad():
         for w, direction in zip(weights, v, strict=True):
             w.add_(eps * direction)
-    for alpha, d, p, m in zip(network.alphas, ahead.alphas, plus, minus, strict=True):
+    for alpha, d, p, m in zip(network.alphas.values(), ahead.alphas.values(), plus, minus, strict=True):
         alpha.grad = d.grad - group["lr"] * factor * (p - m) / (2 * eps)
     alpha_optimizer.step()
 
@@ -59,5 +59,5 @@ def _clipped(gradients: list[Tensor], clip: float | None) -> tuple[list[Tensor],
 def weight_step(loss, network: nn.Module, w_optimizer: torch.optim.Optimizer, train, clip: float) -> None:
     w_optimizer.zero_grad()
     loss(network, train).backward()
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    nn.utils.clip_grad_norm_(network.weights(), clip)
     w_optimizer.step()

@@ -1,19 +1,8 @@
-"""The convolutional networks, module by module; names of parameters as in the original code."""
+"""The convolutional network of a genotype, module by module; names of parameters as in the original code."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-OPERATIONS = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
 
 
 class ReLUConvBN(nn.Module):
@@ -91,37 +80,6 @@ def operation(name: str, C: int, stride: int, affine: bool) -> nn.Module:
     return {"sep_conv": SepConv, "dil_conv": DilConv}[kind](C, int(size[0]), stride, affine)
 
 
-class MixedOp(nn.Module):
-    """Every operation, weighted (eq. 2)."""
-
-    def __init__(self, C: int, stride: int):
-        super().__init__()
-        self._ops = nn.ModuleList()
-        for name in OPERATIONS:
-            op = operation(name, C, stride, affine=False)
-            self._ops.append(nn.Sequential(op, nn.BatchNorm2d(C, affine=False)) if "pool" in name else op)
-
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        return sum(weight * op(x) for weight, op in zip(weights, self._ops, strict=True))
-
-
-class SearchCell(nn.Module):
-    """Every node the sum of the mixed operations of all states before it (eq. 1)."""
-
-    def __init__(self, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool):
-        super().__init__()
-        first = FactorizedReduce if reduction_prev else ReLUConvBN
-        self.preprocess0, self.preprocess1 = first(C_prev_prev, C, False), ReLUConvBN(C_prev, C, False)
-        self._ops = nn.ModuleList(MixedOp(C, 2 if reduction and j < 2 else 1) for i in range(4) for j in range(2 + i))
-
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        states, edge = [self.preprocess0(s0), self.preprocess1(s1)], 0
-        for _ in range(4):
-            states.append(sum(self._ops[edge + j](state, weights[edge + j]) for j, state in enumerate(states)))
-            edge += len(states) - 1
-        return torch.cat(states[2:], dim=1)
-
-
 class Cell(nn.Module):
     """Every node the sum of its edges' operations."""
 
@@ -167,35 +125,6 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def _stack(layers: int, C: int, make, nodes):
-    """The cells, and the channels of the last one: `make(reduction, ...)` a cell, `nodes(reduction)` what it concatenates."""
-    C_prev_prev, C_prev, reduction_prev, cells = 3 * C, 3 * C, False, nn.ModuleList()
-    for i in range(layers):
-        reduction = i in (layers // 3, 2 * layers // 3)
-        C = 2 * C if reduction else C
-        cells.append(make(reduction, C_prev_prev, C_prev, C, reduction, reduction_prev))
-        C_prev_prev, C_prev, reduction_prev = C_prev, nodes(reduction) * C, reduction
-    return cells, C_prev
-
-
-class SearchNetwork(nn.Module):
-    def __init__(self, channels: int = 16, num_classes: int = 10, layers: int = 8):
-        super().__init__()
-        C = 3 * channels
-        self.stem = nn.Sequential(nn.Conv2d(3, C, 3, padding=1, bias=False), nn.BatchNorm2d(C))
-        self.cells, C = _stack(layers, channels, lambda _, *sizes: SearchCell(*sizes), lambda _: 4)
-        self.reductions = (layers // 3, 2 * layers // 3)
-        self.global_pooling = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(C, num_classes)
-        self.alphas = [(1e-3 * torch.randn(14, 8)).requires_grad_() for _ in range(2)]  # normal, reduce: no parameters
-
-    def forward(self, x: Tensor) -> Tensor:
-        s0 = s1 = self.stem(x)
-        for i, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, F.softmax(self.alphas[i in self.reductions], dim=-1))
-        return self.classifier(self.global_pooling(s1).flatten(1))
-
-
 class Network(nn.Module):
     def __init__(self, genotype, channels: int = 36, num_classes: int = 10, layers: int = 20, auxiliary: bool = True):
         super().__init__()
@@ -203,19 +132,17 @@ class Network(nn.Module):
         self.drop_path = 0.0
         self.stem = nn.Sequential(nn.Conv2d(3, C, 3, padding=1, bias=False), nn.BatchNorm2d(C))
 
-        def cell(reduction: bool):
-            return genotype.cells["reduce" if reduction else "normal"]
-
-        self.cells, C = _stack(
-            layers,
-            channels,
-            lambda reduction, *sizes: Cell(cell(reduction), *sizes),
-            lambda reduction: len(cell(reduction).concat),
-        )
+        C_prev_prev, C_prev, C, reduction_prev, self.cells = C, C, channels, False, nn.ModuleList()
+        for i in range(layers):
+            reduction = i in (layers // 3, 2 * layers // 3)
+            C = 2 * C if reduction else C
+            cell = genotype.cells["reduce" if reduction else "normal"]
+            self.cells.append(Cell(cell, C_prev_prev, C_prev, C, reduction, reduction_prev))
+            C_prev_prev, C_prev, reduction_prev = C_prev, len(cell.concat) * C, reduction
         self.last_reduction = 2 * layers // 3
-        self.auxiliary_head = AuxiliaryHead(C, num_classes) if auxiliary else None
+        self.auxiliary_head = AuxiliaryHead(C_prev, num_classes) if auxiliary else None
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(C, num_classes)
+        self.classifier = nn.Linear(C_prev, num_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         s0 = s1 = self.stem(x)

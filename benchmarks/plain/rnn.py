@@ -51,10 +51,13 @@ class SearchNetwork(Model):
     def __init__(self, vocab: int, dim: int = 300):
         super().__init__(vocab, dim, nodes=8)
         self.bn = nn.BatchNorm1d(dim, affine=False)
-        self.alphas = [(1e-3 * torch.randn(36, 5)).requires_grad_()]
+        self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(1e-3 * torch.randn(36, 5))})
+
+    def weights(self) -> list[nn.Parameter]:
+        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def cell(self, x: Tensor, h: Tensor, masks: tuple) -> Tensor:
-        weights = F.softmax(self.alphas[0], dim=-1)
+        weights = F.softmax(self.alphas["recurrent"], dim=-1)
         states, start = self.bn(self.first_state(x, h, masks)).unsqueeze(0), 0
         for i, W in enumerate(self.Ws):
             c, h_i = ((states * masks[3]) @ W).chunk(2, dim=-1)

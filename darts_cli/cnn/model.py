@@ -6,6 +6,7 @@ every reader instead would keep 15 to 21 % more memory for the gradient.
 """
 
 import functools
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,10 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
-from darts_cli.cnn.fused.node import Source, mixed_node
+from darts_cli.cnn.fused.node import State, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import derive_cell
-from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces import SPACES
 
 NODES = SPACES["cnn"].nodes
@@ -26,18 +26,6 @@ EDGES = SPACES["cnn"].edges_searched(NODES)
 
 
 # ---- what both networks share
-
-
-class CifarStem(nn.Sequential):
-    """A convolution to C channels at full size; its output, after ReLU, is both inputs of the first cell."""
-
-    def __init__(self, C: int):
-        super().__init__(nn.Conv2d(3, C, 3, padding=1, bias=False), BatchNorm2d(C))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, 3, H, W) -> (B, C, H, W), twice."""
-        x = F.relu(super().forward(x))
-        return x, x
 
 
 def _reductions(layers: int) -> tuple[int, int]:
@@ -55,43 +43,56 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 
 
 class MixedOp(nn.ModuleDict):
-    """The continuous relaxation of an edge. A cell computes all edges of a node together, to the same result."""
+    """The continuous relaxation of an edge: all operations at once, weighted."""
 
     def __init__(self, C: int, stride: int):
         super().__init__()
         for name in SEARCHED:
-            if name != "none":
-                op = ops.OPERATIONS[name](C, stride, affine=False)
-                self[name] = nn.Sequential(op, BatchNorm2d(C, affine=False)) if "pool" in name else op
+            op = ops.OPERATIONS[name](C, stride, affine=False)
+            self[name] = ops.PoolBN(op, C) if "pool" in name else op
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """The weighted sum of all operations on x (B, C, H, W), the weights (8,) in the order of SEARCHED (eq. 2)."""
-        return sum(weight * self[name](x) for name, weight in zip(SEARCHED, weights, strict=True) if name != "none")
+    def forward(self, x: Tensor, weights: Tensor, active: Collection[str] | None = None) -> Tensor:
+        """The sum of the operations on x (B, C, H, W), weighted by weights (8,) (eq. 2); of the `active` ones, if given."""
+        terms = zip(self.items(), weights, strict=True)
+        return sum(weight * op(x) for (name, op), weight in terms if active is None or name in active)
 
 
 class SearchCell(nn.Module):
     """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1)."""
 
-    def __init__(self, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool, recompute: bool = False):
+    def __init__(
+        self,
+        C_prev_prev: int,
+        C_prev: int,
+        C: int,
+        reduction: bool,
+        reduction_prev: bool,
+        *,
+        fused: bool = True,
+        recompute: bool = False,
+    ):
         super().__init__()
-        self.stride, self.recompute = 2 if reduction else 1, recompute
+        self.stride, self.fused, self.recompute = 2 if reduction else 1, fused, recompute
         self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
         self.edges = nn.ModuleList(
             MixedOp(C, self.stride if state < 2 else 1) for node in range(NODES) for state in range(2 + node)
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, active=None) -> Tensor:
         """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W); a reduction cell halves H and W."""
-        states = self.preprocess0.after_relu(s0), self.preprocess1.after_relu(s1)
-        sources = [Source(s, self.stride, self.training) for s in states]
-        nodes, start = [], 0
+        states = [State(self.preprocess0.after_relu(s0), self.stride), State(self.preprocess1.after_relu(s1), self.stride)]
+        start = 0
         for _ in range(NODES):
-            incoming = slice(start, start + len(sources))
-            nodes.append(mixed_node(sources, self.edges[incoming], weights[incoming], self.recompute))
+            incoming = slice(start, start + len(states))
             start = incoming.stop
-            if len(nodes) < NODES:
-                sources.append(Source(nodes[-1], 1, self.training))
-        return torch.cat(nodes, dim=1)
+            edges, rows, names = self.edges[incoming], weights[incoming], active and active[incoming]
+            if self.fused:
+                x = mixed_node(states, edges, rows, names, self.recompute)
+            else:
+                named = names or [None] * len(states)
+                x = sum(edge(state.x, *each) for edge, state, *each in zip(edges, states, rows, named, strict=True))
+            states.append(State(x, 1))
+        return torch.cat([state.x for state in states[2:]], dim=1)
 
 
 class SearchNetwork(nn.Module):
@@ -103,37 +104,47 @@ class SearchNetwork(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 16, num_classes: int = 10, layers: int = 8, *, alpha_scale: float = 1e-3, recompute: bool = False
+        self,
+        channels: int = 16,
+        num_classes: int = 10,
+        layers: int = 8,
+        *,
+        fused: bool = True,
+        alpha_scale: float = 1e-3,
+        recompute: bool = False,
     ):
         super().__init__()
+        self.fused = fused
         C = channels
-        self.stem = CifarStem(3 * C)
+        self.stem = ops.CifarStem(3 * C)
         C_prev_prev, C_prev, reduction_prev = 3 * C, 3 * C, False
         self.cells = nn.ModuleList()
         self.kinds = []
         for i in range(layers):
             reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
-            self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev, recompute))
+            self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev, fused=fused, recompute=recompute))
             self.kinds.append("reduce" if reduction else "normal")
             C_prev_prev, C_prev, reduction_prev = C_prev, NODES * C, reduction
         self.classifier = nn.Linear(C_prev, num_classes)
         self.alphas = nn.ParameterDict(
             {kind: nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED))) for kind in SPACES["cnn"].cells}
         )
-        self.to(memory_format=torch.channels_last)
+        if fused:
+            self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, mixture: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, mixture: dict[str, Tensor] | None = None, active=None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes).
 
         `mixture` replaces the softmax of the alphas: {"normal": (14, 8), "reduce": (14, 8)}.
         """
         if mixture is None:
             mixture = {kind: alpha.softmax(dim=-1) for kind, alpha in self.alphas.items()}
-        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last))
+        s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last) if self.fused else x)
         for cell, kind in zip(self.cells[:-1], self.kinds, strict=False):
-            s0, s1 = s1, F.relu_(cell(s0, s1, mixture[kind]))
-        s1 = self.cells[-1](s0, s1, mixture[self.kinds[-1]])
+            s0, s1 = s1, F.relu_(cell(s0, s1, mixture[kind], active and active[kind]))
+        kind = self.kinds[-1]
+        s1 = self.cells[-1](s0, s1, mixture[kind], active and active[kind])
         return self.classifier(s1.mean(dim=(2, 3)))
 
     def weights(self) -> list[nn.Parameter]:
@@ -194,47 +205,6 @@ def drop_path_(x: Tensor, probability: float, share: tuple[int, slice] | None = 
     return x.mul_(torch.empty(size, 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)[rows] / keep)
 
 
-class ImageNetStem(nn.Module):
-    """Three convolutions of stride 2; the first cell's inputs, after ReLU, are a fourth and an eighth of the image's size."""
-
-    def __init__(self, C: int):
-        super().__init__()
-        self.stem0 = nn.Sequential(
-            nn.Conv2d(3, C // 2, 3, stride=2, padding=1, bias=False),
-            BatchNorm2d(C // 2),
-            nn.ReLU(),
-            nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
-            BatchNorm2d(C),
-        )
-        self.stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False), BatchNorm2d(C))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, 3, H, W) -> (B, C, H/4, W/4), (B, C, H/8, W/8)."""
-        s0 = self.stem0(x)
-        return F.relu(s0), F.relu(self.stem1(s0))
-
-
-class AuxiliaryHead(nn.Module):
-    """A second classifier inside the network, for training only; its input must be 8x8 (CIFAR) or 7x7 (ImageNet)."""
-
-    def __init__(self, C: int, num_classes: int, stem: str):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.ReLU(),
-            nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
-            nn.Conv2d(C, 128, 1, bias=False),
-            BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            *([BatchNorm2d(768)] if stem == "cifar" else []),  # missing for ImageNet in the original
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
-
-
 AUXILIARY_SIDE_PIXELS = {"cifar": 32, "imagenet": 224}  # of the images that an auxiliary head is made for, by stem
 
 
@@ -264,7 +234,7 @@ class Network(nn.Module):
             raise DartsError(f"stem {stem!r}: must be one of {', '.join(AUXILIARY_SIDE_PIXELS)}")
         self.drop_path = 0.0
         C = channels
-        self.stem = CifarStem(3 * C) if stem == "cifar" else ImageNetStem(C)
+        self.stem = ops.CifarStem(3 * C) if stem == "cifar" else ops.ImageNetStem(C)
         C_prev_prev = C_prev = 3 * C if stem == "cifar" else C
         reduction_prev = stem == "imagenet"  # the first cell's inputs differ in size
         self.auxiliary_head = None
@@ -276,7 +246,7 @@ class Network(nn.Module):
             self.cells.append(Cell(cell, C_prev_prev, C_prev, C, reduction, reduction_prev))
             C_prev_prev, C_prev, reduction_prev = C_prev, len(cell.concat) * C, reduction
             if auxiliary and i == _reductions(layers)[1]:
-                self.auxiliary_head = AuxiliaryHead(C_prev, num_classes, stem)
+                self.auxiliary_head = ops.AuxiliaryHead(C_prev, num_classes, stem)
         self.classifier = nn.Linear(C_prev, num_classes)
         self.to(memory_format=torch.channels_last)
 

@@ -1,15 +1,19 @@
-"""The operations on the edges of a convolutional cell (sec. 3.1.1): modules from (B, C, H, W) to (B, C, H', W')."""
+"""The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), stems, the auxiliary head."""
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_cli.cnn.fused.depthwise import normalised_separable, separable
+from darts_cli.cnn.fused.depthwise import separable
 from darts_cli.runtime.batchnorm import BatchNorm2d
 
 
 class ReLUFirst(nn.Module):
     """An operation that begins with a ReLU. All operations of one state share it: copies for the gradient would be large."""
+
+    original_names: ClassVar[dict[str, str]] = {}  # of its layers, in the original code
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after_relu(F.relu(x))
@@ -19,53 +23,62 @@ class ReLUFirst(nn.Module):
         raise NotImplementedError
 
 
-class ReLUConvBN(ReLUFirst, nn.Sequential):
-    original_op = True  # the original kept these layers one level deeper, in `op`
+class ReLUConvBN(ReLUFirst):
+    original_names: ClassVar = {"point": "op.1", "norm": "op.2"}
 
     def __init__(self, C_in: int, C_out: int, affine: bool):
-        super().__init__(nn.ReLU(), nn.Conv2d(C_in, C_out, 1, bias=False), BatchNorm2d(C_out, affine=affine))
+        super().__init__()
+        self.point = nn.Conv2d(C_in, C_out, 1, bias=False)
+        self.norm = BatchNorm2d(C_out, affine=affine)
 
     def after_relu(self, r: Tensor) -> Tensor:
-        _, conv, norm = self
-        return norm(conv(r))
+        return self.norm(self.point(r))
 
 
-class DilConv(ReLUFirst, nn.Sequential):
+class DilConv(ReLUFirst):
     """ReLU, depthwise convolution dilated by 2, pointwise convolution, BatchNorm."""
 
-    original_op = True
+    original_names: ClassVar = {"depth": "op.1", "point": "op.2", "norm": "op.3"}
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
-        super().__init__(
-            nn.ReLU(),
-            nn.Conv2d(C, C, kernel, stride, padding=kernel - 1, dilation=2, groups=C, bias=False),
-            nn.Conv2d(C, C, 1, bias=False),
-            BatchNorm2d(C, affine=affine),
-        )
+        super().__init__()
+        self.depth = nn.Conv2d(C, C, kernel, stride, padding=kernel - 1, dilation=2, groups=C, bias=False)
+        self.point = nn.Conv2d(C, C, 1, bias=False)
+        self.norm = BatchNorm2d(C, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.point(self.depth(F.relu(x))))
 
     def after_relu(self, r: Tensor) -> Tensor:
-        _, depth, point, norm = self
-        return norm(separable(r, depth, point))
+        """The same, with faster gradients and less memory."""
+        return self.norm(separable(r, self.depth, self.point))
 
 
-class SepConv(ReLUFirst, nn.Sequential):
+class SepConv(ReLUFirst):
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm; applied twice, the first time with the stride."""
 
-    original_op = True
+    original_names: ClassVar = {
+        **{"depth1": "op.1", "point1": "op.2", "norm1": "op.3"},
+        **{"depth2": "op.5", "point2": "op.6", "norm2": "op.7"},
+    }
 
     def __init__(self, C: int, kernel: int, stride: int, affine: bool):
-        super().__init__(*self._half(C, kernel, stride, affine), *self._half(C, kernel, 1, affine))
+        super().__init__()
+        self.depth1 = nn.Conv2d(C, C, kernel, stride, padding=kernel // 2, groups=C, bias=False)
+        self.point1 = nn.Conv2d(C, C, 1, bias=False)
+        self.norm1 = BatchNorm2d(C, affine=affine)
+        self.depth2 = nn.Conv2d(C, C, kernel, padding=kernel // 2, groups=C, bias=False)
+        self.point2 = nn.Conv2d(C, C, 1, bias=False)
+        self.norm2 = BatchNorm2d(C, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.point1(self.depth1(F.relu(x))))
+        return self.norm2(self.point2(self.depth2(F.relu(x))))
 
     def after_relu(self, r: Tensor) -> Tensor:
-        _, depth_1, point_1, norm_1, _, depth_2, point_2, norm_2 = self
-        return norm_2(normalised_separable(separable(r, depth_1, point_1), norm_1, depth_2, point_2))
-
-    @staticmethod
-    def _half(C: int, kernel: int, stride: int, affine: bool):
-        yield nn.ReLU()
-        yield nn.Conv2d(C, C, kernel, stride, padding=kernel // 2, groups=C, bias=False)
-        yield nn.Conv2d(C, C, 1, bias=False)
-        yield BatchNorm2d(C, affine=affine)
+        """The same, with faster gradients and less memory."""
+        r = F.relu_(self.norm1(separable(r, self.depth1, self.point1)))
+        return self.norm2(separable(r, self.depth2, self.point2))
 
 
 class FactorizedReduce(ReLUFirst):
@@ -96,20 +109,26 @@ def pool(kind: str, stride: int) -> nn.Module:
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-class FactorizedConv(ReLUFirst, nn.Sequential):
+class PoolBN(nn.Sequential):
+    """A pooling and BatchNorm, as the search has them."""
+
+    def __init__(self, pool: nn.Module, C: int):
+        super().__init__(pool, BatchNorm2d(C, affine=False))
+
+
+class FactorizedConv(ReLUFirst):
     """ReLU, a 1x7 and a 7x1 convolution, each strided along its length, BatchNorm."""
 
+    original_names: ClassVar = {"across": "1", "down": "2", "norm": "3"}
+
     def __init__(self, C: int, stride: int, affine: bool):
-        super().__init__(
-            nn.ReLU(),
-            nn.Conv2d(C, C, (1, 7), (1, stride), padding=(0, 3), bias=False),
-            nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False),
-            BatchNorm2d(C, affine=affine),
-        )
+        super().__init__()
+        self.across = nn.Conv2d(C, C, (1, 7), (1, stride), padding=(0, 3), bias=False)
+        self.down = nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False)
+        self.norm = BatchNorm2d(C, affine=affine)
 
     def after_relu(self, r: Tensor) -> Tensor:
-        _, across, down, norm = self
-        return norm(down(across(r)))
+        return self.norm(self.down(self.across(r)))
 
 
 class Zero(nn.Module):
@@ -136,3 +155,59 @@ OPERATIONS = {
     "sep_conv_7x7": lambda C, stride, affine: SepConv(C, 7, stride, affine),
     "conv_7x1_1x7": lambda C, stride, affine: FactorizedConv(C, stride, affine),
 }
+
+
+# ---- before and beside the cells
+
+
+class CifarStem(nn.Sequential):
+    """A convolution to C channels at full size; its output, after ReLU, is both inputs of the first cell."""
+
+    def __init__(self, C: int):
+        super().__init__(nn.Conv2d(3, C, 3, padding=1, bias=False), BatchNorm2d(C))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 3, H, W) -> (B, C, H, W), twice."""
+        x = F.relu(super().forward(x))
+        return x, x
+
+
+class ImageNetStem(nn.Module):
+    """Three convolutions of stride 2; the first cell's inputs, after ReLU, are a fourth and an eighth of the image's size."""
+
+    def __init__(self, C: int):
+        super().__init__()
+        self.stem0 = nn.Sequential(
+            nn.Conv2d(3, C // 2, 3, stride=2, padding=1, bias=False),
+            BatchNorm2d(C // 2),
+            nn.ReLU(),
+            nn.Conv2d(C // 2, C, 3, stride=2, padding=1, bias=False),
+            BatchNorm2d(C),
+        )
+        self.stem1 = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 3, stride=2, padding=1, bias=False), BatchNorm2d(C))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 3, H, W) -> (B, C, H/4, W/4), (B, C, H/8, W/8)."""
+        s0 = self.stem0(x)
+        return F.relu(s0), F.relu(self.stem1(s0))
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier inside the network, for training only; its input must be 8x8 (CIFAR) or 7x7 (ImageNet)."""
+
+    def __init__(self, C: int, num_classes: int, stem: str):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
+            nn.Conv2d(C, 128, 1, bias=False),
+            BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *([BatchNorm2d(768)] if stem == "cifar" else []),  # missing for ImageNet in the original
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))

@@ -52,7 +52,8 @@ class Normalise(Function):
         of_mean, of_variance = (
             each.view(shape) for each in distributed.total(torch.stack([g.sum(dims), (g * y).sum(dims)])) / count
         )
-        return factor.view(shape) * (g - of_mean - y * of_variance), None
+        factor = factor.view(shape)
+        return torch.addcmul(-factor * of_mean, g, factor).addcmul_(y, -factor * of_variance), None
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):

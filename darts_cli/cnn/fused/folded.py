@@ -1,4 +1,11 @@
-"""K BatchNorms at once, folded into the pointwise convolutions before them; statistics are at least float32."""
+"""BatchNorm and operation weights folded into the pointwise convolutions before them.
+
+If d has the mean m and the covariance S, then z = W d has the mean w_c m and the variance w_c S w_c in channel c, so that
+
+    a BN(W d) = V (d - m),   V_c = a w_c / sqrt(w_c S w_c + eps).
+
+Neither z nor its normalised and weighted copies are computed. Statistics are at least float32.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,137 +15,137 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from darts_cli.runtime import batchnorm, distributed
+from darts_cli.cnn.fused.depthwise import depthwise, depthwise_backward, images, rows
+from darts_cli.runtime import distributed
 from darts_cli.runtime.autograd import once_differentiable
 from darts_cli.runtime.device import exact
 
-
-def column_sums(d: Tensor) -> Tensor:
-    """d (N, C) -> (C,)."""
-    return exact(d).sum(0)
+EPS = nn.BatchNorm2d(1).eps
 
 
-def gram(d: Tensor) -> Tensor:
-    """d^T d for d (N, C), summed in parts: that costs nothing and gains an order of magnitude of precision."""
-    parts = math.gcd(len(d), 64) if len(d) else 1
-    d = exact(d).view(parts, len(d) // parts, d.shape[1])
-    return (d.mT @ d).sum(0)
+class Half(NamedTuple):
+    """BN(W depthwise(x)): half of a separable convolution, or a dilated one; and the number of the sum that it is part of."""
+
+    into: int
+    x: Tensor  # (B, C, H, W), after its ReLU
+    depth: nn.Conv2d
+    point: nn.Conv2d
+    norm: nn.BatchNorm2d
+    stride: int = 1
+    dilation: int = 1
 
 
-def centred(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def sums(halves: Sequence[Half], a: Tensor, recompute: bool = False) -> Sequence[Tensor]:
+    """y_j (N, C), each the sum of a_k BN(W_k depthwise(x_k)) over the halves k of sum j; weights a (K,).
+
+    recompute    compute the depthwise convolutions once more for the gradient instead of keeping their results
+    """
+    into, x, depths, points, norms, *geometry = zip(*halves, strict=True)
+    kernels, geometry = [depth.weight.to(x[0].dtype) for depth in depths], list(zip(*geometry, strict=True))
+    W = torch.stack([point.weight.flatten(1) for point in points])
+    if norms[0].training:
+        return Folded.apply(into, geometry, norms, recompute, a, W, *x, *kernels)
+    mean, variance = (torch.stack([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
+    y = _products(into, _matrices(x, kernels, geometry), _fold(a, W, variance).to(x[0].dtype))
+    b = -_fold(a, mean[..., None], variance)[..., 0].to(x[0].dtype)
+    return [y_j + sum(b_k for i, b_k in zip(into, b, strict=True) if i == j) for j, y_j in enumerate(y)]
+
+
+def _fold(a: Tensor, W: Tensor, variance: Tensor) -> Tensor:
+    """V (K, C, C), for weights a (K,) and the variances (K, C) of W_k d_k."""
+    return (a[:, None] * (variance + EPS).rsqrt())[..., None] * W
+
+
+def _variance(W: Tensor, S: Tensor) -> Tensor:
+    return ((W @ S) * W).sum(-1).clamp_min(0)
+
+
+def _matrices(x: Sequence[Tensor], kernels: Sequence[Tensor], geometry: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """d_k (N, C), the depthwise convolutions of x_k, of given strides and dilations."""
+    return [rows(depthwise(x_k, kernel, *each)) for x_k, kernel, each in zip(x, kernels, geometry, strict=True)]
+
+
+def _products(into: Sequence[int], d: Sequence[Tensor], V: Tensor) -> tuple[Tensor, ...]:
+    """y_j = sum_k V_k d_k over the k with into[k] = j.
+
+    A device that wants few large kernels may have all d and V of a sum side by side, for a single product.
+    """
+    y = tuple(torch.zeros_like(d[0]) for _ in range(max(into) + 1))
+    for j, d_k, V_k in zip(into, d, V, strict=True):
+        y[j].addmm_(d_k, V_k.t())
+    return y
+
+
+class Folded(Function):
+    """y_j = sum_k V_k (d_k - m_k) over the k with into[k] = j, where BatchNorm normalises by the batches of all ranks.
+
+    Arguments: into, strides and dilations, BatchNorms, whether to recompute, a (K,), W (K, C, C), then K tensors x_k
+    (B, C, H, W) and K kernels. With the gradients g_j, and d_k centred,
+
+        g_V_k = g_j^T d_k,   g_d_k = (g_j - mean g_j) V_k + d_k (g_S_k + g_S_k^T) / N;
+
+    g_a, g_W and g_S follow from g_V by automatic differentiation of V(a, W, S).
+    """
+
+    @staticmethod
+    def forward(ctx, into, geometry, norms, recompute: bool, a: Tensor, W: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        d = _matrices(tensors[: len(into)], tensors[len(into) :], geometry)
+        m, S, count = centre(d)
+        variance = _variance(W, S)
+        track(norms, (W @ m[..., None])[..., 0], variance, count)
+        ctx.into, ctx.geometry = into, geometry
+        ctx.save_for_backward(a, W, S, m, count, *tensors, *(() if recompute else d))
+        return _products(into, d, _fold(a, W, variance).to(d[0].dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *g: Tensor) -> tuple:
+        K, (a, W, S, m, count, *saved) = len(ctx.into), ctx.saved_tensors
+        x, kernels, d = saved[:K], saved[K : 2 * K], saved[2 * K :]
+        if not d:
+            d = [d_k.sub_(m_k) for d_k, m_k in zip(_matrices(x, kernels, ctx.geometry), m.to(x[0].dtype), strict=True)]
+        with torch.enable_grad():
+            a, W, S = (tensor.detach().requires_grad_() for tensor in (a, W, S))
+            V = _fold(a, W, _variance(W, S))
+        g_V = torch.stack([g[j].t() @ d_k for j, d_k in zip(ctx.into, d, strict=True)]).to(V.dtype)
+        g_a, g_W, g_S = torch.autograd.grad(V, (a, W, S), g_V)
+        sums = torch.stack([exact(g_j).sum(0) for g_j in g])
+        both = distributed.total(torch.cat([(g_S + g_S.mT).flatten(), sums.flatten()])) / count
+        G, V = (tensor.to(d[0].dtype) for tensor in (both[: S.numel()].view_as(S), V.detach()))
+        g = [g_j - mean for g_j, mean in zip(g, both[S.numel() :].view_as(sums).to(d[0].dtype), strict=True)]
+        g_x, g_kernels = [None] * K, [None] * K
+        for k, (j, each) in enumerate(zip(ctx.into, ctx.geometry, strict=True)):
+            needs = ctx.needs_input_grad[6 + k], ctx.needs_input_grad[6 + K + k]
+            if any(needs):
+                B, _, height, width = x[k].shape
+                g_d = images((g[j] @ V[k]).addmm_(d[k], G[k]), B, -(-height // each[0]), -(-width // each[0]))
+                g_x[k], g_kernels[k] = depthwise_backward(g_d, x[k], kernels[k], *each, needs=needs)
+        return None, None, None, None, g_a, g_W, *g_x, *g_kernels
+
+
+def centre(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Subtract the means m (K, C) from K matrices d_k (N, C), in place; returns m, the covariances S (K, C, C), and N.
 
     All three are over the rows of all ranks. Without the subtraction, float32 would lose the covariance of numbers that vary
     little compared with their mean.
     """
-    sums, count = distributed.totals(torch.stack([column_sums(d_k) for d_k in d]), len(d[0]))
+    sums, count = distributed.totals(torch.stack([exact(d_k).sum(0) for d_k in d]), len(d[0]))
     m = sums / count
-    for m_k, d_k in zip(m, d, strict=True):
-        d_k.sub_(m_k.to(d_k.dtype))
-    return m, distributed.total(torch.stack([gram(d_k) for d_k in d])) / count, count
+    for d_k, m_k in zip(d, m.to(d[0].dtype), strict=True):
+        d_k.sub_(m_k)
+    return m, distributed.total(torch.stack([_gram(d_k) for d_k in d])) / count, count
 
 
-class ChannelMoments(Function):
-    """d (N, C) -> mean (C,) and variance (C,), differentiable, and N; over the rows of all ranks."""
-
-    @staticmethod
-    def forward(ctx, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        m, variance, count = batchnorm.moments(exact(d))
-        ctx.save_for_backward(d, m, count)
-        ctx.mark_non_differentiable(count)
-        return m, variance, count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g_m: Tensor, g_variance: Tensor, _) -> Tensor:
-        d, m, count = ctx.saved_tensors
-        g_m, g_variance = distributed.total(torch.stack([g_m, g_variance])) / count
-        return torch.addcmul((g_m - 2 * g_variance * m).to(d.dtype), d, (2 * g_variance).to(d.dtype))
+def _gram(d: Tensor) -> Tensor:
+    """d^T d, summed in parts: that costs nothing and gains an order of magnitude of precision."""
+    d = exact(d).unflatten(0, (math.gcd(len(d), 64), -1))
+    return (d.mT @ d).sum(0)
 
 
-def track(norms: Sequence[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: Tensor) -> None:
-    """Update the running statistics of K BatchNorms with means and variances (K, C) of `count` numbers each."""
-    with torch.no_grad():
-        unbiased = variances * (count / (count - 1).clamp_min(1))
-        torch._foreach_lerp_([norm.running_mean for norm in norms], list(means), norms[0].momentum)
-        torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-
-
-def running(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
-    """The running means and variances (K, C)."""
-    return torch.stack([norm.running_mean for norm in norms]), torch.stack([norm.running_var for norm in norms])
-
-
-class Folded(NamedTuple):
-    """V (K, C, C_k) and b (K, C) with a_k BN(W_k d_k) = V_k d_k + b_k, and what they were computed from."""
-
-    V: Tensor
-    b: Tensor
-    W: Tensor  # (K, C, C_k)
-    a: Tensor  # (K,)
-    factors: Tensor  # 1 / sqrt(variance of W_k d_k + eps), (K, C)
-    running: Tensor | None  # in evaluation: the running mean of W_k d_k, (K, C)
-    m: Tensor | None  # in training: the mean of d_k, which was subtracted, (K, C_k)
-    S: Tensor | None  # in training: the covariance of d_k, (K, C_k, C_k)
-    count: Tensor | None  # in training: the number of rows in m and S
-
-
-def fold(W: Tensor, a: Tensor, norms: Sequence[nn.BatchNorm2d], d: Sequence[Tensor]) -> Folded:
-    """Fold K BatchNorms, and their weights a (K,), into the pointwise convolutions W (K, C, C_k) of d_k (N, C_k) before them.
-
-    In training the d_k are centred, in place.
-    """
-    if norms[0].training:
-        (m, S, count), running_means = centred(d), None
-        variances = ((W @ S) * W).sum(-1).clamp_min(0)
-        track(norms, (W @ m[..., None]).squeeze(-1), variances, count)
-    else:
-        m = S = count = None
-        running_means, variances = running(norms)
-    factors = (variances + norms[0].eps).rsqrt()
-    scale = a[:, None] * factors
-    b = torch.zeros_like(scale) if running_means is None else -scale * running_means
-    return Folded(scale[..., None] * W, b, W, a, factors, running_means, m, S, count)
-
-
-def fold_backward(f: Folded, g_V: Tensor, g_b: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """The gradients of W and a; and in training G_k (C_k, C_k) and row_k (C_k,): through the statistics of the batch, d_k
-    receives the additional gradient d_k G_k + row_k."""
-    scale = f.a[:, None] * f.factors
-    g_scale = (g_V * f.W).sum(-1)
-    if f.running is not None:
-        g_scale = g_scale - g_b * f.running
-        return scale[..., None] * g_V, (g_scale * f.factors).sum(-1), [], []
-    g_variances = -0.5 * g_scale * f.a[:, None] * f.factors**3
-    g_W = scale[..., None] * g_V + 2 * g_variances[..., None] * (f.W @ f.S)
-    g_variances, g_b = distributed.total(torch.stack([g_variances, g_b])) / f.count  # the statistics are over all rows
-    G = f.W.mT @ (2 * g_variances[..., None] * f.W)
-    row = (f.V.mT @ -g_b[..., None]).squeeze(-1)  # the mean that centring takes from g V
-    return g_W, (g_scale * f.factors).sum(-1), list(G), list(row)
-
-
-def statistics_gradient(g: Tensor, d: Tensor, V: Tensor, *statistics: Tensor) -> Tensor:
-    """The gradient of d_k before it was centred: through V_k d_k + b_k and, with G_k and row_k, through the statistics."""
-    if not statistics:
-        return g @ V.to(g.dtype)
-    G, row = statistics
-    return torch.addmm(row.to(d.dtype), d, G.to(d.dtype)).addmm_(g, V.to(g.dtype))
-
-
-def centre_again(d: Sequence[Tensor], f: Folded) -> None:
-    """Centre recomputed d_k as `fold` did."""
-    if f.m is not None:
-        for d_k, m_k in zip(d, f.m, strict=True):
-            d_k.sub_(m_k.to(d_k.dtype))
-
-
-def scales(norms: Sequence[nn.BatchNorm2d], moments: Sequence[tuple[Tensor, ...]], a: Tensor) -> tuple[Tensor, Tensor]:
-    """s (E, C) and b (C,) with sum_k a_k BN(p_k) = sum_k s_k p_k + b; `moments`: in training, the ChannelMoments of p_k."""
-    if norms[0].training:
-        means, variances, counts = map(torch.stack, zip(*moments, strict=True))
-        track(norms, means, variances, counts[0])
-    else:
-        means, variances = running(norms)
-    s = a[:, None] * (variances + norms[0].eps).rsqrt()
-    return s, -(s * means).sum(0)
+@torch.no_grad()
+def track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Move the running statistics of K BatchNorms towards means and variances (K, C) of `count` numbers each."""
+    unbiased = variance * (count / (count - 1).clamp_min(1))
+    torch._foreach_lerp_([norm.running_mean for norm in norms], list(mean), norms[0].momentum)
+    torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
