@@ -16,6 +16,7 @@ from darts_cli.cnn.search import make_architect, search_step
 from darts_cli.cnn.train import training_step
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.genotype import load
+from darts_cli.methods.method import Step
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import prepare
 
@@ -25,8 +26,8 @@ BATCH, REPEATS = 64, 5
 def search_cnn(device: torch.device, unrolled: bool):
     share, config = distributed.share(BATCH), SearchCNN(batch_size=BATCH, unrolled=unrolled)
     batch = torch.randn(BATCH, 3, 32, 32)[share].to(device), torch.randint(0, 10, (BATCH,))[share].to(device)
-    architect = make_architect(SearchNetwork(16, 10, 8).to(device), config, device)
-    return lambda: search_step(architect, batch, batch, config.grad_clip)
+    architect, relaxation = make_architect(SearchNetwork(16, 10, 8).to(device), config, device)
+    return lambda: search_step(architect, relaxation, Step(0, 1, 0, 0), batch, batch, config.grad_clip)
 
 
 def train_cnn(device: torch.device):

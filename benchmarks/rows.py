@@ -17,6 +17,7 @@ from darts_cli.cnn.search import search_step as search_step_cnn
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
+from darts_cli.methods.method import Step
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.search import Batch
 from darts_cli.rnn.search import make_architect as make_architect_rnn
@@ -24,7 +25,8 @@ from darts_cli.rnn.search import search_step as search_step_rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime import device
 
-Step = Callable[[], None]
+Work = Callable[[], None]
+STEP = Step(epoch=0, epochs=1, seed=0, number=0)
 
 
 def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +35,7 @@ def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tens
 
 def search_cnn(
     side: str, where: torch.device, precision: str, unrolled: bool, batch: int = 64, channels: int = 16, layers: int = 8
-) -> Step:
+) -> Work:
     train, valid = _images(batch, where), _images(batch, where)
     network = cnn.SearchNetwork(channels, 10, layers, fused=side == "ours").to(where)
     if side == "plain":
@@ -46,8 +48,8 @@ def search_cnn(
         return _plain_search(network, loss, *optimizers, train, valid, unrolled, 5.0, None)
 
     config = SearchCNN(unrolled=unrolled, precision=precision)
-    architect = make_architect_cnn(network, config, where)
-    return lambda: search_step_cnn(architect, train, valid, config.grad_clip)
+    architect, relaxation = make_architect_cnn(network, config, where)
+    return lambda: search_step_cnn(architect, relaxation, STEP, train, valid, config.grad_clip)
 
 
 def search_rnn(
@@ -59,7 +61,7 @@ def search_rnn(
     dim: int = 300,
     bptt: int = 35,
     vocab: int = 10_000,
-) -> Step:
+) -> Work:
     train, valid = ((*torch.randint(0, vocab, (2, bptt, batch), device=where),) for _ in range(2))
     network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim).to(where)
     drawn = rnn.SearchNetwork(vocab, dim).to(where)
@@ -76,12 +78,12 @@ def search_rnn(
         return _plain_search(network, loss, *optimizers, one, other, unrolled, 0.25, 0.25, tar=1e-3)
 
     config = SearchRNN(unrolled=unrolled, precision=precision)
-    architect = make_architect_rnn(network, config, where)
+    architect, relaxation = make_architect_rnn(network, config, where)
     one, other = (Batch(*words, network.initial(batch), mask) for words, mask in zip((train, valid), masks, strict=True))
-    return lambda: search_step_rnn(architect, network, config, one, other)
+    return lambda: search_step_rnn(architect, relaxation, STEP, network, config, one, other)
 
 
-def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Step:
+def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Work:
     genotype, (images, labels) = load("cnn/darts_v2"), _images(batch, where)
     config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
     network = (plain_cnn if side == "plain" else cnn).Network(genotype, channels, 10, layers, True).to(where)
@@ -105,7 +107,7 @@ def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, c
 
 def train_rnn(
     side: str, where: torch.device, precision: str, batch: int = 64, dim: int = 850, bptt: int = 35, vocab: int = 10_000
-) -> Step:
+) -> Work:
     genotype = load("rnn/darts_v2")
     x, y = torch.randint(0, vocab, (2, bptt, batch), device=where)
     config = TrainRNN(dim=dim, batch_size=batch, bptt=bptt, precision=precision)
@@ -129,7 +131,7 @@ def train_rnn(
     return step
 
 
-def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Step:
+def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Work:
     network = (plain_cnn if side == "plain" else cnn).Network(load("cnn/darts_v2"), channels, 10, layers, True).to(where).eval()
     images, _ = _images(batch, where)
 
@@ -146,7 +148,7 @@ def _plain_optimizers(network, where, lr, momentum, decay, alpha_lr, betas):
     return w_optimizer, torch.optim.Adam(network.alphas.values(), alpha_lr, betas, weight_decay=1e-3)
 
 
-def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Step:
+def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unrolled, clip, architect_clip, **more) -> Work:
     def step() -> None:
         if unrolled:
             bilevel.second_order(loss, network, alpha_optimizer, w_optimizer, train, valid, architect_clip)

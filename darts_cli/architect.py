@@ -31,7 +31,7 @@ class Architect:
 
     loss         batch -> (scalar loss, carry): a function of `weights` and `alphas`; the carry is what the caller wants back
     weights      the tensors w, all of them and no others in `w_optimizer`
-    alphas       the tensors alpha: a list, or a dictionary of them
+    alphas       the tensors to differentiate by: alpha, or operation weights; a list, or a dictionary of them
     w_optimizer  the torch.optim.SGD that trains w: its learning rate xi, momentum and weight decay make the virtual step
     clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
     buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
@@ -48,7 +48,7 @@ class Architect:
         weights: Iterable[Tensor],
         alphas: Iterable[Tensor],
         w_optimizer: torch.optim.Optimizer,
-        alpha_optimizer: torch.optim.Optimizer,
+        alpha_optimizer: torch.optim.Optimizer | None,
         *,
         unrolled: bool,
         clip: float | None = None,
@@ -67,11 +67,18 @@ class Architect:
         if unrolled:
             self._check_optimizer()
 
-    @torch.enable_grad()
     def step(self, train, valid):
-        """One step of alpha from a training and a validation batch; returns the carry of the validation pass, detached.
+        """`hypergradient`, then a step of `alpha_optimizer`; returns the carry of the validation pass, detached."""
+        carry = self.hypergradient(train, valid)
+        self.alpha_optimizer.step()
+        return carry
 
-        The hypergradient is left in `alpha.grad`. Weights and buffers are afterwards, to the bit, what they were before.
+    @torch.enable_grad()
+    def hypergradient(self, train, valid):
+        """Leave the hypergradient of a training and a validation batch in `alpha.grad`.
+
+        Returns the carry of the validation pass, detached. Weights and buffers are afterwards, to the bit, what they were
+        before.
         """
         kept = [*self.weights, *self.buffers] if self.unrolled else self.buffers
         before = [tensor.detach().clone() for tensor in kept]
@@ -82,7 +89,6 @@ class Architect:
         carry = _detach(carry)
         for alpha, gradient in zip(self.alphas, gradients, strict=True):
             alpha.grad = gradient
-        self.alpha_optimizer.step()
         return carry
 
     def _first_order(self, valid):

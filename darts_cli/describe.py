@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.spaces import MANY_SKIPS, SPACES
+from darts_cli.spaces import MANY_SKIPS, default
 
 
 class Figure(NamedTuple):
@@ -32,7 +32,7 @@ def state_names(domain: str, nodes: int) -> list[str]:
 
 def depth(cell: Cell, domain: str) -> int:
     """Operations on the longest path from an input to a state that the output joins."""
-    depths = [0] * SPACES[domain].inputs
+    depths = [0] * default(domain).inputs
     for node in cell.nodes:
         depths.append(1 + max(depths[edge.input] for edge in node))
     return max(depths[state] for state in cell.concat)
@@ -40,7 +40,7 @@ def depth(cell: Cell, domain: str) -> int:
 
 def unused(cell: Cell, domain: str) -> list[int]:
     """The states of nodes from which no path leads to the output."""
-    nodes = SPACES[domain].all_nodes(len(cell.nodes))
+    nodes = default(domain).states(len(cell.nodes))
     used = set(cell.concat)
     for state, node in reversed(list(zip(nodes, cell.nodes, strict=True))):
         used |= {edge.input for edge in node} if state in used else set()

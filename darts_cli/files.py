@@ -43,6 +43,13 @@ def _bounded_int(loader: _Loader, node: yaml.Node) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
 
 
+def data_folder(name: str) -> Path:
+    """A folder of shipped files: inside the package if it was installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
 def is_file(path: str | Path) -> bool:
     """Whether the path is a file; False also for a name that no file can have."""
     try:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import yaml
 
-from darts_cli import DartsError, files
-from darts_cli.spaces import NOTES, SPACES, problems
+from darts_cli import DartsError, files, spaces
+from darts_cli.spaces import DEFAULTS, NOTES, Space, problems
 from darts_cli.text import meant
 
 
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Genotype:
-    """The cells of one domain: `normal` and `reduce` for "cnn", `recurrent` for "rnn".
+    """The cells of one domain: in the default spaces `normal` and `reduce` for "cnn", `recurrent` for "rnn".
 
     Two genotypes are equal when their cells are. Raises DartsError when the cells break a rule of the domain.
     """
@@ -52,6 +52,7 @@ class Genotype:
     name: str | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
     notes: str | None = field(default=None, compare=False)
+    space: str | None = None  # its name, where it is not the domain's default
 
     def __post_init__(self):
         for problem in problems(self.to_dict()):
@@ -64,7 +65,8 @@ class Genotype:
             for name, cell in self.cells.items()
         }
         notes = {key: getattr(self, key) for key in NOTES if getattr(self, key) is not None}
-        return notes | {"domain": self.domain} | cells
+        space = {} if self.space is None else {"space": self.space}
+        return notes | {"domain": self.domain} | space | cells
 
     @classmethod
     def from_dict(cls, data: dict) -> "Genotype":
@@ -78,10 +80,10 @@ class Genotype:
                 nodes=tuple(tuple(Edge(*edge) for edge in node) for node in data[name]["nodes"]),
                 concat=tuple(data[name]["concat"]),
             )
-            for name in SPACES[data["domain"]].cells
+            for name in (spaces.load(data["space"]) if "space" in data else spaces.default(data["domain"])).cells
         }
         genotype = object.__new__(cls)  # without __post_init__, which would check the same data again
-        vars(genotype).update(domain=data["domain"], cells=cells, **{key: data.get(key) for key in NOTES})
+        vars(genotype).update(domain=data["domain"], cells=cells, **{key: data.get(key) for key in (*NOTES, "space")})
         return genotype
 
     @classmethod
@@ -91,29 +93,29 @@ class Genotype:
         The normal and the reduction cell are lists of edges, two per node, in the order of the nodes; an edge is (input, index
         of the operation in the order of the search). Raises DartsError for anything else.
         """
-        space = SPACES["cnn"]
+        space = spaces.default("cnn")
         try:
-            edges = [[Edge(space.searched[_index(op)], _index(state)) for state, op in cell] for cell in cells]
+            edges = [[Edge(space.operations[_index(op)], _index(state)) for state, op in cell] for cell in cells]
             nodes = [tuple(zip(cell[::2], cell[1::2], strict=True)) for cell in edges]
-            named = {name: Cell(c, space.all_nodes(len(c))) for name, c in zip(space.cells, nodes, strict=True)}
+            named = {name: Cell(c, space.states(len(c))) for name, c in zip(space.cells, nodes, strict=True)}
         except (TypeError, ValueError, IndexError):
-            last = len(space.searched) - 1
+            last = len(space.operations) - 1
             rule = f"must be two lists of (input, index of operation), two pairs per node, with indices from 0 to {last}"
             raise DartsError(f"{reprlib.repr(cells)}: {rule}") from None
         return cls("cnn", named)
 
     def to_tuples(self) -> list[list[tuple[int, int]]]:
         """The encoding that `from_tuples` reads. Raises DartsError when it cannot express these cells."""
-        space = SPACES["cnn"]
+        space = spaces.default("cnn")
         for name, cell in self.cells.items():
-            known = all(edge.op in space.searched for node in cell.nodes for edge in node)
-            if self.domain != "cnn" or not known or cell.concat != space.all_nodes(len(cell.nodes)):
+            known = all(edge.op in space.operations for node in cell.nodes for edge in node)
+            if self.domain != "cnn" or not known or cell.concat != space.states(len(cell.nodes)):
                 raise DartsError(
                     f"{name}: tuples express convolutional cells with the operations of the search, whose output joins all "
                     "nodes in order; use --to python for this genotype"
                 )
         cells = [self.cells[name] for name in space.cells]
-        return [[(edge.input, space.searched.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
+        return [[(edge.input, space.operations.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
 
     def hash(self) -> str:
         """Eight hexadecimal digits, which do not depend on the order of the edges within a node."""
@@ -127,7 +129,7 @@ class Genotype:
         data = self.to_dict()
         notes = {key: data[key] for key in NOTES if key in data}
         text = yaml.safe_dump(notes, sort_keys=False, allow_unicode=True, width=100) if notes else ""
-        text += f"domain: {self.domain}\n"
+        text += f"domain: {self.domain}\n" + (f"space: {self.space}\n" if self.space else "")
         for name in self.cells:
             text += f"{name}:\n  nodes:\n"
             for node in data[name]["nodes"]:
@@ -192,41 +194,33 @@ def names(domain: str | None = None) -> list[str]:
 
     Raises DartsError when there is no such domain.
     """
-    return [f"{d}/{name}" for d in SPACES for name in _published_names(d)] if domain is None else _published_names(domain)[:]
+    return [f"{d}/{name}" for d in DEFAULTS for name in _published_names(d)] if domain is None else _published_names(domain)[:]
 
 
 @cache
 def published_sizes() -> dict[str, int]:
     """Parameters of published genotypes, as `cnn/NAME` or `rnn/NAME`, in the paper's networks for CIFAR-10 and PTB."""
-    return files.read_yaml(_folder() / "parameters.yaml")
+    return files.read_yaml(files.data_folder("genotypes") / "parameters.yaml")
 
 
 @cache
 def _published_names(domain: str) -> list[str]:
-    if domain not in SPACES:
-        raise DartsError(f"{domain}: unknown domain; it must be one of {', '.join(SPACES)}")
-    return sorted(path.stem for path in (_folder() / domain).glob("*.yaml"))
-
-
-@cache
-def _folder() -> Path:
-    """The published genotypes: inside the package if it was installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).parent
-    inside = package / "genotypes"
-    return inside if inside.is_dir() else package.parent / "genotypes"
+    if domain not in DEFAULTS:
+        raise DartsError(f"{domain}: unknown domain; it must be one of {', '.join(DEFAULTS)}")
+    return sorted(path.stem for path in (files.data_folder("genotypes") / domain).glob("*.yaml"))
 
 
 def _published(spelling: str, domain: str | None) -> Path | None:
     """The file of a published name, or None. Raises DartsError when both domains have the name."""
     prefix, slash, name = spelling.lower().rpartition("/")
-    if slash and prefix not in SPACES:
+    if slash and prefix not in DEFAULTS:
         return None
     name = "darts_v2" if name == "darts" else name
-    domains = [prefix] if prefix else [domain] if domain else list(SPACES)
+    domains = [prefix] if prefix else [domain] if domain else list(DEFAULTS)
     matches = [f"{d}/{known}" for d in domains for known in _published_names(d) if known.lower() == name]
     if len(matches) > 1:
         raise DartsError(f"{spelling}: both domains have a genotype of this name; write {' or '.join(matches).lower()}")
-    return _folder() / f"{matches[0]}.yaml" if matches else None
+    return files.data_folder("genotypes") / f"{matches[0]}.yaml" if matches else None
 
 
 def _wrong_domain(source: str | Path, domain: str, needed: str) -> DartsError:
@@ -236,23 +230,23 @@ def _wrong_domain(source: str | Path, domain: str, needed: str) -> DartsError:
 
 def _unknown_name(spelling: str, domain: str | None) -> DartsError:
     prefix, _, name = spelling.rpartition("/")
-    domain = prefix.lower() if prefix.lower() in SPACES else domain
-    others = [d for d in SPACES if name.lower() in map(str.lower, _published_names(d))]
+    domain = prefix.lower() if prefix.lower() in DEFAULTS else domain
+    others = [d for d in DEFAULTS if name.lower() in map(str.lower, _published_names(d))]
     if domain and others and not prefix:
         return _wrong_domain(spelling, others[0], domain)
-    known = sorted({name for d in ([domain] if domain else SPACES) for name in _published_names(d)})
+    known = sorted({name for d in ([domain] if domain else DEFAULTS) for name in _published_names(d)})
     there = f"{domain or 'the domains'} {'has' if domain else 'have'} {', '.join(known)}"
     return DartsError(f"{spelling[:80]}: no genotype of this name and no such file{meant(name, known)}; {there}")
 
 
-def random_genotype(domain: str, rng: random.Random) -> Genotype:
-    """A genotype drawn uniformly from the search space: every node draws different inputs, and every edge an operation except
-    `none`."""
-    space = SPACES[domain]
-    ops = [op for op in space.searched if op != "none"]
+def random_genotype(space: Space, rng: random.Random) -> Genotype:
+    """A genotype drawn uniformly from a space: every node draws different inputs, and every edge an operation except `none`."""
     cells = {}
     for name in space.cells:
-        inputs = [sorted(rng.sample(range(space.inputs + i), space.edges)) for i in range(space.nodes)]
-        nodes = tuple(tuple(Edge(rng.choice(ops), state) for state in node) for node in inputs)
-        cells[name] = Cell(nodes, space.all_nodes(space.nodes))
-    return Genotype(domain, cells)
+        inputs = [sorted(rng.sample(range(state), space.keep or state)) for state in space.states()]
+        nodes = [
+            tuple(Edge(rng.choice([op for op in choices[j] if op != "none"]), j) for j in states)
+            for states, choices in zip(inputs, space.by_node(space.choices(name)), strict=True)
+        ]
+        cells[name] = Cell(tuple(nodes), space.states())
+    return Genotype(space.domain, cells, space=None if space == spaces.default(space.domain) else space.name)

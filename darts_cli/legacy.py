@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.formats import unpickle
 from darts_cli.runs import checkpoint
-from darts_cli.spaces import SPACES
-
-SEARCHED = SPACES["cnn"].searched
+from darts_cli.spaces import default
 
 
 def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
@@ -56,7 +54,8 @@ def original_key(model: nn.Module, key: str) -> str:
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
     key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
     key = re.sub(r"\.edges\.", "._ops.", key)
-    return re.sub(rf"(\._ops\.\d+)\.({'|'.join(SEARCHED)})\.", lambda m: f"{m[1]}._ops.{SEARCHED.index(m[2])}.", key)
+    operations = default("cnn").operations
+    return re.sub(rf"(\._ops\.\d+)\.({'|'.join(operations)})\.", lambda m: f"{m[1]}._ops.{operations.index(m[2])}.", key)
 
 
 class Checkpoint(NamedTuple):

@@ -2,12 +2,14 @@
 
 import random
 
+import torch
+
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.genotype import Genotype, load
-from darts_cli.methods.derive import derive_cell
+from darts_cli.genotype import load
+from darts_cli.methods.derive import derive
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import default
 
 EPOCHS = 4  # not the default of a recipe: the command that repeats the run names it
 
@@ -27,15 +29,20 @@ def record_search(domain, folder, epochs=EPOCHS, data=None):
 
 def search_record(domain, epoch, rng):
     """The record of an epoch, and its cells."""
-    space = SPACES[domain]
-    tables = {
-        cell: [[rng.gauss(0, 1) for _ in space.searched] for _ in range(space.edges_searched(space.nodes))]
-        for cell in space.cells
-    }
-    cells = Genotype(domain, {cell: derive_cell(table, domain) for cell, table in tables.items()})
+    space = default(domain)
+    tables = {cell: [[rng.gauss(0, 1) for _ in row] for row in space.choices(cell)] for cell in space.cells}
+    weights = {cell: torch.tensor(table).softmax(-1).tolist() for cell, table in tables.items()}
+    cells = derive(weights, space)
     measures = ("loss", "accuracy") if domain == "cnn" else ("loss", "perplexity")
     numbers = {f"{part}_{m}": 1 / (epoch + k + 1) for k, part in enumerate(("train", "valid")) for m in measures}
-    return {"epoch": epoch, **numbers, "entropy": 1.0, "genotype": cells.to_dict(), "alphas": tables}, cells
+    return {
+        "epoch": epoch,
+        **numbers,
+        "entropy": 1.0,
+        "genotype": cells.to_dict(),
+        "alphas": tables,
+        "operation_weights": weights,
+    }, cells
 
 
 def record_training(domain, folder, epochs=EPOCHS, offset=0.0):

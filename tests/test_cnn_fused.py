@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darts_cli.cnn.fused import depthwise, folded, node
-from darts_cli.cnn.model import SEARCHED, MixedOp, SearchNetwork
+from darts_cli.cnn.model import MixedOp, SearchNetwork
+from darts_cli.spaces import default
+
+SEARCHED = default("cnn").operations
 
 
 def pair(dtype=torch.float64, channels=2, layers=3, **more):
@@ -46,21 +49,17 @@ def test_values_and_all_gradients_in_float64(side, training, recompute):
         torch.testing.assert_close(buffer, other, rtol=1e-11, atol=1e-13, msg=name)
 
 
-OTHERS = [name for name in SEARCHED if name != "none"]
-
-
 def assert_the_same_node(strides, active, batch, training):
     """Eqs. 1 and 2 as written against the fast node, with all gradients: of states, operation weights and weights."""
-    edges = [MixedOp(2, each).double().train(training) for each in strides]
+    edges = [MixedOp(SEARCHED, 2, each).double().train(training) for each in strides]
     sides = [8 if stride == 2 else 4 for stride in strides]
     states = [torch.randn(batch, 2, side, side, dtype=torch.float64, requires_grad=True) for side in sides]
     weights = torch.randn(len(strides), 8, dtype=torch.float64, requires_grad=True)
     inputs = [*states, weights, *(parameter for edge in edges for parameter in edge.parameters())]
     buffers = [buffer for edge in edges for buffer in edge.buffers()]
     before, results = [buffer.clone() for buffer in buffers], []
-    names = active or [None] * len(strides)
     for compute in (
-        lambda: sum(edge(*each) for edge, *each in zip(edges, states, weights, names, strict=True)) + 0 * states[0].sum(),
+        lambda: sum(edge(*each) for edge, *each in zip(edges, states, weights, active, strict=True)) + 0 * states[0].sum(),
         lambda: node.mixed_node(list(map(node.State, states, strides)), edges, weights, active) + 0 * states[0].sum(),
     ):
         for buffer, value in zip(buffers, before, strict=True):
@@ -96,10 +95,10 @@ def test_a_node_of_any_operations(strides, active, batch, training):
 
 def test_an_operation_that_is_not_known_is_computed_as_it_is():
     torch.manual_seed(0)
-    edge = MixedOp(2, 1).double()
+    edge = MixedOp(SEARCHED, 2, 1).double()
     edge["sep_conv_3x3"] = torch.nn.Conv2d(2, 2, 3, padding=1).double()
     x, weights = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(1, 8, dtype=torch.float64)
-    torch.testing.assert_close(node.mixed_node([node.State(x, 1)], [edge], weights), edge(x, weights[0]))
+    torch.testing.assert_close(node.mixed_node([node.State(x, 1)], [edge], weights, [None]), edge(x, weights[0]))
 
 
 @pytest.mark.parametrize("fused", [True, False])

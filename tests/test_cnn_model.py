@@ -10,8 +10,9 @@ from torch import nn
 
 from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
-from darts_cli.cnn.model import SEARCHED, MixedOp, SearchNetwork
+from darts_cli.cnn.model import MixedOp, SearchNetwork
 from darts_cli.cnn.ops import FactorizedReduce
+from darts_cli.spaces import default
 
 REFERENCE = torch.load(Path(__file__).with_name("data") / "cnn_supernet_a.pt", weights_only=True)
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
@@ -119,7 +120,16 @@ def test_sizes():
     network = SearchNetwork()
     assert sum(weight.numel() for weight in network.weights()) == 1_930_618
     assert {kind: tuple(alpha.shape) for kind, alpha in network.alphas.items()} == {"normal": (14, 8), "reduce": (14, 8)}
-    assert network.kinds == ["normal", "normal", "reduce", "normal", "normal", "reduce", "normal", "normal"]
+    assert [cell.kind for cell in network.cells] == [
+        "normal",
+        "normal",
+        "reduce",
+        "normal",
+        "normal",
+        "reduce",
+        "normal",
+        "normal",
+    ]
     assert SearchNetwork(4, 7, 3)(torch.randn(2, 3, 8, 12)).shape == (2, 7)
 
 
@@ -142,15 +152,15 @@ def test_a_mixture_takes_the_place_of_the_softmax():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_mixed_operation_is_the_weighted_sum_of_its_operations(stride):
-    mixed = MixedOp(4, stride).double()
+    mixed = MixedOp(default("cnn").operations, 4, stride).double()
     x, weights = torch.randn(2, 4, 6, 6, dtype=torch.float64), torch.rand(8, dtype=torch.float64)
-    terms = [weights[SEARCHED.index(name)] * op(x) for name, op in mixed.items()]
+    terms = [weights[default("cnn").operations.index(name)] * op(x) for name, op in mixed.items()]
     assert len(terms) == 8
     torch.testing.assert_close(mixed(x, weights), torch.stack(terms).sum(0))
 
 
 def test_pooling_is_normalised_and_does_not_count_the_padding():
-    mixed = MixedOp(1, 1)
+    mixed = MixedOp(default("cnn").operations, 1, 1)
     x = torch.ones(1, 1, 4, 4)
     assert torch.equal(mixed["avg_pool_3x3"][0](x), x)
     assert isinstance(mixed["max_pool_3x3"][1], nn.BatchNorm2d)

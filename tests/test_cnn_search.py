@@ -10,9 +10,9 @@ import torch
 from conftest import assert_same_run, darts, finish, kill_after, on_terminal, start
 from PIL import Image
 
-from darts_cli.cnn.model import SEARCHED
 from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
+from darts_cli.spaces import default
 
 
 @pytest.fixture(scope="module", params=["--no-unrolled", "--unrolled"])
@@ -179,8 +179,8 @@ def test_the_report_warns_of_a_collapsed_cell(tiny, tmp_path, skips):
     assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     alphas = torch.zeros(14, 8)
-    alphas[:, SEARCHED.index("avg_pool_3x3")] = 5
-    alphas[[0, 2, 5, 9][:skips], SEARCHED.index("skip_connect")] = 9
+    alphas[:, default("cnn").operations.index("avg_pool_3x3")] = 5
+    alphas[[0, 2, 5, 9][:skips], default("cnn").operations.index("skip_connect")] = 9
     state["network"]["alphas.normal"] = alphas
     torch.save(state, folder / "checkpoint.pt")
     (folder / "checkpoint.pt.sha256").unlink()
@@ -239,7 +239,7 @@ def test_the_display_on_a_terminal(tiny, tmp_path):
     code, out, shown = on_terminal(*args, TERM="xterm", COLUMNS="110", LINES="40")
     assert code == 0
     assert out.startswith("domain: cnn")
-    for said in ("epoch 1/1", "step 3/3", "train loss", " left", "node  normal", "entropy of alpha 2.0", "skip connections: "):
+    for said in ("epoch 1/1", "step 3/3", "train loss", " left", "node  normal", "entropy 2.0", "skip connections: "):
         assert said in shown
 
 

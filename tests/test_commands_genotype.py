@@ -14,6 +14,7 @@ from darts_cli.cli import main
 from darts_cli.cnn.sizes import sizes as cnn_sizes
 from darts_cli.genotype import Genotype, load, names, published_sizes, random_genotype, save
 from darts_cli.rnn.sizes import sizes as rnn_sizes
+from darts_cli.spaces import default
 
 
 def test_the_published_sizes_are_those_of_the_networks():
@@ -79,7 +80,7 @@ def test_random_is_a_stream_of_documents():
     output = darts("genotype", "random", "cnn", "--seed", 4, "--count", 3).stdout
     documents = list(yaml.safe_load_all(output))
     rng = random.Random(4)
-    assert [Genotype.from_dict(data) for data in documents] == [random_genotype("cnn", rng) for _ in range(3)]
+    assert [Genotype.from_dict(data) for data in documents] == [random_genotype(default("cnn"), rng) for _ in range(3)]
     assert output.startswith("source: drawn uniformly from the search space, seed 4, number 1\n")
     (data,) = yaml.safe_load_all(darts("genotype", "random", "rnn", "--seed", 4).stdout)
     assert data["domain"] == "rnn"

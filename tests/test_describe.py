@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from darts_cli import DartsError
 from darts_cli.describe import collapsed, depth, differences, state_names, unused
 from darts_cli.genotype import Cell, Edge, Genotype, load, random_genotype
+from darts_cli.spaces import default
 
 
 def chain(*inputs, concat):
@@ -76,7 +77,7 @@ def test_differences_of_number_and_multiplicity():
 
 @given(st.integers(0, 2**32), st.booleans(), st.sampled_from(["cnn", "rnn"]))
 def test_the_hash_is_of_the_cells_up_to_the_order_within_a_node(seed, turn, domain):
-    genotype = random_genotype(domain, random.Random(seed))
+    genotype = random_genotype(default(domain), random.Random(seed))
     turned = {
         name: Cell(tuple(node[::-1] if turn else node for node in cell.nodes), cell.concat)
         for name, cell in genotype.cells.items()
@@ -84,7 +85,7 @@ def test_the_hash_is_of_the_cells_up_to_the_order_within_a_node(seed, turn, doma
     same = Genotype(domain, turned, name="another")
     assert same.hash() == genotype.hash()
     assert differences(same, genotype) == []
-    other = random_genotype(domain, random.Random(seed + 1))
+    other = random_genotype(default(domain), random.Random(seed + 1))
     assert (other.hash() == genotype.hash()) == (differences(other, genotype) == [])
 
 
@@ -103,13 +104,13 @@ def test_random_cells_are_uniform():
     rng, draws = random.Random(7), 10_000
     counts = {name: Counter() for name in ("inputs", "ops", "pairs", "rnn")}
     for _ in range(draws):
-        for name, cell in random_genotype("cnn", rng).cells.items():
+        for name, cell in random_genotype(default("cnn"), rng).cells.items():
             for i, node in enumerate(cell.nodes):
                 counts["inputs"][name, i, tuple(edge.input for edge in node)] += 1
                 counts["pairs"][name, i, tuple(edge.op for edge in node)] += 1
                 for k, edge in enumerate(node):
                     counts["ops"][name, i, k, edge.op] += 1
-        for i, (edge,) in enumerate(random_genotype("rnn", rng).cells["recurrent"].nodes):
+        for i, (edge,) in enumerate(random_genotype(default("rnn"), rng).cells["recurrent"].nodes):
             counts["rnn"][i, edge] += 1
 
     def check(counter, p):

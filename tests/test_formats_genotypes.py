@@ -11,6 +11,7 @@ from darts_cli import DartsError
 from darts_cli.formats import genotypes
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import Cell, Genotype, load, names, random_genotype
+from darts_cli.spaces import default
 
 V2 = load("cnn/darts_v2")
 
@@ -45,7 +46,7 @@ def test_which_published_cells_have_which_form():
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_form_of_random_cells_reads_back(domain, form, seed):
-    genotype = random_genotype(domain, random.Random(seed))
+    genotype = random_genotype(default(domain), random.Random(seed))
     assert form in expressed(genotype)
     assert parse(WRITERS[form](genotype), "here") == genotype
 

@@ -1,74 +1,102 @@
-"""The derivation of a cell from alpha, against the rule written plainly."""
+"""The derivation of cells from operation weights, against the rule written plainly."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli.genotype import Cell, Edge
-from darts_cli.methods.derive import derive_cell
-from darts_cli.spaces import SPACES
+from darts_cli.methods.derive import derive, derive_cell, entropy
+from darts_cli.methods.method import softmax
+from darts_cli.spaces import default
 
 
-def rule_written_plainly(alphas, domain):
-    """Softmax, best operation but none, strongest edges: by looking at all of them."""
-    searched, inputs, edges = SPACES[domain].searched, SPACES[domain].inputs, SPACES[domain].edges
+def rule_written_plainly(strength, space):
+    """Best operation but none, strongest edges: by looking at all of them."""
     nodes, row = [], 0
-    while row < len(alphas):
+    while row < len(strength):
         candidates = []
-        for state in range(inputs + len(nodes)):
-            total = math.fsum(math.exp(a - max(alphas[row])) for a in alphas[row])
-            for k, a in enumerate(alphas[row]):
-                if searched[k] != "none":
-                    candidates.append((-math.exp(a - max(alphas[row])) / total, state, k))
+        for state in range(space.inputs + len(nodes)):
+            for k, weight in enumerate(strength[row]):
+                if space.operations[k] != "none":
+                    candidates.append((-weight, state, k))
             row += 1
         chosen = []
         for _, state, k in sorted(candidates):
-            if len(chosen) < edges and state not in [edge.input for edge in chosen]:
-                chosen.append(Edge(searched[k], state))
+            if len(chosen) < space.keep and state not in [edge.input for edge in chosen]:
+                chosen.append(Edge(space.operations[k], state))
         nodes.append(tuple(chosen))
-    return Cell(tuple(nodes), tuple(range(inputs, inputs + len(nodes))))
+    return Cell(tuple(nodes), tuple(range(space.inputs, space.inputs + len(nodes))))
 
 
-def tables(domain, nodes, values):
-    space = SPACES[domain]
-    columns = len(space.searched)
-    rows = space.edges_searched(nodes)
-    return st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows)
+COARSE = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])  # few values: many ties
+FINE = st.floats(0, 1)
 
 
-COARSE = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0])  # few values: many ties
-FINE = st.floats(-5, 5)
-
-
-@pytest.mark.parametrize(("domain", "nodes"), [("cnn", 4), ("rnn", 8), ("cnn", 1)])
+@pytest.mark.parametrize(("domain", "nodes"), [("cnn", 4), ("rnn", 8), ("cnn", 1), ("cnn", 6)])
 @pytest.mark.parametrize("values", [COARSE, FINE], ids=["ties", "distinct"])
 def test_derive_cell_is_the_rule(domain, nodes, values):
-    @given(tables(domain, nodes, values))
-    def check(alphas):
-        cell = derive_cell(alphas, domain)
-        assert cell == rule_written_plainly(alphas, domain)
+    space = replace(default(domain), nodes=nodes)
+    columns = len(space.operations)
+    rows = len(space.edges())
+
+    @given(st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows))
+    def check(strength):
+        cell = derive_cell(strength, space, space.cells[0])
+        assert cell == rule_written_plainly(strength, space)
         assert len(cell.nodes) == nodes
 
     check()
 
 
 def test_ties_go_to_the_first_operation_and_the_lower_input():
-    cell = derive_cell([[0.0] * 8] * 14, "cnn")
+    cell = derive_cell([[0.0] * 8] * 14, default("cnn"), "normal")
     assert cell.nodes == ((Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)),) * 4
 
 
-def test_a_tie_does_not_depend_on_the_order_of_summation():
-    """Two rows with the same numbers in another order have the same strongest weight, to the bit."""
-    first = [0.1, 0.2, 0.3, 0.7, 0.11, 0.13, 0.17, 0.19]
-    second = [0.19, 0.17, 0.13, 0.11, 0.3, 0.7, 0.2, 0.1]
-    assert [edge.input for edge in derive_cell([second, first], "cnn").nodes[0]] == [0, 1]
-    assert [edge.input for edge in derive_cell([first, second], "cnn").nodes[0]] == [0, 1]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(st.lists(st.floats(-5, 5), min_size=8, max_size=8), st.randoms(use_true_random=False))
+def test_the_softmax_does_not_depend_on_the_order_of_a_row(dtype, row, random):
+    """To the bit: two rows with the same numbers in another order have the same strongest weight."""
+    order = random.sample(range(8), 8)
+    (first, second) = softmax({"normal": torch.tensor([row, [row[k] for k in order]], dtype=dtype)})["normal"]
+    assert torch.equal(second, first[order])
+    torch.testing.assert_close(first, torch.tensor(row, dtype=dtype).softmax(0))
+
+
+def test_the_gradient_of_the_softmax():
+    alpha = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn(3, 5, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((table * direction).sum(), alpha) for table in (softmax({"a": alpha})["a"], alpha.softmax(-1))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_none_weakens_an_edge_but_is_never_chosen():
-    weak = [9.0, 1.0, 0, 0, 0, 0, 0, 0]
-    strong = [0.0, 1.0, 0, 0, 0, 0, 0, 0]
-    cell = derive_cell([weak, strong], "cnn")
+    space = replace(default("cnn"), nodes=1)
+    weak = [0.9, 0.1, 0, 0, 0, 0, 0, 0]
+    strong = [0.2, 0.8, 0, 0, 0, 0, 0, 0]
+    cell = derive_cell([weak, strong], space, "normal")
     assert cell.nodes[0] == (Edge("max_pool_3x3", 1), Edge("max_pool_3x3", 0))
+
+
+def test_operations_edge_by_edge_and_all_edges_kept():
+    choices = (("none", "skip_connect"), ("sep_conv_3x3", "none"), ("skip_connect", "max_pool_3x3"))
+    space = replace(default("cnn"), name="own", cells=("normal",), nodes=1, inputs=3, keep=None, edgewise={"normal": choices})
+    strength = [[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]]
+    cell = derive_cell(strength, space, "normal")
+    assert cell.nodes == ((Edge("max_pool_3x3", 2), Edge("sep_conv_3x3", 1), Edge("skip_connect", 0)),)
+
+
+def test_the_entropy_of_operation_weights():
+    assert entropy({"normal": [[1 / 8] * 8] * 14}) == pytest.approx(math.log(8))
+    assert entropy({"normal": [[1.0] + [0.0] * 7] * 14}) == 0
+
+
+def test_genotypes_say_their_space_only_where_it_is_not_the_default():
+    table = [[1 / 8] * 8] * 14
+    assert derive({"normal": table, "reduce": table}, default("cnn")).space is None

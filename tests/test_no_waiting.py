@@ -15,6 +15,7 @@ from darts_cli.cnn.search import search_step as search_step_cnn
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
+from darts_cli.methods.method import Step
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.search import Batch
 from darts_cli.rnn.search import make_architect as make_architect_rnn
@@ -48,23 +49,24 @@ def test_reading_a_number_is_noticed(read):
 @pytest.mark.slow
 @pytest.mark.parametrize("unrolled", [False, True])
 def test_a_search_step_of_convolutional_cells(unrolled):
-    architect = make_architect_cnn(cnn.SearchNetwork(4, 2, 3), SearchCNN(unrolled=unrolled), CPU)
+    network = cnn.SearchNetwork(4, 2, 3)
+    architect, relaxation = make_architect_cnn(network, SearchCNN(unrolled=unrolled), CPU)
     train, watch = batches(), Watch()
     with fake():
-        sums, norm = search_step_cnn(architect, train.augmented(1, 0), train.augmented(1, 1), 5.0)
-        watch.note(0, 0, sums[0], norm, sums[1], architect.alphas)
+        sums, norm = search_step_cnn(architect, relaxation, Step(1, 2, 0, 0), train.augmented(1, 0), train.augmented(1, 1), 5.0)
+        watch.note(0, 0, sums[0], norm, sums[1], list(network.alphas.values()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unrolled", [False, True])
 def test_a_search_step_of_recurrent_cells(unrolled):
     network, config = rnn.SearchNetwork(11, 4), SearchRNN(unrolled=unrolled, ar=1.0, tar=1.0)
-    architect, watch, hidden = make_architect_rnn(network, config, CPU), Watch(), network.initial(3)
+    (architect, relaxation), watch, hidden = make_architect_rnn(network, config, CPU), Watch(), network.initial(3)
     with fake():
         x, y = torch.zeros(2, 5, 3, dtype=torch.long)
         batch = Batch(x, y, hidden, network.masks(3))
-        sums, norm, *_ = search_step_rnn(architect, network, config, batch, batch)
-        watch.note(0, 0, sums[0], norm, sums[1], architect.alphas)
+        sums, norm, *_ = search_step_rnn(architect, relaxation, Step(1, 2, 0, 0), network, config, batch, batch)
+        watch.note(0, 0, sums[0], norm, sums[1], list(network.alphas.values()))
 
 
 def test_a_training_step_of_convolutional_cells():

@@ -7,7 +7,6 @@ import pytest
 from conftest import darts
 from made_runs import EPOCHS, record_search
 
-from darts_cli.methods.derive import softmax
 from darts_cli.runs.history import read
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")
@@ -73,9 +72,9 @@ def test_the_slider_moves_the_cells(browser, domain, tmp_path):
             assert seen(browser, cell) == expected(genotypes[epoch - 1], cell)
         slider.send_keys(Keys.ARROW_RIGHT)
     widths = browser.execute_script('return [...document.querySelectorAll(".op i")].map((bar) => parseFloat(bar.style.width))')
-    tables = history.records[-1]["alphas"]
-    weights = [weight for cell in genotypes[0].cells for row in tables[cell] for weight in softmax(row)]
-    largest = max(w for record in history.records for rows in record["alphas"].values() for row in rows for w in softmax(row))
+    tables = [record["operation_weights"] for record in history.records]
+    weights = [weight for cell in genotypes[0].cells for row in tables[-1][cell] for weight in row]
+    largest = max(weight for each in tables for rows in each.values() for row in rows for weight in row)
     assert widths == pytest.approx([100 * weight / largest for weight in weights], abs=0.1)
     assert browser.get_log("browser") == []
     requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

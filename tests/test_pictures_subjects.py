@@ -22,7 +22,7 @@ from darts_cli.pictures import cells, curves
 from darts_cli.pictures.cells import Film, graph, text
 from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import default
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")
 
@@ -105,8 +105,8 @@ def test_the_drawing_in_text_tells_every_edge(name):
 def test_nothing_in_a_film_jumps(domain):
     """Every node, and every edge that is in two frames, keeps its position; a frame shows its cell only."""
     rng = random.Random(3)
-    kind = SPACES[domain].cells[0]
-    cells = [random_genotype(domain, rng).cells[kind] for _ in range(4)]
+    kind = default(domain).cells[0]
+    cells = [random_genotype(default(domain), rng).cells[kind] for _ in range(4)]
     film = Film(cells, domain)
     positions, sizes = {}, set()
     for cell in cells:
@@ -133,7 +133,7 @@ def test_the_animation_has_a_frame_an_epoch(domain, tmp_path):
     record_search(domain, tmp_path / "run")
     result = darts("visualize", tmp_path / "run", "--what", "animation", "--output", tmp_path)
     assert result.exit_code == 0, result.stderr
-    kinds = SPACES[domain].cells
+    kinds = default(domain).cells
     assert result.stdout.splitlines() == [str(tmp_path / f"run-{kind}.gif") for kind in kinds]
     for kind in kinds:
         with Image.open(tmp_path / f"run-{kind}.gif") as film:

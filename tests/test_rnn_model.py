@@ -14,8 +14,10 @@ from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn import model
 from darts_cli.rnn.fused import next_words
 from darts_cli.rnn.fused.mix import Mix
-from darts_cli.rnn.model import EDGES, Network, SearchNetwork, parameters
+from darts_cli.rnn.model import Network, SearchNetwork
+from darts_cli.rnn.sizes import parameters
 from darts_cli.runtime import device
+from darts_cli.spaces import default
 
 DATA = Path(__file__).with_name("data")
 NETWORKS = torch.load(DATA / "rnn_networks.pt", weights_only=True)
@@ -123,7 +125,7 @@ def test_the_published_sizes():
     assert parameters(Network(load("rnn/darts_v2"), 33_278, 700)) == 33_127_878
     search = SearchNetwork(10_000)
     assert parameters(search) == sum(weight.numel() for weight in search.weights()) == 4_810_000
-    assert search.alphas["recurrent"].shape == (EDGES, 5) == (36, 5)
+    assert search.alphas["recurrent"].shape == (36, 5)
 
 
 def test_encoder_and_decoder_are_tied():
@@ -166,11 +168,11 @@ def test_a_mixture_and_its_gradients():
 def test_the_search_cell_is_the_sum_over_states_and_operations():
     """Every edge and operation by itself, as the reference page writes them; values and gradients."""
     torch.manual_seed(0)
-    cell = model.SearchCell(4).double()
+    cell = model.SearchCell(default("rnn"), 4).double()
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
     masks = SearchNetwork(3, 4).double().masks(6)
     weights = torch.randn(36, 5).double().softmax(-1).requires_grad_()
-    (got,) = cell(x[None], s, model.by_node(weights), masks)
+    (got,) = cell(x[None], s, weights, masks)
 
     def normalised(state):
         return (state - state.mean(0)) / (state.var(0, correction=0) + cell.bn.eps).sqrt()

@@ -9,6 +9,7 @@ from conftest import assert_same_run, darts, unigram
 
 from darts_cli.architect import Architect
 from darts_cli.genotype import load
+from darts_cli.methods.method import softmax
 from darts_cli.rnn import data
 from darts_cli.rnn.model import SearchNetwork
 from darts_cli.runtime import device
@@ -71,13 +72,13 @@ def test_an_epoch_is_the_algorithm_written_out(text, tmp_path, unrolled):
     optimizer = torch.optim.SGD(weights, 2, weight_decay=5e-7)
     adam = torch.optim.Adam([alpha], 3e-3, (0.9, 0.999), weight_decay=1e-3)
 
+    mixture = {"recurrent": torch.zeros(36, 5, requires_grad=True)}
+
     def nll(batch):
-        _, loss, hidden = network.loss(*batch[:3], masks=batch[3])
+        _, loss, hidden = network.loss(*batch[:3], masks=batch[3], mixture=mixture)
         return loss, hidden
 
-    architect = Architect(
-        nll, weights, network.alphas, optimizer, adam, unrolled=unrolled, clip=0.25, buffers=network.buffers()
-    )
+    architect = Architect(nll, weights, mixture, optimizer, None, unrolled=unrolled, clip=0.25, buffers=network.buffers())
     hidden = valid_hidden = torch.zeros(1, 4, 6)
     pieces = data.search_pieces(len(train), 5, 5, 0)
     assert {length for _, length in pieces} > {5}
@@ -89,7 +90,11 @@ def test_an_epoch_is_the_algorithm_written_out(text, tmp_path, unrolled):
         valid_length = min(5, len(valid) - 1 - at)
         valid_x, valid_y = valid[at : at + valid_length], valid[at + 1 : at + 1 + valid_length]
         optimizer.param_groups[0]["lr"] = 2 * length / 5
-        valid_hidden = architect.step((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
+        operation_weights = softmax(network.alphas)["recurrent"]
+        mixture["recurrent"].data.copy_(operation_weights)
+        valid_hidden = architect.hypergradient((x, y, hidden, masks), (valid_x, valid_y, valid_hidden, valid_masks))
+        (alpha.grad,) = torch.autograd.grad(operation_weights, alpha, mixture["recurrent"].grad)
+        adam.step()
         optimizer.zero_grad()
         loss, _, hidden = network.loss(x, y, hidden, tar=1e-3, masks=masks)
         loss.backward(inputs=weights)

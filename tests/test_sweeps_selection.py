@@ -17,6 +17,7 @@ from darts_cli import DartsError
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
 from darts_cli.runs.task import Task
+from darts_cli.spaces import default
 from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary, shown
@@ -103,7 +104,7 @@ def test_a_selection_tells_everything(whole):
     assert selection["winner"] == first["name"]
     assert selection["random_cells"][0]["name"] == "random-0"
     drawn = load(folder / "select" / "random-0")
-    assert drawn == random_genotype("cnn", random.Random(0))
+    assert drawn == random_genotype(default("cnn"), random.Random(0))
     assert selection["first_two"]["difference"] == pytest.approx(first["score"] - second["score"])
     assert load(folder) == load(folder / first["name"])
     assert result.stdout == (folder / "genotype.yaml").read_text()

@@ -6,7 +6,7 @@ every reader instead would keep 15 to 21 % more memory for the gradient.
 """
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,11 @@ from darts_cli.cnn import ops
 from darts_cli.cnn.fused.node import State, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive_cell
-from darts_cli.spaces import SPACES
+from darts_cli.methods.derive import derive
+from darts_cli.methods.method import Tables, plain, softmax
+from darts_cli.spaces import Space, default
 
-NODES = SPACES["cnn"].nodes
-SEARCHED = SPACES["cnn"].searched
-EDGES = SPACES["cnn"].edges_searched(NODES)
+Active = Sequence[Collection[str]] | None  # for every edge the operations to compute; None: all
 
 
 # ---- what both networks share
@@ -43,11 +42,11 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 
 
 class MixedOp(nn.ModuleDict):
-    """The continuous relaxation of an edge: all operations at once, weighted."""
+    """The continuous relaxation of an edge: all of its operations, weighted."""
 
-    def __init__(self, C: int, stride: int):
+    def __init__(self, operations: Sequence[str], C: int, stride: int):
         super().__init__()
-        for name in SEARCHED:
+        for name in operations:
             op = ops.OPERATIONS[name](C, stride, affine=False)
             self[name] = ops.PoolBN(op, C) if "pool" in name else op
 
@@ -58,39 +57,34 @@ class MixedOp(nn.ModuleDict):
 
 
 class SearchCell(nn.Module):
-    """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1)."""
+    """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1).
+
+    kind         of cell in the space: "normal" or "reduce"; the latter halves height and width
+    fused        compute all edges of a node together, to the same result
+    recompute    compute depthwise convolutions once more for the gradient instead of keeping their results
+    """
 
     def __init__(
-        self,
-        C_prev_prev: int,
-        C_prev: int,
-        C: int,
-        reduction: bool,
-        reduction_prev: bool,
-        *,
-        fused: bool = True,
-        recompute: bool = False,
+        self, space: Space, kind: str, C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, fused: bool, recompute: bool
     ):
         super().__init__()
-        self.stride, self.fused, self.recompute = 2 if reduction else 1, fused, recompute
+        self.space, self.kind, self.fused, self.recompute = space, kind, fused, recompute
+        self.stride = 2 if kind == "reduce" else 1
         self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
         self.edges = nn.ModuleList(
-            MixedOp(C, self.stride if state < 2 else 1) for node in range(NODES) for state in range(2 + node)
+            MixedOp(operations, C, self.stride if state < space.inputs else 1)
+            for (state, _), operations in zip(space.edges(), space.choices(kind), strict=True)
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, active=None) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, active: Active = None) -> Tensor:
         """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W); a reduction cell halves H and W."""
         states = [State(self.preprocess0.after_relu(s0), self.stride), State(self.preprocess1.after_relu(s1), self.stride)]
-        start = 0
-        for _ in range(NODES):
-            incoming = slice(start, start + len(states))
-            start = incoming.stop
-            edges, rows, names = self.edges[incoming], weights[incoming], active and active[incoming]
+        active = [None] * len(self.edges) if active is None else active
+        for edges, rows, names in zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True):
             if self.fused:
                 x = mixed_node(states, edges, rows, names, self.recompute)
             else:
-                named = names or [None] * len(states)
-                x = sum(edge(state.x, *each) for edge, state, *each in zip(edges, states, rows, named, strict=True))
+                x = sum(edge(state.x, *each) for edge, state, *each in zip(edges, states, rows, names, strict=True))
             states.append(State(x, 1))
         return torch.cat([state.x for state in states[2:]], dim=1)
 
@@ -99,8 +93,11 @@ class SearchNetwork(nn.Module):
     """The network the search trains: a stem and `layers` cells, with reduction cells at one and two thirds of the depth.
 
     All normal cells share the architecture parameters `alphas["normal"]` (14 edges, 8 operations), all reduction cells
-    `alphas["reduce"]`; both start at `alpha_scale` N(0, 1). `layers` is at least 3, `channels` even. With `recompute` the
-    outputs of the depthwise convolutions are recomputed for the gradient instead of kept.
+    `alphas["reduce"]`; both start at `alpha_scale` N(0, 1). `layers` is at least 3, `channels` even.
+
+    space        what the cells may be; the default space of images if none is given
+    fused        compute the edges of a node together; False: eqs. 1 and 2 as written, module by module
+    recompute    of fused nodes: compute depthwise convolutions once more for the gradient instead of keeping their results
     """
 
     def __init__(
@@ -110,41 +107,43 @@ class SearchNetwork(nn.Module):
         layers: int = 8,
         *,
         fused: bool = True,
+        space: Space | None = None,
         alpha_scale: float = 1e-3,
         recompute: bool = False,
     ):
         super().__init__()
-        self.fused = fused
+        self.space, self.fused = space or default("cnn"), fused
         C = channels
         self.stem = ops.CifarStem(3 * C)
         C_prev_prev, C_prev, reduction_prev = 3 * C, 3 * C, False
         self.cells = nn.ModuleList()
-        self.kinds = []
         for i in range(layers):
             reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
-            self.cells.append(SearchCell(C_prev_prev, C_prev, C, reduction, reduction_prev, fused=fused, recompute=recompute))
-            self.kinds.append("reduce" if reduction else "normal")
-            C_prev_prev, C_prev, reduction_prev = C_prev, NODES * C, reduction
+            kind = "reduce" if reduction else "normal"
+            self.cells.append(SearchCell(self.space, kind, C_prev_prev, C_prev, C, reduction_prev, fused, recompute))
+            C_prev_prev, C_prev, reduction_prev = C_prev, self.space.nodes * C, reduction
         self.classifier = nn.Linear(C_prev, num_classes)
         self.alphas = nn.ParameterDict(
-            {kind: nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED))) for kind in SPACES["cnn"].cells}
+            {
+                kind: nn.Parameter(alpha_scale * torch.randn(len(self.space.edges()), len(self.space.choices(kind)[0])))
+                for kind in self.space.cells
+            }
         )
         if fused:
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, mixture: dict[str, Tensor] | None = None, active=None) -> Tensor:
+    def forward(self, x: Tensor, mixture: Tables | None = None, active: Mapping[str, Active] | None = None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes).
 
-        `mixture` replaces the softmax of the alphas: {"normal": (14, 8), "reduce": (14, 8)}.
+        mixture    the operation weights, {"normal": (14, 8), "reduce": (14, 8)}; the softmax of the alphas if none are given
+        active     for every edge of each kind of cell the names of the operations to compute; the others add nothing
         """
-        if mixture is None:
-            mixture = {kind: alpha.softmax(dim=-1) for kind, alpha in self.alphas.items()}
+        mixture = softmax(self.alphas) if mixture is None else mixture
         s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last) if self.fused else x)
-        for cell, kind in zip(self.cells[:-1], self.kinds, strict=False):
-            s0, s1 = s1, F.relu_(cell(s0, s1, mixture[kind], active and active[kind]))
-        kind = self.kinds[-1]
-        s1 = self.cells[-1](s0, s1, mixture[kind], active and active[kind])
+        for cell in self.cells:
+            y = cell(s0, s1, mixture[cell.kind], None if active is None else active[cell.kind])
+            s0, s1 = s1, y if cell is self.cells[-1] else F.relu_(y)
         return self.classifier(s1.mean(dim=(2, 3)))
 
     def weights(self) -> list[nn.Parameter]:
@@ -152,8 +151,8 @@ class SearchNetwork(nn.Module):
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cells derived from the alphas (sec. 2.4)."""
-        return Genotype("cnn", {kind: derive_cell(alpha.tolist(), "cnn") for kind, alpha in self.alphas.items()})
+        """The discrete cells derived from the softmax of the alphas (sec. 2.4)."""
+        return derive(plain(softmax(self.alphas)), self.space)
 
 
 # ---- the network of a genotype

@@ -11,7 +11,8 @@ from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import entropy
+from darts_cli.methods.derive import derive, entropy
+from darts_cli.methods.method import DARTS, plain
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
 from darts_cli.text import counted
@@ -30,24 +31,27 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
-    measured, cells = _measured(run, sums), network.genotype()
+    measured, strength = _measured(run, sums), plain(DARTS.strength(network.alphas))
+    cells = derive(strength, network.space)
     run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
-    facts = f"entropy of alpha {_entropy(network):.3f}   skip connections: {_skips(cells)}"
+    facts = f"entropy {entropy(strength):.3f}   skip connections: {_skips(cells)}"
     display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
-    """Record a finished epoch: metrics, alphas and cells."""
-    measured, cells = _measured(run, sums), network.genotype()
+    """Record a finished epoch: metrics, alphas, operation weights and cells."""
+    measured, strength = _measured(run, sums), plain(DARTS.strength(network.alphas))
+    cells = derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
         "lr": lr,
         **measured,
-        "entropy": _entropy(network),
+        "entropy": entropy(strength),
         "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
         "genotype": cells.to_dict(),
-        "alphas": {kind: alpha.tolist() for kind, alpha in network.alphas.items()},
+        "alphas": plain(network.alphas),
+        "operation_weights": strength,
     }
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
@@ -166,10 +170,6 @@ def _summary(record: dict) -> str:
 def _measured(run: Run, sums: Tensor) -> dict[str, float]:
     """Loss and accuracy of both halves."""
     return metrics("train", sums[0], run.state.advice()) | metrics("valid", sums[1], run.state.advice())
-
-
-def _entropy(network: SearchNetwork) -> float:
-    return entropy([alpha.tolist() for alpha in network.alphas.values()])
 
 
 def _skips(cells: Genotype) -> str:

@@ -14,6 +14,7 @@ from darts_cli.cnn.evaluate import measure
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
+from darts_cli.methods.method import DARTS, Relaxation, Step, Tables
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -36,8 +37,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     torch.manual_seed(config.seed)
     kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     network = SearchNetwork(config.channels, len(dataset.classes), config.layers, **kwargs).to(device)
-    architect = make_architect(network, config, device)
-    parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": architect.alpha_optimizer}
+    architect, relaxation = make_architect(network, config, device)
+    parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
     def state(epoch: int, step: int, sums: Tensor) -> dict:
         """Everything that resuming needs."""
@@ -47,7 +48,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             "sums": sums,  # of the epoch so far: loss, correct answers and images of both halves
             "network": network.state_dict(),
             "w_optimizer": architect.w_optimizer.state_dict(),
-            "alpha_optimizer": architect.alpha_optimizer.state_dict(),
+            "alpha_optimizer": relaxation.optimizer.state_dict(),
         }
 
     steps = len(train)
@@ -62,9 +63,11 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             network.train()
             for step in range(now["step"], steps):
                 held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
-                step_sums, norm = search_step(architect, train.augmented(epoch, step), held_out, config.grad_clip)
+                at = Step(epoch, config.epochs, config.seed, step)
+                batches = train.augmented(epoch, step), held_out
+                step_sums, norm = search_step(architect, relaxation, at, *batches, config.grad_clip)
                 sums += step_sums
-                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
+                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     report.search_reading(display, run, network, sums, epoch, step)
@@ -80,14 +83,19 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     return network.genotype()
 
 
-def search_step(architect: Architect, train: tuple, valid: tuple, grad_clip: float) -> tuple[Tensor, Tensor]:
+def search_step(
+    architect: Architect, relaxation: Relaxation, step: Step, train: tuple, valid: tuple, grad_clip: float
+) -> tuple[Tensor, Tensor]:
     """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
 
     Returns the sums of both batches (2, 3) and the norm of the weights' gradient.
     """
-    valid_sums = architect.step(train, valid)
+    tables = relaxation.draw(step)
+    valid_sums = architect.hypergradient(train, valid)
+    relaxation.step(tables)
+    relaxation.draw(step)
     architect.w_optimizer.zero_grad()
-    with constant(architect.alphas):
+    with constant(relaxation.weights.values()):
         train_loss, train_sums = architect.loss(train)
     train_loss.backward()
     distributed.average_gradients(architect.weights)
@@ -96,30 +104,33 @@ def search_step(architect: Architect, train: tuple, valid: tuple, grad_clip: flo
     return torch.stack([train_sums, valid_sums]), norm
 
 
-def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.device) -> Architect:
-    """The bilevel optimiser of a network, with SGD for the weights and Adam for alpha."""
-    weights, alphas = network.weights(), list(network.alphas.values())
-    return Architect(
-        loss_function(network, device, config.precision),
+def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.device) -> tuple[Architect, Relaxation]:
+    """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
+    weights, options = network.weights(), {"fused": fused(device)}
+    adam = torch.optim.Adam(
+        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
+    )
+    relaxation = Relaxation(DARTS, network.alphas, adam)
+    architect = Architect(
+        loss_function(network, relaxation.weights, device, config.precision),
         weights,
-        alphas,
-        torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused(device)),
-        torch.optim.Adam(
-            alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, fused=fused(device)
-        ),
+        relaxation.weights,
+        torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options),
+        None,
         unrolled=config.unrolled,
         buffers=network.buffers(),
         average=distributed.average,
     )
+    return architect, relaxation
 
 
-def loss_function(network: SearchNetwork, device: torch.device, precision: str) -> Callable:
+def loss_function(network: SearchNetwork, mixture: Tables, device: torch.device, precision: str) -> Callable:
     """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
 
     def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         with autocast(device, precision):
-            logits = network(images)
+            logits = network(images, mixture)
         losses = F.cross_entropy(exact(logits), labels, reduction="sum")
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = distributed.total(torch.stack([losses.detach(), correct, torch.full_like(correct, len(labels))]))

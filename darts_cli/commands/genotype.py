@@ -13,7 +13,7 @@ from darts_cli.commands.options import option
 from darts_cli.describe import about, differences
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
-from darts_cli.spaces import problems
+from darts_cli.spaces import default, problems
 from darts_cli.text import lines, printable, table
 
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -173,7 +173,9 @@ def random_(domain, seed, count):
     rng = random.Random(seed)
     for i in range(count):
         number = f", number {i + 1}" if count > 1 else ""
-        cells = replace(random_genotype(domain, rng), source=f"drawn uniformly from the search space, seed {seed}{number}")
+        cells = replace(
+            random_genotype(default(domain), rng), source=f"drawn uniformly from the search space, seed {seed}{number}"
+        )
         click.echo(("---\n" if i else "") + cells.to_yaml(), nl=False)
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import default
 
 MAX_LITERAL_CHARS = 1 << 16  # a genotype has some hundreds
 MAX_LITERAL_NUMBER = 1 << 20
@@ -79,7 +79,7 @@ def to_string(genotype: Genotype) -> str:
     """NAS-Bench-201's notation for nodes, one line per cell. Raises DartsError unless the output joins all nodes."""
     lines = []
     for name, cell in genotype.cells.items():
-        if cell.concat != SPACES[genotype.domain].all_nodes(len(cell.nodes)):
+        if cell.concat != default(genotype.domain).states(len(cell.nodes)):
             raise DartsError(f"{name}: strings express cells whose output joins all nodes; use --to dict for this genotype")
         lines.append(f"{name} {_string(cell.nodes)}")
     return "\n".join(lines) + "\n"
@@ -101,7 +101,7 @@ def _from_string(text: str) -> Genotype:
         raise DartsError("a line of the string notation is a cell's name and nodes, such as normal |skip_connect~0|...|+|...|")
     cells = [[_STRING_EDGE.findall(node) for node in line[2].split("+")] for line in lines]
     domain = "rnn" if len(cells) == 1 and all(len(node) == 1 for node in cells[0]) else "cnn"
-    space = SPACES[domain]
+    space = default(domain)
     names = [line[1] or name for line, name in zip(lines, space.cells, strict=False)]
     if sorted(names) != sorted(space.cells) or len(lines) != len(names):
         raise DartsError(f"in the domain {domain} there must be one line for each of {', '.join(space.cells)}")
@@ -110,7 +110,7 @@ def _from_string(text: str) -> Genotype:
         if _string(nodes) != line[2]:
             raise DartsError(f"{reprlib.repr(line[2])}: must be nodes joined by +, each written |operation~input|...|")
         edges = [[[op, int(state)] for op, state in node] for node in nodes]
-        plain[name] = {"nodes": edges, "concat": list(space.all_nodes(len(nodes)))}
+        plain[name] = {"nodes": edges, "concat": list(space.states(len(nodes)))}
     return Genotype.from_dict(plain)
 
 
@@ -199,7 +199,7 @@ def _plain(value: object) -> dict:
     if any(_NNI_KEY.fullmatch(key) for key in value):
         return _from_nni(value)
     domain = "rnn" if "recurrent" in value else "cnn"
-    fields, space = FIELDS[domain], SPACES[domain]
+    fields, space = FIELDS[domain], default(domain)
     known = {*fields, *fields.values()}
     for key in value:
         if key not in known and value[key] is not None:
@@ -207,9 +207,9 @@ def _plain(value: object) -> dict:
     plain: dict[str, object] = {"domain": domain}
     for name, concat in fields.items():
         if name in value:
-            nodes = _nodes(name, value[name], space.edges)
+            nodes = _nodes(name, value[name], space.keep)
             joined = value.get(concat)
-            plain[name] = {"nodes": nodes, "concat": list(space.all_nodes(len(nodes))) if joined is None else joined}
+            plain[name] = {"nodes": nodes, "concat": list(space.states(len(nodes))) if joined is None else joined}
     return plain
 
 
@@ -239,7 +239,7 @@ def _from_nni(value: dict) -> dict:
             cells[cell].setdefault(int(state), {}).setdefault(int(edge), {})[kind] = single
     plain: dict[str, object] = {"domain": "cnn"}
     for name, nodes in cells.items():
-        if sorted(nodes) != list(SPACES["cnn"].all_nodes(len(nodes))):
+        if sorted(nodes) != list(default("cnn").states(len(nodes))):
             raise DartsError(f"{name}: nodes are missing among the keys {name}/op_NODE_EDGE, where NODE starts at 2")
         edges = [[[edge.get("op"), edge.get("input")] for _, edge in sorted(nodes[i].items())] for i in sorted(nodes)]
         plain[name] = {"nodes": edges, "concat": sorted(nodes)}

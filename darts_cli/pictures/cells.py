@@ -9,7 +9,7 @@ import graphviz
 from darts_cli import DartsError
 from darts_cli.describe import FIGURES, state_names, unused
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import default
 
 INSTALL = "install it, for example with `apt install graphviz` or `brew install graphviz`"
 _GRAPH = {"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.6"}
@@ -33,7 +33,7 @@ def graph(cell: Cell, domain: str) -> graphviz.Digraph:
     _add_nodes(drawing, domain, names, dashed=[names[i] for i in unused(cell, domain)])
     for name in _sources(domain):
         drawing.edge(name, names[0])
-    for i, node in enumerate(cell.nodes, SPACES[domain].inputs):
+    for i, node in enumerate(cell.nodes, default(domain).inputs):
         for edge in node:
             drawing.edge(names[edge.input], names[i], label=edge.op, **_coloured(edge.input))
     for state in cell.concat:
@@ -60,8 +60,8 @@ class Film:
     def __init__(self, cells: Sequence[Cell], domain: str):
         self.domain = domain
         self.names = state_names(domain, len(cells[0].nodes))
-        first = SPACES[domain].inputs
-        longest = max(SPACES[domain].searched, key=len)
+        first = default(domain).inputs
+        longest = max(default(domain).operations, key=len)
         edges = {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
         union = _canvas("dot")
         _add_nodes(union, domain, self.names)
@@ -76,7 +76,7 @@ class Film:
     def frame(self, cell: Cell | None = None, title: str = "") -> graphviz.Digraph:
         """The graph with the edges of a cell, or with all edges. The id of an edge is INPUT-NODE, the numbers of its states."""
         ops = {}
-        for i, node in enumerate(cell.nodes if cell else (), SPACES[self.domain].inputs):
+        for i, node in enumerate(cell.nodes if cell else (), default(self.domain).inputs):
             ops |= {f"{edge.input}-{i}": edge.op for edge in node}
         drawing = _canvas("neato")
         drawing.attr(bb=self.layout["bb"], label=title, labelloc="t", fontname="Helvetica", fontsize="18")

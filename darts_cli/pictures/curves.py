@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import state_names
-from darts_cli.methods.derive import softmax
 from darts_cli.runs.history import History
-from darts_cli.spaces import SPACES
 from darts_cli.text import printable
 
 CURVES = {  # by domain, one panel per measure: its label and the value that is plotted
@@ -42,27 +40,26 @@ def _rendered(figure, form: str) -> bytes:
 
 
 def alphas(history: History, cell: str, form: str) -> bytes:
-    """The operation weights softmax(alpha) of a cell of a search, as "pdf", "svg" or "png".
+    """The operation weights of a cell of a search, as "pdf", "svg" or "png".
 
     One row of panels per node, one column per input; in a panel one row per operation and one column per epoch.
     """
-    space = SPACES[history.domain]
+    space = history.space
     names = state_names(history.domain, space.nodes)
-    tables = [[softmax(row) for row in record["alphas"][cell]] for record in history.records]
+    tables = [record["operation_weights"][cell] for record in history.records]
     columns = space.inputs + space.nodes - 1
     figure = _figure(1.8 * columns + 2.4, 1.1 * space.nodes + 1.0)
     grid = figure.add_gridspec(space.nodes, columns)
     flat = [weight for table in tables for row in table for weight in row]
-    extent = (0.5, len(tables) + 0.5, len(space.searched) - 0.5, -0.5)
-    edges = [(node, state) for node in range(space.nodes) for state in range(space.inputs + node)]
-    for edge, (node, state) in enumerate(edges):
-        panel = figure.add_subplot(grid[node, state])
-        weights = [[table[edge][k] for table in tables] for k in range(len(space.searched))]
+    extent = (0.5, len(tables) + 0.5, len(space.operations) - 0.5, -0.5)
+    for edge, ((state, node), operations) in enumerate(zip(space.edges(), space.choices(cell), strict=True)):
+        panel = figure.add_subplot(grid[node - space.inputs, state])
+        weights = [[table[edge][k] for table in tables] for k in range(len(operations))]
         image = panel.imshow(weights, aspect="auto", vmin=min(flat), vmax=max(flat), extent=extent)
-        panel.set_title(f"{names[state]} → {names[space.inputs + node]}", fontsize=8, pad=2)
-        panel.set_yticks(range(len(space.searched)), space.searched if state == 0 else [], fontsize=6)
+        panel.set_title(f"{names[state]} → {names[node]}", fontsize=8, pad=2)
+        panel.set_yticks(range(len(operations)), operations if state == 0 or space.edgewise else [], fontsize=6)
         panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.tick_params(labelsize=6, labelbottom=node == space.nodes - 1)
+        panel.tick_params(labelsize=6, labelbottom=node == space.states()[-1])
     figure.supxlabel("epoch", fontsize=9)
     figure.suptitle(f"operation weights of the {cell} cell, {printable(history.name)}", fontsize=10, parse_math=False)
     figure.colorbar(image, ax=figure.axes, shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)

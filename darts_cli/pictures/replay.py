@@ -7,10 +7,9 @@ from pathlib import Path
 
 from darts_cli.describe import FIGURES, state_names
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.methods.derive import softmax
 from darts_cli.pictures.cells import Film
 from darts_cli.runs.history import History
-from darts_cli.spaces import MANY_SKIPS, SPACES
+from darts_cli.spaces import MANY_SKIPS, Space, default
 
 MEASURES = {"cnn": {"loss": "{:.3f}", "accuracy": "{:.1%}"}, "rnn": {"loss": "{:.3f}", "perplexity": "{:.2f}"}}
 
@@ -18,7 +17,7 @@ MEASURES = {"cnn": {"loss": "{:.3f}", "accuracy": "{:.1%}"}, "rnn": {"loss": "{:
 def page(history: History) -> str:
     """The page of a search. Raises DartsError where Graphviz is missing or fails."""
     genotypes = history.genotypes()
-    space = SPACES[history.domain]
+    space = history.space
     pictures = [_picture(name, [genotype.cells[name] for genotype in genotypes], history.domain) for name in space.cells]
     weights = [_weights(record) for record in history.records]
     title = f"darts {history.command} on {history.config.dataset}"
@@ -27,8 +26,8 @@ def page(history: History) -> str:
         f"{len(genotypes)} of {history.config.epochs} epochs",
         "repeat": history.repeat(),
         "settings": {name: _shown(value) for name, value in history.config.to_dict().items()},
-        "operations": space.searched,
-        "cells": [{"name": name, "edges": _edges(name, history.domain)} for name in space.cells],
+        "operations": space.operations,
+        "cells": [{"name": name, "edges": _edges(name, space)} for name in space.cells],
         "charts": [_chart(history, measure, form) for measure, form in MEASURES[history.domain].items()],
         "largest": max(weight for tables in weights for table in tables.values() for row in table for weight in row),
         "epochs": [
@@ -51,17 +50,15 @@ def _picture(name: str, cells: list[Cell], domain: str) -> str:
     return svg[svg.index("<svg") :].replace(' id="', f' id="{name}-')
 
 
-def _edges(name: str, domain: str) -> list[dict]:
+def _edges(name: str, space: Space) -> list[dict]:
     """The edges of the search cell, in the order of alpha's rows."""
-    space = SPACES[domain]
-    states = state_names(domain, space.nodes)
-    pairs = [(state, node) for node in space.all_nodes(space.nodes) for state in range(node)]
-    return [{"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}"} for s, n in pairs]
+    states = state_names(space.domain, space.nodes)
+    return [{"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}"} for s, n in space.edges()]
 
 
 def _taken(genotype: Genotype) -> dict[str, str]:
     """The operation of every edge that is in the cells."""
-    first = SPACES[genotype.domain].inputs
+    first = default(genotype.domain).inputs
     return {
         f"{name}-{edge.input}-{i}": edge.op
         for name, cell in genotype.cells.items()
@@ -71,7 +68,8 @@ def _taken(genotype: Genotype) -> dict[str, str]:
 
 
 def _weights(record: dict) -> dict[str, list[list[float]]]:
-    return {name: [[round(weight, 4) for weight in softmax(row)] for row in table] for name, table in record["alphas"].items()}
+    tables = record["operation_weights"]
+    return {name: [[round(weight, 4) for weight in row] for row in table] for name, table in tables.items()}
 
 
 def _skips(genotype: Genotype) -> dict:

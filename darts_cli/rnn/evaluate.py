@@ -15,7 +15,8 @@ from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.legacy import Checkpoint
 from darts_cli.rnn import data
-from darts_cli.rnn.model import LanguageModel, Network, parameters
+from darts_cli.rnn.model import LanguageModel, Network
+from darts_cli.rnn.sizes import parameters
 from darts_cli.runs import checkpoint
 from darts_cli.runtime.device import autocast, resolve
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite

@@ -9,16 +9,14 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive_cell
+from darts_cli.methods.derive import derive
+from darts_cli.methods.method import Tables, plain, softmax
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import Space, default
 
-NODES = SPACES["rnn"].nodes  # their mean is the output of a search cell
-SEARCHED = SPACES["rnn"].searched
-EDGES = SPACES["rnn"].edges_searched(NODES)
 INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
 
 
@@ -72,30 +70,29 @@ class SearchCell(nn.Module):
     One BatchNorm without affine parameters follows s_0 and every node.
     """
 
-    def __init__(self, dim: int):
+    def __init__(self, space: Space, dim: int):
         super().__init__()
-        self.W0, self.Ws = _weights(dim, NODES)
+        self.space = space
+        self.W0, self.Ws = _weights(dim, space.nodes)
         self.bn = BatchNorm1d(dim, affine=False)
 
-    def forward(self, x: Tensor, s: Tensor, weights: list[Tensor], masks: Masks | None) -> Tensor:
-        """x (T, B, D), s (B, D), weights as `by_node` gives them -> the hidden states (T, B, D), each the mean of the nodes."""
+    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None) -> Tensor:
+        """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes."""
         x_gates, W_s = _input_gates(x, self.W0, masks)
+        of = dict(zip(self.space.operations, weights.unbind(1), strict=True))
+        zero = torch.zeros_like(weights[:, 0])  # of activations that the space does not have
+        by_node = self.space.by_node(torch.stack([of.get(name, zero) for name in ACTIVATIONS], dim=1))
         outputs = []
         for x_gate in x_gates:
             c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
             states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
-            for W, p in zip(self.Ws, weights, strict=True):
+            for W, p in zip(self.Ws, by_node, strict=True):
                 gates = _masked(states, masks) @ W
                 node = Mix.apply(states, gates.to(states.dtype), p.to(states.dtype))
                 states = torch.cat([states, self.bn(node).unsqueeze(0)])
             s = states[1:].mean(0)
             outputs.append(s)
         return torch.stack(outputs)
-
-
-def by_node(weights: Tensor) -> list[Tensor]:
-    """The operation weights (36, 5) split by node, without `none`: (i, 4) for a node with i states before it."""
-    return list(weights[:, 1:].split([1 + i for i in range(NODES)]))
 
 
 def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
@@ -142,27 +139,40 @@ class LanguageModel(nn.Module):
         nn.init.uniform_(self.encoder.weight, -INIT_RANGE, INIT_RANGE)
         nn.init.zeros_(self.decoder.bias)
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
         """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, hidden: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
-        """x (T, B) word ids, hidden (1, B, D) -> log-probabilities of the next words (T, B, V), hidden (1, B, D)."""
-        _, states, hidden = self._states(x, hidden, masks)
+    def forward(
+        self, x: Tensor, hidden: Tensor, masks: Masks | None = None, mixture: Tables | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (T, B) word ids, hidden (1, B, D) -> log-probabilities of the next words (T, B, V), hidden (1, B, D).
+
+        mixture    in a search: the operation weights, {"recurrent": (36, 5)}; the softmax of the alphas if none are given
+        """
+        _, states, hidden = self._states(x, hidden, masks, mixture)
         return self.decoder(states).log_softmax(dim=-1), hidden
 
     def loss(
-        self, x: Tensor, y: Tensor, hidden: Tensor, *, ar: float = 0.0, tar: float = 0.0, masks: Masks | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        hidden: Tensor,
+        *,
+        ar: float = 0.0,
+        tar: float = 0.0,
+        masks: Masks | None = None,
+        mixture: Tables | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x, y (T, B), hidden (1, B, D) -> loss, mean negative log-likelihood per word in nats, hidden (1, B, D).
 
         The loss is that likelihood, plus `ar` times the mean square of the output after dropout, plus `tar` times the mean
         square of the output's change over time (Merity et al., arXiv 1708.01009). In training, masks are drawn if none are
-        given. Raises DartsError when x and y differ in shape.
+        given. `mixture` is that of `forward`. Raises DartsError when x and y differ in shape.
         """
         if x.shape != y.shape:
             raise DartsError(f"words {tuple(x.shape)} and those after them {tuple(y.shape)} must be as many")
-        raw, states, hidden = self._states(x, hidden, masks)
+        raw, states, hidden = self._states(x, hidden, masks, mixture)
         nll = self._nll(states.flatten(0, 1), y.flatten())
         loss = nll
         if ar:
@@ -185,7 +195,9 @@ class LanguageModel(nn.Module):
         """The hidden state at the start of a text, zeros (1, B, D)."""
         return torch.zeros(1, batch, self.dim, dtype=self.encoder.weight.dtype, device=self.encoder.weight.device)
 
-    def _states(self, x: Tensor, hidden: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _states(
+        self, x: Tensor, hidden: Tensor, masks: Masks | None, mixture: Tables | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The cell's outputs (T, B, D), the outputs after dropout, and the last output as hidden (1, B, D)."""
         if not self.training:
             masks = None
@@ -194,7 +206,7 @@ class LanguageModel(nn.Module):
         embedded = self.encoder(x)
         if masks is not None:
             embedded = embedded * masks.words[x] * masks.embedding
-        raw = self.cell_over_time(embedded, hidden[0], masks)
+        raw = self.cell_over_time(embedded, hidden[0], masks, mixture)
         return raw, raw if masks is None else raw * masks.output, raw[-1:]
 
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
@@ -210,7 +222,10 @@ class LanguageModel(nn.Module):
 
 
 class SearchNetwork(LanguageModel):
-    """The network the search trains; `alphas["recurrent"]` (36 edges, 5 operations) starts at `alpha_scale` N(0, 1)."""
+    """The network the search trains; `alphas["recurrent"]` (36 edges, 5 operations) starts at `alpha_scale` N(0, 1).
+
+    `space` says what the cell may be; if none is given, it is the default space of text.
+    """
 
     def __init__(
         self,
@@ -222,15 +237,18 @@ class SearchNetwork(LanguageModel):
         dropoutx: float = 0.75,
         dropouti: float = 0.2,
         dropoute: float = 0.0,
+        space: Space | None = None,
         alpha_scale: float = 1e-3,
     ):
         dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
         super().__init__(vocab, dim, **dropouts)
-        self.cell = SearchCell(dim)
-        self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(EDGES, len(SEARCHED)))})
+        self.space = space or default("rnn")
+        self.cell = SearchCell(self.space, dim)
+        shape = len(self.space.edges()), len(self.space.operations)
+        self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(shape))})
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
-        return self.cell(x, s, by_node(self.alphas["recurrent"].softmax(dim=-1)), masks)
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
+        return self.cell(x, s, (softmax(self.alphas) if mixture is None else mixture)["recurrent"], masks)
 
     def measured(self) -> "SearchNetwork":
         """A copy to measure perplexity with: without dropout, but normalised by the statistics of each batch.
@@ -246,8 +264,8 @@ class SearchNetwork(LanguageModel):
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cell derived from the alphas (sec. 2.4)."""
-        return Genotype("rnn", {"recurrent": derive_cell(self.alphas["recurrent"].tolist(), "rnn")})
+        """The discrete cell derived from the softmax of the alphas (sec. 2.4)."""
+        return derive(plain(softmax(self.alphas)), self.space)
 
 
 class Network(LanguageModel):
@@ -274,10 +292,5 @@ class Network(LanguageModel):
             raise DartsError(f"init_op {init_op!r}: must be one of {', '.join(ACTIVATIONS)}")
         self.cell = Cell(genotype.cells["recurrent"], dim, init_op)
 
-    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
+    def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
         return self.cell(x, s, masks)
-
-
-def parameters(network: nn.Module) -> int:
-    """The number of parameters without the alphas, the tied weight counted once."""
-    return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("alphas."))

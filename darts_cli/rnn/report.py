@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
-from darts_cli.methods.derive import entropy
+from darts_cli.methods.derive import derive, entropy
+from darts_cli.methods.method import DARTS, plain
 from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
-from darts_cli.rnn.model import Network, SearchNetwork, parameters
+from darts_cli.rnn.model import Network, SearchNetwork
+from darts_cli.rnn.sizes import parameters
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
 from darts_cli.text import counted
@@ -30,22 +32,25 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
     measured = metrics("train", sums[0]) | metrics("valid", sums[1])
+    strength = plain(DARTS.strength(network.alphas))
     run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
-    facts = f"entropy of alpha {entropy([network.alphas['recurrent'].tolist()]):.3f}"
-    display.read(epoch, row, _summary(measured), f"{cell_table(network.genotype())}\n\n{facts}")
+    cells = derive(strength, network.space)
+    display.read(epoch, row, _summary(measured), f"{cell_table(cells)}\n\nentropy {entropy(strength):.3f}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
-    """Record a finished epoch: metrics, alphas and cell."""
+    """Record a finished epoch: metrics, alphas, operation weights and cell."""
     measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
-    cells, alphas = network.genotype(), network.alphas["recurrent"].tolist()
+    strength = plain(DARTS.strength(network.alphas))
+    cells = derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
         **measured,
-        "entropy": entropy([alphas]),
+        "entropy": entropy(strength),
         "genotype": cells.to_dict(),
-        "alphas": {"recurrent": alphas},
+        "alphas": plain(network.alphas),
+        "operation_weights": strength,
     }
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)

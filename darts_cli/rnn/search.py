@@ -9,6 +9,7 @@ from torch import Tensor
 from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
+from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.rnn import data, report
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
 from darts_cli.rnn.model import Masks, SearchNetwork
@@ -39,8 +40,8 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
     torch.manual_seed(config.seed)
     network = SearchNetwork(len(corpus.vocab), config.dim, **dropouts(config), alpha_scale=config.alpha_scale).to(device)
-    architect = make_architect(network, config, device)
-    parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": architect.alpha_optimizer}
+    architect, relaxation = make_architect(network, config, device)
+    parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
     def state(epoch: int, step: int, sums: Tensor, hidden: Tensor, valid_hidden: Tensor) -> dict:
         """Everything that resuming needs."""
@@ -52,7 +53,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             "valid_hidden": distributed.gather(valid_hidden, 1),
             "network": network.state_dict(),
             "w_optimizer": architect.w_optimizer.state_dict(),
-            "alpha_optimizer": architect.alpha_optimizer.state_dict(),
+            "alpha_optimizer": relaxation.optimizer.state_dict(),
         }
 
     start_of_epoch = (0, torch.zeros(2, 2, dtype=sums_dtype(device)), *[network.initial(train.shape[1])] * 2)
@@ -72,9 +73,10 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                 batch = _batch(network, train, start, length, hidden)
                 held_out = _batch(network, valid, start % (len(valid) - 1), config.bptt, valid_hidden)
                 set_lr(architect.w_optimizer, config.lr * length / config.bptt)  # the architect's too
-                step_sums, norm, hidden, valid_hidden = search_step(architect, network, config, batch, held_out)
+                at = Step(epoch, config.epochs, config.seed, step)
+                step_sums, norm, hidden, valid_hidden = search_step(architect, relaxation, at, network, config, batch, held_out)
                 sums += step_sums
-                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], architect.alphas)
+                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
                 display.step(epoch, start + length - 1)
                 if display.due(step, config.log_every):
                     report.search_reading(display, run, network, sums, epoch, start + length - 1)
@@ -109,16 +111,26 @@ def _batch(network: SearchNetwork, source: Tensor, start: int, length: int, hidd
 
 
 def search_step(
-    architect: Architect, network: SearchNetwork, config: SearchRNN, train: Batch, valid: Batch
+    architect: Architect,
+    relaxation: Relaxation,
+    step: Step,
+    network: SearchNetwork,
+    config: SearchRNN,
+    train: Batch,
+    valid: Batch,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
 
     Returns the sums of both batches (2, 2), of all ranks, the norm of the weights' gradient, and both hidden states.
     """
-    valid_nll, valid_hidden = architect.step(train, valid)
+    tables = relaxation.draw(step)
+    valid_nll, valid_hidden = architect.hypergradient(train, valid)
+    relaxation.step(tables)
+    relaxation.draw(step)
     architect.w_optimizer.zero_grad()
-    with constant(architect.alphas), autocast(train.x.device, config.precision):
-        loss, nll, hidden = network.loss(train.x, train.y, train.hidden, ar=config.ar, tar=config.tar, masks=train.masks)
+    given = {"masks": train.masks, "mixture": relaxation.weights}
+    with constant(relaxation.weights.values()), autocast(train.x.device, config.precision):
+        loss, nll, hidden = network.loss(train.x, train.y, train.hidden, ar=config.ar, tar=config.tar, **given)
     loss.backward()
     distributed.average_gradients(architect.weights)
     norm = torch.nn.utils.clip_grad_norm_(architect.weights, config.grad_clip)
@@ -127,25 +139,28 @@ def search_step(
     return sums, norm, hidden.detach(), valid_hidden
 
 
-def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.device) -> Architect:
-    """The bilevel optimiser of a network, with SGD for the weights and Adam for alpha."""
+def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.device) -> tuple[Architect, Relaxation]:
+    """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
+    weights, options = network.weights(), {"fused": fused(device)}
+    adam = torch.optim.Adam(
+        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
+    )
+    relaxation = Relaxation(DARTS, network.alphas, adam)
 
     def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         with autocast(device, config.precision):
-            _, nll, hidden = network.loss(batch.x, batch.y, batch.hidden, masks=batch.masks)
+            _, nll, hidden = network.loss(batch.x, batch.y, batch.hidden, masks=batch.masks, mixture=relaxation.weights)
         return nll, (nll, hidden)
 
-    weights, alphas = network.weights(), list(network.alphas.values())
-    return Architect(
+    architect = Architect(
         loss,
         weights,
-        alphas,
-        torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, fused=fused(device)),
-        torch.optim.Adam(
-            alphas, config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, fused=fused(device)
-        ),
+        relaxation.weights,
+        torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options),
+        None,
         unrolled=config.unrolled,
         clip=config.grad_clip,
         buffers=network.buffers(),
         average=distributed.average,
     )
+    return architect, relaxation

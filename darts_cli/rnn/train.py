@@ -14,7 +14,8 @@ from darts_cli.genotype import Genotype
 from darts_cli.rnn import data, report
 from darts_cli.rnn.averaging import Averaging, stalled
 from darts_cli.rnn.evaluate import dropouts, load_weights, measure, metrics, scores, sums_dtype
-from darts_cli.rnn.model import Masks, Network, parameters
+from darts_cli.rnn.model import Masks, Network
+from darts_cli.rnn.sizes import parameters
 from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run, ensure_run

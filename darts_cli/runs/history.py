@@ -9,7 +9,7 @@ from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
-from darts_cli.spaces import SPACES, problems
+from darts_cli.spaces import Space, default, problems
 
 LIMITS = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # a perplexity is at most exp(700)
 MEASURES = {"cnn": ("loss", "accuracy"), "rnn": ("loss", "perplexity")}
@@ -17,7 +17,7 @@ MEASURES = {"cnn": ("loss", "accuracy"), "rnn": ("loss", "perplexity")}
 
 @dataclass(frozen=True)
 class History:
-    """What a run folder says; each record of a search holds the cells and the tables of alpha."""
+    """What a run folder says; each record of a search holds the cells, and the tables of alpha and of operation weights."""
 
     folder: Path
     task: Task
@@ -39,6 +39,11 @@ class History:
     @property
     def name(self) -> str:
         return self.folder.resolve().name
+
+    @property
+    def space(self) -> Space:
+        """The space of a search."""
+        return default(self.domain)
 
     def genotypes(self) -> list[Genotype]:
         """The cells after each epoch of a search."""
@@ -126,9 +131,11 @@ def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
             broken_rules = [f"is not of the domain {task.domain}"]
         if broken_rules:
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
-        for cell in SPACES[task.domain].cells:
-            _check_table(f"{prefix}: alphas of {cell}", record.get("alphas"), cell, task.domain)
-            _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], task.domain)
+        space = default(task.domain)
+        for cell in space.cells:
+            for tables in ("alphas", "operation_weights"):
+                _check_table(f"{prefix}: {tables} of {cell}", record.get(tables), cell, space)
+            _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], space)
 
 
 def numbers(task: Task, config: Config) -> list[str]:
@@ -146,15 +153,14 @@ def _check_number(prefix: str, value: object, limit: float, positive: bool) -> N
         raise DartsError(f"{prefix} must be a number, and less than {limit:g}")
 
 
-def _check_table(prefix: str, alphas: object, cell: str, domain: str) -> None:
-    space = SPACES[domain]
-    rows, columns = space.edges_searched(space.nodes), len(space.searched)
-    table = alphas.get(cell) if isinstance(alphas, dict) else None
+def _check_table(prefix: str, tables: object, cell: str, space: Space) -> None:
+    rows, columns = len(space.edges()), len(space.choices(cell)[0])
+    table = tables.get(cell) if isinstance(tables, dict) else None
     fits = isinstance(table, list) and len(table) == rows and all(isinstance(r, list) and len(r) == columns for r in table)
     if not fits or not all(isinstance(a, int | float) and abs(a) < 1e6 for row in table for a in row):
         raise DartsError(f"{prefix}: must be {rows} rows of {columns} numbers, one row per edge and one column per operation")
 
 
-def _check_nodes(prefix: str, cell: dict, domain: str) -> None:
-    if len(cell["nodes"]) != SPACES[domain].nodes:
-        raise DartsError(f"{prefix}: a search finds {SPACES[domain].nodes} nodes, not {len(cell['nodes'])}")
+def _check_nodes(prefix: str, cell: dict, space: Space) -> None:
+    if len(cell["nodes"]) != space.nodes:
+        raise DartsError(f"{prefix}: a search finds {space.nodes} nodes, not {len(cell['nodes'])}")

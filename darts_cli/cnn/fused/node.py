@@ -50,30 +50,31 @@ class State:
         if not norm.training:
             return rows(norm(pool(self.x)))
         if type(pool) not in self._pooled:
-            self._pooled[type(pool)] = Normalise.apply(exact(rows(pool(self.x))), norm.eps)
-        y, mean, variance, count = self._pooled[type(pool)]
+            y, *statistics = Normalise.apply(exact(rows(pool(self.x))), norm.eps)
+            self._pooled[type(pool)] = y.to(self.x.dtype), statistics
+        y, (mean, variance, count) = self._pooled[type(pool)]
         track([norm], mean[None], variance[None], count)
-        return y.to(self.x.dtype)
+        return y
 
 
 def mixed_node(
     states: Sequence[State],
     edges: Sequence[nn.ModuleDict],
     weights: Tensor,
-    active: Sequence[Collection[str]] | None = None,
+    active: Sequence[Collection[str] | None],
     recompute: bool = False,
 ) -> Tensor:
     """The sum of the mixed operations of E edges, one per state: (B, C, H, W).
 
     weights      (E, operations), in the order of the operations of an edge
-    active       for every edge the names of the operations to compute, in place of all; the others add nothing
+    active       for every edge the names of the operations to compute, or None for all; the others add nothing
     recompute    compute depthwise convolutions once more for the gradient instead of keeping their results
     """
     terms = [
         (state, op, a)
-        for k, (state, edge, row) in enumerate(zip(states, edges, weights.unbind(), strict=True))
+        for state, edge, row, names in zip(states, edges, weights.unbind(), active, strict=True)
         for (name, op), a in zip(edge.items(), row.unbind(), strict=True)
-        if active is None or name in active[k]
+        if names is None or name in names
     ]
     with torch.autocast(states[0].x.device.type, enabled=False):  # products keep the dtype of the states, the rest is float32
         y = _convolutions(terms, states[0], recompute)
