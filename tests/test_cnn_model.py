@@ -12,6 +12,7 @@ from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.cnn.model import MixedOp, SearchNetwork
 from darts_cli.cnn.ops import FactorizedReduce
+from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.spaces import default
 
 REFERENCE = torch.load(Path(__file__).with_name("data") / "cnn_supernet_a.pt", weights_only=True)
@@ -77,8 +78,10 @@ def test_the_derived_genotype():
         assert list(cell.concat) == REFERENCE["genotype"][f"{kind}_concat"]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_four_bilevel_steps(order):
+def test_four_bilevel_steps(order, leaves):
+    """With the hypergradient by alpha, and by operation weights with one chain rule."""
     network = reference_network()
     weights = network.weights()
     w_optimizer = torch.optim.SGD(weights, REFERENCE["lr"], REFERENCE["momentum"], weight_decay=REFERENCE["weight_decay"])
@@ -86,14 +89,17 @@ def test_four_bilevel_steps(order):
         network.alphas.values(), REFERENCE["alpha_lr"], REFERENCE["alpha_betas"], weight_decay=REFERENCE["alpha_weight_decay"]
     )
 
+    relaxation = Relaxation(DARTS, network.alphas, alpha_optimizer)
+    mixture = relaxation.weights if leaves else None
+
     def loss(batch):
-        return F.cross_entropy(network(batch[0]), batch[1]), None
+        return F.cross_entropy(network(batch[0], mixture), batch[1]), None
 
     batches = list(zip(REFERENCE["x"], REFERENCE["y"], strict=True))
     architect = Architect(
         loss,
         weights,
-        network.alphas,
+        mixture if leaves else network.alphas,
         w_optimizer,
         alpha_optimizer,
         unrolled=order == "second",
@@ -101,7 +107,13 @@ def test_four_bilevel_steps(order):
     )
     for step, expected in enumerate(REFERENCE["trajectories"][order]):
         train, valid = batches[2 * step : 2 * step + 2]
-        architect.step(train, valid)
+        if leaves:
+            tables = relaxation.draw(Step(0, 1, 0, step))
+            architect.hypergradient(train, valid)
+            relaxation.step(tables)
+            relaxation.draw(Step(0, 1, 0, step))
+        else:
+            architect.step(train, valid)
         for kind, alpha in network.alphas.items():
             torch.testing.assert_close(alpha.grad, expected["alpha_grads"][kind], **TIGHT)
             torch.testing.assert_close(alpha.detach(), expected["alphas"][kind], **TIGHT)

@@ -4,13 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli.genotype import Cell, Edge
 from darts_cli.methods.derive import derive, derive_cell, entropy
-from darts_cli.methods.method import softmax
 from darts_cli.spaces import default
 
 
@@ -55,25 +53,6 @@ def test_derive_cell_is_the_rule(domain, nodes, values):
 def test_ties_go_to_the_first_operation_and_the_lower_input():
     cell = derive_cell([[0.0] * 8] * 14, default("cnn"), "normal")
     assert cell.nodes == ((Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)),) * 4
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@given(st.lists(st.floats(-5, 5), min_size=8, max_size=8), st.randoms(use_true_random=False))
-def test_the_softmax_does_not_depend_on_the_order_of_a_row(dtype, row, random):
-    """To the bit: two rows with the same numbers in another order have the same strongest weight."""
-    order = random.sample(range(8), 8)
-    (first, second) = softmax({"normal": torch.tensor([row, [row[k] for k in order]], dtype=dtype)})["normal"]
-    assert torch.equal(second, first[order])
-    torch.testing.assert_close(first, torch.tensor(row, dtype=dtype).softmax(0))
-
-
-def test_the_gradient_of_the_softmax():
-    alpha = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    direction = torch.randn(3, 5, dtype=torch.float64)
-    found, expected = (
-        torch.autograd.grad((table * direction).sum(), alpha) for table in (softmax({"a": alpha})["a"], alpha.softmax(-1))
-    )
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_none_weakens_an_edge_but_is_never_chosen():

@@ -17,6 +17,7 @@ from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runtime import device
+from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.spaces import default
 
 DATA = Path(__file__).with_name("data")
@@ -78,21 +79,26 @@ def test_the_search_networks_loss_gradients_and_genotype():
     assert list(cell.concat) == SEARCH["genotype"]["concat"]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_four_bilevel_steps_with_carried_hidden_states(order):
+def test_four_bilevel_steps_with_carried_hidden_states(order, leaves):
+    """With the hypergradient by alpha, and by operation weights with one chain rule."""
     network = search_network()
     weights = network.weights()
     w_optimizer = torch.optim.SGD(weights, SEARCH["lr"], weight_decay=SEARCH["weight_decay"])
     alpha_optimizer = torch.optim.Adam(network.alphas.values(), SEARCH["alpha_lr"], weight_decay=SEARCH["alpha_weight_decay"])
 
+    relaxation = Relaxation(DARTS, network.alphas, alpha_optimizer)
+    mixture = relaxation.weights if leaves else None
+
     def loss(batch):
-        _, nll, hidden = network.loss(*batch)
+        _, nll, hidden = network.loss(*batch, mixture=mixture)
         return nll, hidden
 
     architect = Architect(
         loss,
         weights,
-        network.alphas,
+        mixture if leaves else network.alphas,
         w_optimizer,
         alpha_optimizer,
         unrolled=order == "second",
@@ -104,7 +110,14 @@ def test_four_bilevel_steps_with_carried_hidden_states(order):
     alpha = network.alphas["recurrent"]
     for step, expected in enumerate(SEARCH["trajectories"][order]):
         train, valid = batches[2 * step : 2 * step + 2]
-        valid_hidden = architect.step((*train, hidden), (*valid, valid_hidden))
+        passes = (*train, hidden), (*valid, valid_hidden)
+        if leaves:
+            tables = relaxation.draw(Step(0, 1, 0, step))
+            valid_hidden = architect.hypergradient(*passes)
+            relaxation.step(tables)
+            relaxation.draw(Step(0, 1, 0, step))
+        else:
+            valid_hidden = architect.step(*passes)
         torch.testing.assert_close(alpha.grad, expected["alpha_grads"], **TIGHT)
         torch.testing.assert_close(alpha.detach(), expected["alphas"], **TIGHT)
         w_optimizer.zero_grad()

@@ -1,0 +1,65 @@
+"""Spaces as values, and as the files that are shipped."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from darts_cli import DartsError, genotype
+from darts_cli.genotype import Genotype, random_genotype
+from darts_cli.spaces import default, load, names
+
+
+def test_the_shipped_spaces_are_those_of_the_paper():
+    assert names() == ["darts", "darts-rnn"]
+    cnn, rnn = default("cnn"), default("rnn")
+    assert (cnn.cells, cnn.inputs, cnn.nodes, cnn.keep, len(cnn.operations)) == (("normal", "reduce"), 2, 4, 2, 8)
+    assert (rnn.cells, rnn.inputs, rnn.nodes, rnn.keep) == (("recurrent",), 1, 8, 1)
+    assert rnn.operations == ("none", "tanh", "relu", "sigmoid", "identity")
+    assert (len(cnn.edges()), len(rnn.edges())) == (14, 36)
+
+
+def test_the_order_of_edges():
+    assert default("cnn").edges()[:6] == [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4)]
+    assert default("rnn").edges()[:4] == [(0, 1), (0, 2), (1, 2), (0, 3)]
+
+
+@pytest.mark.parametrize("domain", ["cnn", "rnn"])
+def test_a_table_split_by_node_has_the_edges_of_each_node(domain):
+    for nodes in (1, 3, 5):
+        space = replace(default(domain), nodes=nodes)
+        edges = space.by_node(space.edges())
+        assert [node for ((_, node), *_) in edges] == list(space.states())
+        assert all([state for state, _ in rows] == list(range(rows[0][1])) for rows in edges)
+        assert [len(rows) for rows in space.by_node(torch.zeros(len(space.edges()), 2))] == [len(rows) for rows in edges]
+
+
+def test_an_unknown_space_is_one_line():
+    with pytest.raises(DartsError, match=r"dart: no space of this name \(did you mean darts\?\); there are darts, darts-rnn"):
+        load("dart")
+
+
+def test_a_genotype_may_name_its_space(tmp_path):
+    plain = genotype.load("cnn/darts_v2").to_dict()
+    named = Genotype.from_dict(plain | {"space": "darts"})
+    genotype.save(named, tmp_path / "named.yaml")
+    assert genotype.load(tmp_path / "named.yaml") == named
+    assert "space: darts" in (tmp_path / "named.yaml").read_text()
+    assert "space" not in plain
+    for wrong in ("darts-rnn", "other", 3, None):
+        with pytest.raises(DartsError, match="space: the domain cnn has the spaces darts, not"):
+            Genotype.from_dict(plain | {"space": wrong})
+
+
+def test_random_cells_keep_to_the_operations_of_each_edge():
+    choices = (("none", "skip_connect"), ("sep_conv_3x3", "max_pool_3x3"), *((("dil_conv_3x3", "skip_connect"),) * 3))
+    space = replace(default("cnn"), nodes=2, edgewise={"normal": choices, "reduce": choices})
+    rng, seen = random.Random(0), Counter()
+    for _ in range(200):
+        for cell in random_genotype(space, rng).cells.values():
+            for node, rows in zip(cell.nodes, space.by_node(choices), strict=True):
+                assert all(edge.op in rows[edge.input] and edge.op != "none" for edge in node)
+                seen.update((len(rows), edge.input, edge.op) for edge in node)
+    assert len(seen) == 3 + 6
