@@ -33,6 +33,7 @@ _cutout = partial(
     ge=0,
     multiple_of=2,
 )
+_flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
 _ar = partial(
     setting,
     0.0,
@@ -84,6 +85,7 @@ class SearchCNN(Config):
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
+    flip: bool = _flip()
     cutout: int = _cutout(0)
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
     precision: str = _precision()
@@ -148,6 +150,7 @@ class TrainCNN(Config):
         ge=0,
         lt=1,
     )
+    flip: bool = _flip()
     cutout: int = _cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0})
     color_jitter: tuple[float, float, float, float] = setting(
         (0.0, 0.0, 0.0, 0.0),

@@ -68,7 +68,7 @@ def read_text(path: str | Path, max_bytes: float = MAX_BYTES) -> str:
             raise DartsError(f"{path}: not a regular file")
         if path.stat().st_size > max_bytes:
             raise DartsError(f"{path}: {path.stat().st_size:,} bytes, but at most {max_bytes:,} are read")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DartsError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except (OSError, ValueError) as error:

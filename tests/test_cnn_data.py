@@ -37,7 +37,7 @@ def test_digits_are_the_real_ones():
     counts = torch.bincount(torch.cat([train.labels, test.labels]))
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as UCI states them
     assert train.images.max() == 255
-    assert (train.padding, train.flip, train.classes) == (1, False, [str(i) for i in range(10)])
+    assert (train.padding, train.classes) == (1, [str(i) for i in range(10)])
     pixels = train.images.double() / 255
     torch.testing.assert_close(pixels.mean((0, 1, 2)), torch.tensor(train.mean, dtype=torch.float64))
     torch.testing.assert_close(pixels.std((0, 1, 2), correction=0), torch.tensor(train.deviation, dtype=torch.float64))

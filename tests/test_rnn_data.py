@@ -43,6 +43,24 @@ def test_the_names_under_which_the_data_sets_go_round(folder, name):
     assert len(Corpus(folder).vocab) == 9
 
 
+@pytest.mark.parametrize("name", ["val.txt", "dev.txt", "validation.txt", "wiki.valid.raw"])
+def test_the_validation_part_by_its_other_names(folder, name):
+    (folder / "valid.txt").rename(folder / name)
+    assert words(Corpus(folder), Corpus(folder).valid) == ["a", "cat", "<eos>"]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_byte_order_marks_and_line_ends_are_no_words(folder, ends):
+    """A mark at the start of a file, and in the middle, where files were joined."""
+    expected = Corpus(folder)
+    for part, text in TEXTS.items():
+        marked = "\ufeff" + text.replace("on the", "\ufeffon the").replace("\n", ends)
+        (folder / f"{part}.txt").write_bytes(marked.encode())
+    found = Corpus(folder)
+    assert found.vocab == expected.vocab
+    assert found.about() == expected.about()
+
+
 def test_a_given_vocabulary_counts_and_names_what_it_lacks(folder):
     corpus = Corpus(folder, ["the", "<unk>", "a", "<eos>"], ["test"])
     assert words(corpus, corpus.test) == ["the", "<unk>", "<eos>", "<unk>", "a", "<eos>"]
@@ -143,7 +161,8 @@ def test_short_texts_have_a_piece(rows):
         ("valid", None, r"valid\.txt: no such file; there must be train\.txt, valid\.txt and test\.txt"),
         ("train", b"", r"train\.txt: holds no words"),
         ("test", b"\n \n", r"test\.txt: holds no words"),
-        ("train", b"caf\xe9 au lait\n", r"train\.txt: not UTF-8 text"),
+        ("train", b"un\ncaf\xe9 au lait\n", r"train\.txt: not UTF-8 text \(line 2, byte 4\); if it is LATIN-1, convert it"),
+        ("train", "caf\xe9\n".encode("utf-16"), r"train\.txt: not UTF-8 text \(line 1, byte 1\); if it is UTF-16, convert it"),
     ],
 )
 def test_what_is_wrong_with_a_file(folder, part, content, said):

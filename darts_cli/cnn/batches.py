@@ -22,7 +22,8 @@ class Dataset(NamedTuple):
     classes: Sequence[str]
     mean: Sequence[float]  # per channel, of pixels in [0, 1]
     deviation: Sequence[float]
-    flip: bool  # whether the mirror image belongs to the same class
+    flip: bool = True  # whether training mirrors half of the images
+    levels: Sequence[float] | None = None  # black and white of the images that had more than 8 bits
 
     @property
     def padding(self) -> int:
@@ -39,6 +40,7 @@ class Dataset(NamedTuple):
             "size": list(self.images.shape[1:3]),
             "mean": list(self.mean),
             "deviation": list(self.deviation),
+            **({} if self.levels is None else {"levels": list(self.levels)}),
         }
 
     def part(self, indices: Tensor) -> "Dataset":

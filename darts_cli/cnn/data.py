@@ -13,7 +13,7 @@ from torch import Tensor
 from darts_cli import DartsError
 from darts_cli.cnn import imagenet
 from darts_cli.cnn.batches import Dataset
-from darts_cli.cnn.imagenet import class_folders, read_image
+from darts_cli.formats import images
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
 
@@ -42,7 +42,7 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
     elif name == "folder":
         if folder is None:
             raise DartsError("--dataset folder needs --data DIR: a folder with one folder of images for each class", 2)
-        dataset = _image_folder(Path(folder), train, like and like.get("size"))
+        dataset = _image_folder(Path(folder), train, like)
     else:
         dataset = _torchvision(name, folder, train)
     if like is None:
@@ -60,6 +60,9 @@ def check_about(about: dict) -> None:
         raise ValueError(f"the size of its images is not two sides of 8 to {MAX_SIDE_PIXELS:,} pixels")
     if not len(about["mean"]) == len(about["deviation"]) == 3 or not all(type(x) is float and x < 1e6 for x in statistics):
         raise ValueError("its mean and deviation are not numbers for three channels")
+    levels = about.get("levels", [0.0, 1.0])
+    if not isinstance(levels, list) or len(levels) != 2 or not all(type(x) is float for x in levels):
+        raise ValueError("its levels are not two numbers, black and white")
 
 
 def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
@@ -90,22 +93,20 @@ def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
-def _dataset(
-    images: Tensor, labels: Tensor, classes: Sequence[str], statistics: tuple | None = None, flip: bool = True
-) -> Dataset:
-    """Check the size of the images, and measure mean and deviation if they are not given."""
-    _, H, W, _ = images.shape
+def _dataset(pixels: Tensor, labels: Tensor, classes: Sequence[str], statistics: tuple | None = None) -> Dataset:
+    """Check the size of the images, (N, H, W, 3) bytes, and measure mean and deviation if they are not given."""
+    _, H, W, _ = pixels.shape
     if H % 4 or W % 4 or min(H, W) < 8 or max(H, W) > MAX_SIDE_PIXELS:
         rule = f"both sides must be 8 to {MAX_SIDE_PIXELS:,} and divisible by 4"
         raise DartsError(f"the images are {W}x{H} pixels; {rule}: scale them first")
-    mean, deviation = statistics or _statistics(images)
-    return Dataset(images, labels, classes, mean, deviation, flip)
+    mean, deviation = statistics or _statistics(pixels)
+    return Dataset(pixels, labels, classes, mean, deviation)
 
 
-def _statistics(images: Tensor) -> tuple[list[float], list[float]]:
+def _statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
     """The exact mean and deviation of each channel, pixels in [0, 1], from the counts of the 256 values."""
     value = torch.arange(256, dtype=torch.float64) / 255
-    counts = [torch.bincount(images[..., c].flatten(), minlength=256).double() for c in range(3)]
+    counts = [torch.bincount(pixels[..., c].flatten(), minlength=256).double() for c in range(3)]
     mean = [float(count @ value / count.sum()) for count in counts]
     variance = [float(count @ (value - m) ** 2 / count.sum()) for count, m in zip(counts, mean, strict=True)]
     return mean, [max(v, 1e-12) ** 0.5 for v in variance]  # a channel that never varies stays finite
@@ -117,7 +118,7 @@ def _digits(train: bool) -> Dataset:
         rows = torch.tensor([[int(value) for value in line.split(",")] for line in file])
     rows = rows[(torch.arange(len(rows)) % 5 != 4) == train]
     pixels = (rows[:, :64] * 255 / 16).round().to(torch.uint8)
-    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS, flip=False)
+    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS)
 
 
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
@@ -139,14 +140,14 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
             f"{root}: {_NAMES[name]} could not be downloaded, or is incomplete ({reason}); "
             "delete what was downloaded and try again, or pass --data DIR if you have the data set"
         ) from None
-    images = torch.as_tensor(dataset.data)
+    pixels = torch.as_tensor(dataset.data)
     labels = torch.as_tensor(dataset.labels if name == "svhn" else dataset.targets).long()
     if name == "svhn":
-        images = images.permute(0, 2, 3, 1).contiguous()  # stored as (N, 3, H, W)
+        pixels = pixels.permute(0, 2, 3, 1).contiguous()  # stored as (N, 3, H, W)
     if name == "fashion-mnist":
-        images = F.pad(images, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
+        pixels = F.pad(pixels, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
     classes = _NUMERALS if name == "svhn" else dataset.classes
-    return _dataset(images, labels, classes, CIFAR10 if name == "cifar10" else None, flip=name != "svhn")
+    return _dataset(pixels, labels, classes, CIFAR10 if name == "cifar10" else None)
 
 
 def _open(name: str, root: Path, train: bool, download: bool):
@@ -158,30 +159,40 @@ def _open(name: str, root: Path, train: bool, download: bool):
     return kind(root, train=train, download=download)
 
 
-def _image_folder(folder: Path, train: bool, size: Sequence[int] | None) -> Dataset:
-    """The images below `folder`/train (for the test part: /test or /val), or below `folder` itself if it has no parts.
+def _image_folder(folder: Path, train: bool, like: dict | None) -> Dataset:
+    """The images below the training part of `folder` (for testing, the part for testing or else for validation), or below
+    `folder` itself if it has no parts.
 
-    All are scaled to `size`, or to the size of the first.
+    All are scaled to the size of the first, and images with more than 8 bits by their common levels, or as `like` says.
     """
-    parts = [folder / part for part in (("train",) if train else ("test", "val")) if (folder / part).is_dir()]
     if not folder.is_dir():
         raise DartsError(f"{folder}: is not a folder of images (No such file or directory); name it with --data")
-    if train and not parts and any(path.is_dir() for part in ("test", "val") for path in folder.glob(f"{part}/*")):
+    found = {kind: images.parts(folder, kind) for kind in images.PARTS}
+    for kind, paths in found.items():
+        if len(paths) > 1:
+            raise DartsError(f"{folder}: {_some([path.name for path in paths])} could each be its {kind} part; leave one")
+    parts = found["train"] if train else found["test"] or found["val"]
+    if train and not parts and any(images.visible_folders(path) for path in (*found["test"], *found["val"])):
         raise DartsError(f"{folder}: has a test part, but no folder train; it needs both")
     if not train and not parts:
         raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
-    files = class_folders(parts[0] if parts else folder)
-    images: list[Tensor] = []
+    files = images.class_folders(parts[0] if parts else folder)
+    size = (like or {}).get("size")
+    read: list[Tensor] = []
     for path, _ in files.samples:
-        images.append(_image(path, size or (images[0].shape[:2] if images else None)))
-    return _dataset(torch.stack(images), torch.tensor(files.targets), files.classes)
+        read.append(_scaled(images.read(path, turn=True), size or (read[0].shape[1:] if read else None)))
+    levels = (like or {}).get("levels") or images.levels(read)
+    pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
+    dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)._replace(levels=levels)
+    if like is None and (pixels == pixels[0, 0, 0]).all():
+        raise DartsError(f"{files.root}: all of its images are of one and the same colour; there is nothing to learn")
+    return dataset
 
 
-def _image(path: str, size: Sequence[int] | None) -> Tensor:
-    """An image as (H, W, 3) bytes, scaled to `size` if it has another."""
+def _scaled(image: Tensor, size: Sequence[int] | None) -> Tensor:
+    """An image (C, H, W) of another size, if one is given."""
     from torchvision.transforms import v2
 
-    pixels = read_image(path)
-    if size and list(pixels.shape[1:]) != list(size):
-        pixels = v2.functional.resize(pixels, list(size), antialias=True)
-    return pixels.permute(1, 2, 0).contiguous()
+    if size is None or list(image.shape[1:]) == list(size):
+        return image
+    return v2.functional.resize(image, list(size), antialias=True)

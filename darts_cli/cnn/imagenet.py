@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from darts_cli import DartsError
 from darts_cli.cnn.batches import Slices, cut_out, normalised
+from darts_cli.formats.images import class_folders, read, to_bytes, unreadable
 from darts_cli.runtime.device import generator, seed
 
 SIDE_PIXELS = 224  # of the images that the network sees
@@ -29,6 +30,7 @@ class FileDataset(NamedTuple):
     labels: Tensor  # (N,) int64
     classes: Sequence[str]
     root: str
+    flip: bool = True  # whether training mirrors half of the images
 
     def about(self) -> dict:
         """What a trained network needs to know, and a fingerprint of the names and sizes of all files."""
@@ -59,51 +61,11 @@ def load(folder: str | None, train: bool = True) -> FileDataset:
     return FileDataset([path for path, _ in folders.samples], torch.tensor(folders.targets), folders.classes, str(root))
 
 
-def class_folders(root: Path):
-    """torchvision's ImageFolder for `root`. Raises DartsError when there are not at least two folders of images."""
-    from torchvision.datasets import ImageFolder
-
-    top = os.path.realpath(root)
-    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
-        for path in (os.path.join(folder, name) for name in inner):
-            target = os.path.realpath(path)
-            if os.path.islink(path) and os.path.commonpath([target, top]) in (target, top):
-                raise DartsError(f"{path}: is a link that leads back into {root}; its images would count twice; remove it")
-    try:
-        folders = ImageFolder(str(root))
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0].rstrip(".")
-        raise DartsError(
-            f"{root}: is not a folder of images ({reason}); it needs one folder of images for each class"
-        ) from None
-    if len(folders.classes) < 2:
-        raise DartsError(f"{root}: has one class, {folders.classes[0]}; there must be two or more, one folder each")
-    return folders
-
-
-def read_image(path: str) -> Tensor:
-    """An image file as (3, H, W) bytes. Raises DartsError, naming the file, when it is not a readable image."""
-    from PIL import Image
-    from torchvision.transforms import v2
-
-    if not os.path.isfile(path):  # reading a pipe would block
-        raise _unreadable(path, "not a regular file")
-    try:
-        with Image.open(path) as file:
-            return v2.functional.pil_to_tensor(file.convert("RGB"))
-    except Exception as error:  # the decoders of the many formats raise what they like
-        raise _unreadable(path, type(error).__name__) from None
-
-
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
-
-
-def _unreadable(path: str, reason: str) -> DartsError:
-    return DartsError(f"{path}: cannot be read as an image ({reason}); repair or remove it")
+        raise unreadable(path, error.strerror) from None
 
 
 class FileBatches:
@@ -143,7 +105,9 @@ class FileBatches:
         (B,)."""
         g, count = generator(self.seed, self.name, epoch), len(self.dataset.labels)
         order, centres = torch.randperm(count, generator=g), torch.rand(count, 2, generator=g)
-        for index, (images, labels) in enumerate(self._read(order, _augmentation(self.color_jitter), first, epoch), first):
+        for index, (images, labels) in enumerate(
+            self._read(order, _augmentation(self.color_jitter, self.dataset.flip), first, epoch), first
+        ):
             if self.cutout:
                 images = cut_out(images, centres[self.slices.local(index)].to(self.device), self.cutout)
             yield images, labels
@@ -185,7 +149,7 @@ class _Files(NamedTuple):
     def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, int] | DartsError:
         position, image = address
         try:
-            pixels = read_image(self.dataset.paths[image])
+            pixels = to_bytes(read(self.dataset.paths[image]))
         except DartsError as error:
             return error
         with torch.random.fork_rng(devices=[]):
@@ -211,11 +175,12 @@ def _outlast_signals(_worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
 
 
-def _augmentation(color_jitter: Sequence[float]) -> Callable:
+def _augmentation(color_jitter: Sequence[float], flip: bool) -> Callable:
     from torchvision.transforms import v2
 
     jitter = [v2.ColorJitter(*color_jitter)] if any(color_jitter) else []
-    return v2.Compose([v2.RandomResizedCrop(SIDE_PIXELS, antialias=True), v2.RandomHorizontalFlip(), *jitter])
+    mirror = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.RandomResizedCrop(SIDE_PIXELS, antialias=True), *mirror, *jitter])
 
 
 def _centre_crop() -> Callable:

@@ -28,7 +28,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
-    dataset = data.load(config.dataset, config.data)
+    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
     halves = data.split(dataset, config.train_portion, config.split_seed)
     train, valid = (
         Batches(half, config.batch_size, config.seed, name, device, config.cutout)

@@ -185,7 +185,7 @@ def _evaluations(run: Run, network: Network, batches: dict, epoch: int, after_ea
 
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.load(config.dataset, config.data)
+    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
     about = dataset.about()
     parts = {"train": dataset}
     if test:

@@ -18,7 +18,7 @@ from darts_cli.sweeps.seeds import seed_options
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
     "Options": "genotype dataset data unrolled epochs seed run config help",
-    "Data": "batch_size eval_batch_size bptt train_portion split_seed cutout color_jitter",
+    "Data": "batch_size eval_batch_size bptt train_portion split_seed flip cutout color_jitter",
     "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
     " dropout dropouth dropoutx dropouti dropoute init_from",
     "Weights": "lr lr_min schedule lr_decay warmup momentum weight_decay grad_clip label_smoothing ar tar"

@@ -14,7 +14,8 @@ from darts_cli.runtime.device import generator
 
 PARTS = ("train", "valid", "test")
 EOS = "<eos>"
-FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens")  # names under which the data sets circulate
+FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "wiki.{}.raw")  # names under which the data sets circulate
+SPELLINGS = {"valid": ("valid", "val", "dev", "validation")}  # of a part, in these names
 SOURCES = {
     "ptb": "Mikolov's preprocessed Penn Treebank (ptb.train.txt, ptb.valid.txt, ptb.test.txt)",
     "wt2": "WikiText-2, word level (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens)",
@@ -84,22 +85,34 @@ def load(name: str, folder: str | None, vocab: Sequence[str] | None = None, part
 
 
 def _lines(folder: Path, part: str) -> Iterator[list[str]]:
-    present = [path for path in (folder / name.format(part) for name in FILES) if path.is_file()]
+    spellings = SPELLINGS.get(part, (part,))
+    present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
     if not present:
         raise DartsError(f"{folder / FILES[0].format(part)}: no such file; there must be train.txt, valid.txt and test.txt")
     words = 0
     try:
-        with open(present[0], encoding="utf-8") as file:
-            for line in file:
-                split = line.split()
-                words += len(split)
-                yield split
-    except UnicodeDecodeError as error:
-        raise DartsError(f"{present[0]}: not UTF-8 text (byte {error.start} of a block)") from None
+        with open(present[0], "rb") as file:
+            for number, line in enumerate(file, 1):
+                for text in _decoded(line, present[0], number).rstrip("\r\n").split("\r"):
+                    split = text.split()
+                    words += len(split)
+                    yield split
     except OSError as error:
         raise DartsError(f"{present[0]}: cannot be read ({error.strerror})") from None
     if not words:
         raise DartsError(f"{present[0]}: holds no words; every part needs some")
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    """A line of a UTF-8 text, without the byte-order marks that some editors write. Raises DartsError where it is not UTF-8."""
+    try:
+        return line.decode("utf-8").replace("\ufeff", "")
+    except UnicodeDecodeError as error:
+        encoding = "utf-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
+        raise DartsError(
+            f"{path}: not UTF-8 text (line {number}, byte {error.start + 1}); if it is {encoding.upper()}, convert it: "
+            f"iconv -f {encoding} -t utf-8"
+        ) from None
 
 
 def _pydoc() -> dict[str, list[list[str]]]:

@@ -1,0 +1,134 @@
+"""Image files and folders of them, as people have them: any mode that Pillow reads, and any common name of a part."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darts_cli import DartsError
+
+PARTS = {  # names of folders, in small letters, without "seg_" before or "set" after them
+    "train": ("train", "training"),
+    "test": ("test", "testing", "tests"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+LEVELS = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31, 32)]  # white, in images of whole numbers
+
+
+def read(path: str, *, turn: bool = False) -> Tensor:
+    """An image file: (3, H, W) bytes; or (1, H, W) float64, as stored, where it has more than 8 bits (see `levels`).
+
+    What is transparent becomes white. With `turn`, the image is turned as its EXIF orientation says. Raises DartsError, naming
+    the file, when it is not a readable image.
+    """
+    from PIL import Image, ImageOps
+    from torchvision.transforms import v2
+
+    if not os.path.isfile(path):  # reading a pipe would block
+        raise unreadable(path, "not a regular file")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file) if turn else file
+            if image.mode[0] in "IF":  # 16 or 32 bits, or real numbers
+                return v2.functional.pil_to_tensor(image.convert("F") if image.mode == "F" else image.convert("I")).double()
+            if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return v2.functional.pil_to_tensor(image.convert("RGB"))
+    except Exception as error:  # the decoders of the many formats raise what they like
+        raise unreadable(path, type(error).__name__) from None
+
+
+def levels(images: Iterable[Tensor]) -> tuple[float, float] | None:
+    """Black and white of the images with more than 8 bits, all of one data set; None where there are none.
+
+    Whole numbers are taken to have 8, 10, 12, 14, 16, 24 or 32 bits, as few as fit. Real numbers are taken to lie in [0, 1],
+    [-1, 1] or [0, 255], or else between the least and the largest.
+    """
+    deep = [image for image in images if image.dtype == torch.float64]
+    if not deep:
+        return None
+    least, largest = min(float(image.min()) for image in deep), max(float(image.max()) for image in deep)
+    whole = all(bool((image == image.round()).all()) for image in deep) and largest > 1
+    if least >= 0 and whole:
+        return 0.0, next(white for white in [*LEVELS, largest] if largest <= white)
+    for black, white in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if black <= least and largest <= white:
+            return black, white
+    return least, largest
+
+
+def to_bytes(image: Tensor, black_and_white: Sequence[float] | None = None) -> Tensor:
+    """What `read` gives -> (3, H, W) bytes; `levels` of this image alone if none are given."""
+    if image.dtype == torch.uint8:
+        return image
+    black, white = black_and_white or levels([image])
+    grey = (image - black) / max(white - black, 1e-300)
+    return (grey.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1)
+
+
+def parts(folder: Path, kind: str) -> list[Path]:
+    """The folders in `folder` whose name says that they are its "train", "test" or "val" part.
+
+    A folder like seg_train/seg_train, as archives have it, is its inner one.
+    """
+    found = [path for path in visible_folders(folder) if _kind(path.name) == kind]
+    inner = [[path, *(each for each in visible_folders(path) if each.name == path.name)][-1] for path in found]
+    return sorted(inner)
+
+
+def _kind(name: str) -> str | None:
+    plain = name.lower().removeprefix("seg_").removesuffix("set").rstrip("_- ")
+    return next((kind for kind, names in PARTS.items() if plain in names), None)
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones and what archives leave behind."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _visible(path.name))
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def class_folders(root: Path):
+    """torchvision's ImageFolder for `root`, without hidden files and folders.
+
+    Raises DartsError when there are not at least two folders of images.
+    """
+    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    class Visible(ImageFolder):
+        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+            classes, _ = super().find_classes(directory)
+            classes = [name for name in classes if _visible(name)]
+            return classes, {name: i for i, name in enumerate(classes)}
+
+    def usable(path: str) -> bool:
+        inside = Path(path).relative_to(root).parts
+        return all(map(_visible, inside)) and path.lower().endswith(IMG_EXTENSIONS)
+
+    top = os.path.realpath(root)
+    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
+        for path in (os.path.join(folder, name) for name in inner):
+            target = os.path.realpath(path)
+            if os.path.islink(path) and os.path.commonpath([target, top]) in (target, top):
+                raise DartsError(f"{path}: is a link that leads back into {root}; its images would count twice; remove it")
+    try:
+        folders = Visible(str(root), is_valid_file=usable)
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0].rstrip(".")
+        raise DartsError(
+            f"{root}: is not a folder of images ({reason}); it needs one folder of images for each class"
+        ) from None
+    if len(folders.classes) < 2:
+        there = f"has one class, {folders.classes[0]}" if folders.classes else "has no class"
+        raise DartsError(f"{root}: {there}; there must be two or more, one folder each")
+    return folders
+
+
+def unreadable(path: str, reason: str) -> DartsError:
+    return DartsError(f"{path}: cannot be read as an image ({reason}); repair or remove it")

@@ -1,0 +1,70 @@
+"""Data sets of people's own that can be learned only if nothing about them is silently wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import darts
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+
+def grey(rng, k):
+    """Bright or dark by a fifth of the range: stored with 16 bits, and once read as 8 bits all white."""
+    return Image.fromarray((rng.uniform(0.2, 0.5, (8, 8)) * 65535 + 13107 * k).astype(np.uint16))
+
+
+def ink(rng, k):
+    """A stroke on transparent ground, horizontal or vertical: once all black."""
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    at = rng.integers(1, 6)
+    pixels[(slice(at, at + 2), slice(None)) if k else (slice(None), slice(at, at + 2))] = 0, 0, 0, 255
+    return Image.fromarray(pixels)
+
+
+def left_or_right(rng, k):
+    """Each class is the mirror image of the other."""
+    pixels = rng.integers(0, 60, (8, 8, 3), dtype=np.uint8)
+    pixels[:, slice(5, 7) if k else slice(1, 3)] += 150
+    return Image.fromarray(pixels)
+
+
+def turned(rng, k):
+    """Light above or below. Half of the photographs are stored upside down, and their EXIF orientation says so."""
+    pixels = rng.integers(0, 60, (8, 8, 3), dtype=np.uint8)
+    pixels[slice(5, 7) if k else slice(1, 3)] += 150
+    image = Image.fromarray(pixels)
+    if rng.random() < 0.5:
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        image = image.transpose(Image.Transpose.ROTATE_180)
+        image.info["exif"] = exif.tobytes()
+    return image
+
+
+def accuracy(tmp_path, make, *options):
+    """Of a short training, on the test part, where the parts have names as people give them."""
+    rng = np.random.default_rng(0)
+    for part, count in (("Training", 60), ("Testing", 30)):
+        for k, name in enumerate(("a", "b")):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for i in range(count):
+                image = make(rng, k)
+                image.save(tmp_path / "data" / part / name / f"{i}.png", exif=image.info.get("exif", b""))
+    size = ["--layers", 3, "--channels", 4, "--epochs", 6, "--batch-size", 16, "--no-auxiliary", "--quiet"]
+    trained = darts(
+        "train", "cnn", "--dataset", "folder", "--data", tmp_path / "data", *size, *options, "--run", tmp_path / "run"
+    )
+    assert trained.exit_code == 0, trained.stderr
+    return json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+
+
+@pytest.mark.parametrize("make", [grey, ink, turned])
+def test_what_is_in_the_images_is_learned(tmp_path, make):
+    assert accuracy(tmp_path, make) >= 0.97
+
+
+@pytest.mark.parametrize(("option", "learned"), [("--no-flip", True), ("--flip", False)])
+def test_left_and_right_are_told_apart_only_without_mirroring(tmp_path, option, learned):
+    assert (accuracy(tmp_path, left_or_right, option) >= 0.97) == learned
