@@ -83,6 +83,23 @@ def search_rnn(
     return lambda: search_step_rnn(architect, relaxation, STEP, network, config, one, other)
 
 
+def one_hot_cnn(side: str, where: torch.device, precision: str, batch: int = 64, channels: int = 16, layers: int = 8) -> Work:
+    """A pass of the fast search network forwards and backwards: with all operations as "plain", as ours with one an edge."""
+    images, labels = _images(batch, where)
+    network = cnn.SearchNetwork(channels, 10, layers).to(where)
+    names = network.space.operations
+
+    def step() -> None:
+        chosen = {kind: torch.randint(len(names), (len(alpha),)) for kind, alpha in network.alphas.items()}
+        hot = {kind: F.one_hot(k, len(names)).to(where, torch.float32).requires_grad_() for kind, k in chosen.items()}
+        active = {kind: [[names[i]] for i in k.tolist()] for kind, k in chosen.items()} if side == "ours" else None
+        with device.autocast(where, precision):
+            loss = F.cross_entropy(network(images, hot, active).float(), labels)
+        torch.autograd.grad(loss, [*network.weights(), *hot.values()], allow_unused=True)
+
+    return step
+
+
 def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Work:
     genotype, (images, labels) = load("cnn/darts_v2"), _images(batch, where)
     config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
@@ -162,6 +179,7 @@ def _plain_search(network, loss, w_optimizer, alpha_optimizer, train, valid, unr
 ROWS: dict[str, tuple[Callable, dict, dict]] = {  # name: function, its arguments, those of --quick
     "search-cnn-first": (search_cnn, {"unrolled": False}, {"batch": 16}),
     "search-cnn-second": (search_cnn, {"unrolled": True}, {"batch": 16}),
+    "one-hot-cnn": (one_hot_cnn, {}, {"batch": 16}),
     "train-cnn": (train_cnn, {}, {"batch": 16}),
     "search-rnn-first": (search_rnn, {"unrolled": False}, {"batch": 64}),
     "search-rnn-second": (search_rnn, {"unrolled": True}, {"batch": 64}),

@@ -33,6 +33,7 @@ class Architect:
     weights      the tensors w, all of them and no others in `w_optimizer`
     alphas       the tensors to differentiate by: alpha, or operation weights; a list, or a dictionary of them
     w_optimizer  the torch.optim.SGD that trains w: its learning rate xi, momentum and weight decay make the virtual step
+    alpha_optimizer  for `step` only; `hypergradient` needs none
     clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
     buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
     average      what becomes of the gradients of every pass: of several processes with a part of each batch, the means
@@ -48,7 +49,7 @@ class Architect:
         weights: Iterable[Tensor],
         alphas: Iterable[Tensor],
         w_optimizer: torch.optim.Optimizer,
-        alpha_optimizer: torch.optim.Optimizer | None,
+        alpha_optimizer: torch.optim.Optimizer | None = None,
         *,
         unrolled: bool,
         clip: float | None = None,

@@ -57,6 +57,7 @@ class Genotype:
     def __post_init__(self):
         for problem in problems(self.to_dict()):
             raise DartsError(problem)
+        object.__setattr__(self, "space", spaces.needed_name(spaces.of(self.to_dict())))
 
     def to_dict(self) -> dict:
         """The plain form, as the YAML file holds it."""
@@ -80,10 +81,11 @@ class Genotype:
                 nodes=tuple(tuple(Edge(*edge) for edge in node) for node in data[name]["nodes"]),
                 concat=tuple(data[name]["concat"]),
             )
-            for name in (spaces.load(data["space"]) if "space" in data else spaces.default(data["domain"])).cells
+            for name in spaces.of(data).cells
         }
         genotype = object.__new__(cls)  # without __post_init__, which would check the same data again
-        vars(genotype).update(domain=data["domain"], cells=cells, **{key: data.get(key) for key in (*NOTES, "space")})
+        space = spaces.needed_name(spaces.of(data))
+        vars(genotype).update(domain=data["domain"], cells=cells, space=space, **{key: data.get(key) for key in NOTES})
         return genotype
 
     @classmethod
@@ -249,4 +251,4 @@ def random_genotype(space: Space, rng: random.Random) -> Genotype:
             for states, choices in zip(inputs, space.by_node(space.choices(name)), strict=True)
         ]
         cells[name] = Cell(tuple(nodes), space.states())
-    return Genotype(space.domain, cells, space=None if space == spaces.default(space.domain) else space.name)
+    return Genotype(space.domain, cells, space=spaces.needed_name(space))

@@ -48,6 +48,12 @@ class Space:
     edgewise: Mapping[str, tuple[tuple[str, ...], ...]] | None = None
     macro: str = "darts"
 
+    def __post_init__(self):
+        for cell, rows in (self.edgewise or {}).items():
+            if len(rows) != len(self.edges()) or len({len(row) for row in rows}) > 1:
+                rule = f"it needs {len(self.edges())} edges with equally many operations each"
+                raise DartsError(f"{self.name}: {cell}: {rule}")
+
     def edges(self) -> list[tuple[int, int]]:
         """(state, node) of every edge, both numbered as states, in the order of alpha's rows."""
         return [(state, node) for node in self.states() for state in range(node)]
@@ -76,14 +82,25 @@ def load(name: str) -> Space:
 
 
 @cache
-def names() -> list[str]:
+def names() -> tuple[str, ...]:
     """The names of the shipped spaces."""
-    return sorted(path.stem for path in files.data_folder("spaces").glob("*.yaml"))
+    return tuple(sorted(path.stem for path in files.data_folder("spaces").glob("*.yaml")))
 
 
 def default(domain: str) -> Space:
     """The space of a domain where nothing else is said."""
     return load(DEFAULTS[domain])
+
+
+def of(genotype: Mapping) -> Space:
+    """The space of the plain form of a genotype."""
+    return load(genotype["space"]) if genotype.get("space") else default(genotype["domain"])
+
+
+def needed_name(space: Space) -> str | None:
+    """The name that a genotype of this space must bear: None where the rules of its domain's default space hold for it."""
+    usual = default(space.domain)
+    return None if (space.cells, space.inputs, space.keep) == (usual.cells, usual.inputs, usual.keep) else space.name
 
 
 def problems(data: object) -> list[str]:
@@ -94,9 +111,10 @@ def problems(data: object) -> list[str]:
     if domain not in tuple(DEFAULTS):
         return [f"domain: must be cnn or rnn, {_instead(data, 'domain')}"]
     of_domain = [name for name in names() if load(name).domain == domain]
-    if data.get("space", of_domain[0]) not in of_domain:
-        return [f"space: the domain {domain} has the spaces {', '.join(of_domain)}, not {reprlib.repr(data['space'])}"]
-    space = load(data["space"]) if "space" in data else default(domain)
+    if "space" in data and data["space"] not in of_domain:
+        wrong = f"not {reprlib.repr(data['space'])}{meant(data['space'], of_domain)}"
+        return [f"space: the domain {domain} has the spaces {', '.join(of_domain)}, {wrong}"]
+    space = of(data)
     cells, optional = space.cells, (*NOTES, "space")
     messages = [
         f"{_shown(key)}: unknown key{meant(key, (*cells, *optional))}; a genotype of the domain {domain} has "

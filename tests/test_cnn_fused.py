@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darts_cli.cnn import ops
 from darts_cli.cnn.fused import depthwise, folded, node
 from darts_cli.cnn.model import MixedOp, SearchNetwork
 from darts_cli.spaces import default
@@ -59,15 +60,16 @@ def assert_the_same_node(strides, active, batch, training):
     buffers = [buffer for edge in edges for buffer in edge.buffers()]
     before, results = [buffer.clone() for buffer in buffers], []
     for compute in (
-        lambda: sum(edge(*each) for edge, *each in zip(edges, states, weights, active, strict=True)) + 0 * states[0].sum(),
-        lambda: node.mixed_node(list(map(node.State, states, strides)), edges, weights, active) + 0 * states[0].sum(),
+        lambda: sum(edge(*each) for edge, *each in zip(edges, states, weights, active, strict=True)),
+        lambda: node.mixed_node(list(map(node.State, states, strides)), edges, weights, active),
     ):
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         y = compute()
         direction = torch.linspace(-1, 1, batch * 32, dtype=torch.float64).view(batch, 2, 4, 4)
-        found = torch.autograd.grad((y * direction).sum(), inputs, allow_unused=True, materialize_grads=True)
-        results.append([y.detach().expand(batch, 2, 4, 4), *found, *(buffer.clone() for buffer in buffers)])
+        loss = (y * direction).sum() + 0 * states[0].sum()  # where nothing is active, y depends on nothing
+        found = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+        results.append([y.detach(), *found, *(buffer.clone() for buffer in buffers)])
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
 
@@ -93,23 +95,35 @@ def test_a_node_of_any_operations(strides, active, batch, training):
     assert_the_same_node(strides, active[: len(strides)], batch, training)
 
 
-def test_an_operation_that_is_not_known_is_computed_as_it_is():
+@pytest.mark.parametrize("op", [torch.nn.Conv2d(2, 2, 3, padding=1), ops.PoolBN(torch.nn.MaxPool2d(5, 1, 2), 2)])
+def test_an_operation_that_is_not_known_is_computed_as_it_is(op):
+    """Also another pooling beside those of the space."""
     torch.manual_seed(0)
     edge = MixedOp(SEARCHED, 2, 1).double()
-    edge["sep_conv_3x3"] = torch.nn.Conv2d(2, 2, 3, padding=1).double()
+    edge["sep_conv_3x3"] = op.double()
     x, weights = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(1, 8, dtype=torch.float64)
     torch.testing.assert_close(node.mixed_node([node.State(x, 1)], [edge], weights, [None]), edge(x, weights[0]))
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_only_active_operations_are_computed(fused):
-    """With weights that are zero or one, the active operations give what all give."""
+    """The others add nothing, get no gradient, and their running statistics do not move."""
     torch.manual_seed(0)
     network, x = SearchNetwork(2, 10, 3, fused=fused).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
-    chosen = {kind: torch.randint(0, 8, (14,)) for kind in network.alphas}
-    mixture = {kind: F.one_hot(k, 8).double() for kind, k in chosen.items()}
-    active = {kind: [[SEARCHED[k]] for k in ks.tolist()] for kind, ks in chosen.items()}
-    torch.testing.assert_close(network(x, mixture, active), network(x, mixture))
+    masks = {kind: torch.rand(14, 8) < 0.5 for kind in network.alphas}
+    active = {kind: [[SEARCHED[k] for k in row.nonzero()[:, 0].tolist()] for row in mask] for kind, mask in masks.items()}
+    dense = {kind: torch.rand(14, 8, dtype=torch.float64, requires_grad=True) for kind in masks}
+    logits = network(x, dense, active)
+    for kind, gradient in zip(masks, torch.autograd.grad(logits.square().sum(), list(dense.values())), strict=True):
+        assert (gradient[~masks[kind]] == 0).all()
+    torch.testing.assert_close(logits, network(x, {kind: dense[kind] * masks[kind] for kind in masks}))
+    other = SearchNetwork(2, 10, 3, fused=fused).double()
+    other(x, dense, active)
+    for cell in other.cells:
+        for edge, names in zip(cell.edges, active[cell.kind], strict=True):
+            for name, op in edge.items():
+                moved = any(buffer.any() for key, buffer in op.named_buffers() if key.endswith("num_batches_tracked"))
+                assert moved == (name in names and any(True for _ in op.buffers())), name
 
 
 def test_recomputing_changes_no_bit():

@@ -12,6 +12,7 @@ from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.cnn.model import MixedOp, SearchNetwork
 from darts_cli.cnn.ops import FactorizedReduce
+from darts_cli.cnn.search import search_step
 from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.spaces import default
 
@@ -81,7 +82,7 @@ def test_the_derived_genotype():
 @pytest.mark.parametrize("leaves", [False, True])
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_four_bilevel_steps(order, leaves):
-    """With the hypergradient by alpha, and by operation weights with one chain rule."""
+    """With the hypergradient by alpha; and as the search takes them, by operation weights with one chain rule."""
     network = reference_network()
     weights = network.weights()
     w_optimizer = torch.optim.SGD(weights, REFERENCE["lr"], REFERENCE["momentum"], weight_decay=REFERENCE["weight_decay"])
@@ -93,7 +94,8 @@ def test_four_bilevel_steps(order, leaves):
     mixture = relaxation.weights if leaves else None
 
     def loss(batch):
-        return F.cross_entropy(network(batch[0], mixture), batch[1]), None
+        value = F.cross_entropy(network(batch[0], mixture), batch[1])
+        return value, value.detach()
 
     batches = list(zip(REFERENCE["x"], REFERENCE["y"], strict=True))
     architect = Architect(
@@ -108,20 +110,17 @@ def test_four_bilevel_steps(order, leaves):
     for step, expected in enumerate(REFERENCE["trajectories"][order]):
         train, valid = batches[2 * step : 2 * step + 2]
         if leaves:
-            tables = relaxation.draw(Step(0, 1, 0, step))
-            architect.hypergradient(train, valid)
-            relaxation.step(tables)
-            relaxation.draw(Step(0, 1, 0, step))
+            (train_loss, _), _ = search_step(architect, relaxation, Step(0, 1, 0, step), train, valid, REFERENCE["grad_clip"])
         else:
             architect.step(train, valid)
+            w_optimizer.zero_grad()
+            train_loss = loss(train)[0]
+            train_loss.backward(inputs=weights)
+            nn.utils.clip_grad_norm_(weights, REFERENCE["grad_clip"])
+            w_optimizer.step()
         for kind, alpha in network.alphas.items():
             torch.testing.assert_close(alpha.grad, expected["alpha_grads"][kind], **TIGHT)
             torch.testing.assert_close(alpha.detach(), expected["alphas"][kind], **TIGHT)
-        w_optimizer.zero_grad()
-        train_loss = loss(train)[0]
-        train_loss.backward(inputs=weights)
-        nn.utils.clip_grad_norm_(weights, REFERENCE["grad_clip"])
-        w_optimizer.step()
         torch.testing.assert_close(train_loss, expected["train_loss"], **TIGHT)
     norms = in_original_order(network, [weight.norm() for weight in network.parameters()])
     torch.testing.assert_close(norms.detach(), REFERENCE["final_weight_norms"][order], **TIGHT)

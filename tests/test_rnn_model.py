@@ -11,13 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
+from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.rnn import model
 from darts_cli.rnn.fused import next_words
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runtime import device
-from darts_cli.methods.method import DARTS, Relaxation, Step
 from darts_cli.spaces import default
 
 DATA = Path(__file__).with_name("data")

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from darts_cli import DartsError, genotype
+from darts_cli.cnn.model import SearchNetwork
 from darts_cli.genotype import Genotype, random_genotype
+from darts_cli.rnn import model as rnn
 from darts_cli.spaces import default, load, names
 
 
 def test_the_shipped_spaces_are_those_of_the_paper():
-    assert names() == ["darts", "darts-rnn"]
+    assert names() == ("darts", "darts-rnn")
     cnn, rnn = default("cnn"), default("rnn")
     assert (cnn.cells, cnn.inputs, cnn.nodes, cnn.keep, len(cnn.operations)) == (("normal", "reduce"), 2, 4, 2, 8)
     assert (rnn.cells, rnn.inputs, rnn.nodes, rnn.keep) == (("recurrent",), 1, 8, 1)
@@ -41,16 +43,46 @@ def test_an_unknown_space_is_one_line():
         load("dart")
 
 
-def test_a_genotype_may_name_its_space(tmp_path):
-    plain = genotype.load("cnn/darts_v2").to_dict()
-    named = Genotype.from_dict(plain | {"space": "darts"})
-    genotype.save(named, tmp_path / "named.yaml")
-    assert genotype.load(tmp_path / "named.yaml") == named
-    assert "space: darts" in (tmp_path / "named.yaml").read_text()
-    assert "space" not in plain
+def test_a_genotype_names_its_space_only_where_it_is_not_the_default():
+    plain = genotype.load("cnn/darts_v2")
+    named = Genotype.from_dict(plain.to_dict() | {"space": "darts"})
+    assert named == plain == Genotype("cnn", plain.cells, space="darts")
+    assert "space" not in named.to_dict()
     for wrong in ("darts-rnn", "other", 3, None):
         with pytest.raises(DartsError, match="space: the domain cnn has the spaces darts, not"):
-            Genotype.from_dict(plain | {"space": wrong})
+            Genotype.from_dict(plain.to_dict() | {"space": wrong})
+
+
+def test_a_space_of_other_nodes_and_operations_has_genotypes_of_the_domain():
+    own = replace(default("cnn"), name="own", nodes=2, operations=("skip_connect", "sep_conv_3x3"))
+    network = SearchNetwork(2, 10, 3, space=own)
+    assert {kind: tuple(alpha.shape) for kind, alpha in network.alphas.items()} == {"normal": (5, 2), "reduce": (5, 2)}
+    assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+    for found in (network.genotype(), random_genotype(own, random.Random(0))):
+        assert found.space is None
+        assert len(found.cells["normal"].nodes) == 2
+        assert {edge.op for cell in found.cells.values() for node in cell.nodes for edge in node} <= set(own.operations)
+
+
+def test_a_recurrent_space_without_some_activations():
+    own = replace(default("rnn"), name="own", nodes=3, operations=("none", "tanh", "identity"))
+    network, full = (
+        rnn.SearchNetwork(5, 4, space=own).double(),
+        rnn.SearchNetwork(5, 4, space=replace(own, operations=default("rnn").operations)).double(),
+    )
+    full.load_state_dict({key: value for key, value in network.state_dict().items() if "alphas" not in key}, strict=False)
+    table = torch.rand(6, 3, dtype=torch.float64)
+    wide = torch.zeros(6, 5, dtype=torch.float64)
+    wide[:, [0, 1, 4]] = table
+    x, hidden, masks = torch.randint(0, 5, (4, 3)), network.initial(3), network.masks(3)
+    found, _ = network(x, hidden, masks, {"recurrent": table})
+    torch.testing.assert_close(found, full(x, hidden, masks, {"recurrent": wide})[0])
+    assert {edge.op for (edge,) in network.genotype().cells["recurrent"].nodes} <= {"tanh", "identity"}
+
+
+def test_edges_need_equally_many_operations():
+    with pytest.raises(DartsError, match="own: normal: it needs 5 edges with equally many operations each"):
+        replace(default("cnn"), name="own", nodes=2, edgewise={"normal": (("none",),) * 4 + (("none", "skip_connect"),)})
 
 
 def test_random_cells_keep_to_the_operations_of_each_edge():

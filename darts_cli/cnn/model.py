@@ -6,7 +6,7 @@ every reader instead would keep 15 to 21 % more memory for the gradient.
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,14 +46,16 @@ class MixedOp(nn.ModuleDict):
 
     def __init__(self, operations: Sequence[str], C: int, stride: int):
         super().__init__()
+        self.stride = stride
         for name in operations:
             op = ops.OPERATIONS[name](C, stride, affine=False)
-            self[name] = ops.PoolBN(op, C) if "pool" in name else op
+            self[name] = ops.PoolBN(op, C) if isinstance(op, nn.MaxPool2d | nn.AvgPool2d) else op
 
     def forward(self, x: Tensor, weights: Tensor, active: Collection[str] | None = None) -> Tensor:
         """The sum of the operations on x (B, C, H, W), weighted by weights (8,) (eq. 2); of the `active` ones, if given."""
         terms = zip(self.items(), weights, strict=True)
-        return sum(weight * op(x) for (name, op), weight in terms if active is None or name in active)
+        mixed = [weight * op(x) for (name, op), weight in terms if active is None or name in active]
+        return sum(mixed) if mixed else torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class SearchCell(nn.Module):
@@ -78,15 +80,21 @@ class SearchCell(nn.Module):
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, active: Active = None) -> Tensor:
         """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W); a reduction cell halves H and W."""
-        states = [State(self.preprocess0.after_relu(s0), self.stride), State(self.preprocess1.after_relu(s1), self.stride)]
         active = [None] * len(self.edges) if active is None else active
-        for edges, rows, names in zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True):
-            if self.fused:
-                x = mixed_node(states, edges, rows, names, self.recompute)
-            else:
-                x = sum(edge(state.x, *each) for edge, state, *each in zip(edges, states, rows, names, strict=True))
-            states.append(State(x, 1))
-        return torch.cat([state.x for state in states[2:]], dim=1)
+        states = [self.preprocess0.after_relu(s0), self.preprocess1.after_relu(s1)]
+        nodes = zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True)
+        if self.fused:
+            return self._fused(states, nodes)
+        for edges, rows, names in nodes:
+            states.append(sum(edge(x, row, name) for edge, x, row, name in zip(edges, states, rows, names, strict=True)))
+        return torch.cat(states[self.space.inputs :], dim=1)
+
+    def _fused(self, states: list[Tensor], nodes: Iterable[tuple]) -> Tensor:
+        """The same, with the edges of each node computed together."""
+        shared = [State(x, self.stride) for x in states]
+        for edges, rows, names in nodes:
+            shared.append(State(mixed_node(shared, edges, rows, names, self.recompute), 1))
+        return torch.cat([state.x for state in shared[self.space.inputs :]], dim=1)
 
 
 class SearchNetwork(nn.Module):

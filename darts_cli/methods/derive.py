@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darts_cli.genotype import Cell, Edge, Genotype
-from darts_cli.spaces import Space, default
+from darts_cli.spaces import Space, needed_name
 
 Table = Sequence[Sequence[float]]  # one row per edge, one column per operation
 
@@ -12,7 +12,7 @@ Table = Sequence[Sequence[float]]  # one row per edge, one column per operation
 def derive(strength: Mapping[str, Table], space: Space) -> Genotype:
     """The discrete cells of the operation weights of each kind of cell."""
     cells = {cell: derive_cell(strength[cell], space, cell) for cell in space.cells}
-    return Genotype(space.domain, cells, space=None if space == default(space.domain) else space.name)
+    return Genotype(space.domain, cells, space=needed_name(space))
 
 
 def derive_cell(strength: Table, space: Space, cell: str) -> Cell:

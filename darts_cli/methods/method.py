@@ -38,19 +38,21 @@ class Method:
     """How alpha becomes operation weights.
 
     strength    the operation weights without chance: what derivation, entropy, records and pictures read
-    mixture     those of one step, where they differ: a function of alpha and of the step, the only source of chance
+    mixture     those of one step: a function of alpha and of the step, which is the only source of chance
     """
 
     name: str
     strength: Callable[[Tables], Tables] = softmax
-    mixture: Callable[[Tables, Step], Tables] | None = None
+    mixture: Callable[[Tables, Step], Tables] = lambda alphas, step: softmax(alphas)
 
 
 DARTS = Method("darts")
 
 
 class Relaxation:
-    """Alpha, and the operation weights of a step as leaves: every pass of the step sees the same ones.
+    """Alpha, and the operation weights of a step as leaves.
+
+    All passes of the architect see the same ones. The step of the weights sees those of the new alpha, with the same chance.
 
     alphas       the tables of alpha
     optimizer    of alpha
@@ -63,8 +65,7 @@ class Relaxation:
 
     def draw(self, step: Step) -> Tables:
         """Set the operation weights to those of a step; returns them as functions of alpha."""
-        method = self.method
-        tables = method.strength(self.alphas) if method.mixture is None else method.mixture(self.alphas, step)
+        tables = self.method.mixture(self.alphas, step)
         with torch.no_grad():
             for cell, leaf in self.weights.items():
                 leaf.copy_(tables[cell])

@@ -133,6 +133,8 @@ def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         space = default(task.domain)
         for cell in space.cells:
+            if "operation_weights" not in record:
+                raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
             for tables in ("alphas", "operation_weights"):
                 _check_table(f"{prefix}: {tables} of {cell}", record.get(tables), cell, space)
             _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], space)

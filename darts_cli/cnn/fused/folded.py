@@ -20,8 +20,6 @@ from darts_cli.runtime import distributed
 from darts_cli.runtime.autograd import once_differentiable
 from darts_cli.runtime.device import exact
 
-EPS = nn.BatchNorm2d(1).eps
-
 
 class Half(NamedTuple):
     """BN(W depthwise(x)): half of a separable convolution, or a dilated one; and the number of the sum that it is part of."""
@@ -46,14 +44,15 @@ def sums(halves: Sequence[Half], a: Tensor, recompute: bool = False) -> Sequence
     if norms[0].training:
         return Folded.apply(into, geometry, norms, recompute, a, W, *x, *kernels)
     mean, variance = (torch.stack([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
-    y = _products(into, _matrices(x, kernels, geometry), _fold(a, W, variance).to(x[0].dtype))
-    b = -_fold(a, mean[..., None], variance)[..., 0].to(x[0].dtype)
+    eps = norms[0].eps
+    y = _products(into, _matrices(x, kernels, geometry), _fold(a, W, variance, eps).to(x[0].dtype))
+    b = -_fold(a, mean[..., None], variance, eps)[..., 0].to(x[0].dtype)
     return [y_j + sum(b_k for i, b_k in zip(into, b, strict=True) if i == j) for j, y_j in enumerate(y)]
 
 
-def _fold(a: Tensor, W: Tensor, variance: Tensor) -> Tensor:
+def _fold(a: Tensor, W: Tensor, variance: Tensor, eps: float) -> Tensor:
     """V (K, C, C), for weights a (K,) and the variances (K, C) of W_k d_k."""
-    return (a[:, None] * (variance + EPS).rsqrt())[..., None] * W
+    return (a[:, None] * (variance + eps).rsqrt())[..., None] * W
 
 
 def _variance(W: Tensor, S: Tensor) -> Tensor:
@@ -93,9 +92,9 @@ class Folded(Function):
         m, S, count = centre(d)
         variance = _variance(W, S)
         track(norms, (W @ m[..., None])[..., 0], variance, count)
-        ctx.into, ctx.geometry = into, geometry
+        ctx.into, ctx.geometry, ctx.eps = into, geometry, norms[0].eps
         ctx.save_for_backward(a, W, S, m, count, *tensors, *(() if recompute else d))
-        return _products(into, d, _fold(a, W, variance).to(d[0].dtype))
+        return _products(into, d, _fold(a, W, variance, ctx.eps).to(d[0].dtype))
 
     @staticmethod
     @once_differentiable
@@ -106,7 +105,7 @@ class Folded(Function):
             d = [d_k.sub_(m_k) for d_k, m_k in zip(_matrices(x, kernels, ctx.geometry), m.to(x[0].dtype), strict=True)]
         with torch.enable_grad():
             a, W, S = (tensor.detach().requires_grad_() for tensor in (a, W, S))
-            V = _fold(a, W, _variance(W, S))
+            V = _fold(a, W, _variance(W, S), ctx.eps)
         g_V = torch.stack([g[j].t() @ d_k for j, d_k in zip(ctx.into, d, strict=True)]).to(V.dtype)
         g_a, g_W, g_S = torch.autograd.grad(V, (a, W, S), g_V)
         sums = torch.stack([exact(g_j).sum(0) for g_j in g])

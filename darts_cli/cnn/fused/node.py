@@ -31,7 +31,7 @@ class State:
         self.shape = len(x), x.shape[2] // stride, x.shape[3] // stride  # B, H, W of the nodes after it
         self.phased = stride == 1 and x.shape[2] % 2 == x.shape[3] % 2 == 0
         self.dilation = 2 if stride == 1 and not self.phased else 1  # of the dilated convolutions, when applied to `dilated`
-        self._pooled: dict[type, tuple] = {}
+        self._pooled: dict[str, tuple] = {}  # by pooling
 
     @cached_property
     def relu(self) -> Tensor:
@@ -49,10 +49,10 @@ class State:
         pool, norm = op
         if not norm.training:
             return rows(norm(pool(self.x)))
-        if type(pool) not in self._pooled:
+        if repr(pool) not in self._pooled:
             y, *statistics = Normalise.apply(exact(rows(pool(self.x))), norm.eps)
-            self._pooled[type(pool)] = y.to(self.x.dtype), statistics
-        y, (mean, variance, count) = self._pooled[type(pool)]
+            self._pooled[repr(pool)] = y.to(self.x.dtype), statistics
+        y, (mean, variance, count) = self._pooled[repr(pool)]
         track([norm], mean[None], variance[None], count)
         return y
 
