@@ -21,7 +21,7 @@ RULES = {
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
     "methods": set(),
     "legacy": {"runs", "runtime", "formats"},
-    "pictures": {"methods", "runs.history", "runs.task"},
+    "pictures": {"runs.history", "runs.task"},
     "runs": {"runtime", "formats"},
     "runtime": set(),
     "formats": set(),
