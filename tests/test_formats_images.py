@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import darts
 from PIL import Image
 
 from darts_cli import DartsError
@@ -176,3 +177,44 @@ def test_the_test_part_has_the_levels_of_the_training_part(tmp_path):
     assert isinstance(test, Dataset)
     assert test.images[0].max() == round(200 / 4095 * 255)
     data.check_about(train.about())
+
+
+def test_the_summary_counts_classes_and_names_what_was_left_out(tmp_path):
+    folder(tmp_path / "Training", count=3)
+    for name in ("x.gif", "notes.txt"):
+        (tmp_path / "Training" / "a" / name).write_bytes(b"GIF89a")
+    (tmp_path / "Training" / "b" / "2.png").unlink()
+    found = data.summary("train part", data.load("folder", str(tmp_path)))
+    assert found == (
+        f"train part: 5 images of 2 classes (a 3, b 2), from {tmp_path / 'Training'}; "
+        "2 files left out, no images: a/notes.txt, a/x.gif"
+    )
+    assert data.summary("all", data.load("digits", None)).startswith("all: 1,438 images of 10 classes (0 1")
+
+
+def test_a_training_says_what_it_took_for_what(tmp_path):
+    for name, count in (("Training", 4), ("Testing", 2)):
+        folder(tmp_path / "data" / name, count=count)
+    size = ["--layers", 2, "--channels", 4, "--epochs", 1, "--batch-size", 4, "--no-auxiliary"]
+    result = darts("train", "cnn", "--dataset", "folder", "--data", tmp_path / "data", *size, "--run", tmp_path / "run")
+    assert f"train part: 8 images of 2 classes (a 4, b 4), from {tmp_path / 'data' / 'Training'}" in result.stderr
+    assert f"test part: 4 images of 2 classes (a 2, b 2), from {tmp_path / 'data' / 'Testing'}" in result.stderr
+    result = darts(
+        "search",
+        "cnn",
+        "--dataset",
+        "folder",
+        "--data",
+        tmp_path / "data",
+        "--epochs",
+        1,
+        "--layers",
+        3,
+        "--channels",
+        4,
+        "--batch-size",
+        4,
+        "--run",
+        tmp_path / "search",
+    )
+    assert f"both halves: 8 images of 2 classes (a 4, b 4), from {tmp_path / 'data' / 'Training'}" in result.stderr

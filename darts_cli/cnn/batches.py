@@ -24,6 +24,8 @@ class Dataset(NamedTuple):
     deviation: Sequence[float]
     flip: bool = True  # whether training mirrors half of the images
     levels: Sequence[float] | None = None  # black and white of the images that had more than 8 bits
+    root: str | None = None  # the folder they were read from
+    left_out: Sequence[str] = ()  # files there that are no images
 
     @property
     def padding(self) -> int:

@@ -16,6 +16,7 @@ from darts_cli.cnn.batches import Dataset
 from darts_cli.formats import images
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
+from darts_cli.text import counted, printable
 
 DOWNLOADS = Path("data")
 MAX_SIDE_PIXELS = 4096
@@ -49,6 +50,20 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
         return dataset
     check_like(folder or name, dataset.classes, dataset.images.shape[1:3], like)
     return dataset._replace(mean=like["mean"], deviation=like["deviation"])
+
+
+def summary(part: str, dataset: Dataset | imagenet.FileDataset) -> str:
+    """A line of what a part of a data set is: images, classes, and what was left out."""
+    counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
+    each = f"{min(counts):,} to {max(counts):,} each"
+    if len(counts) <= 10:
+        each = ", ".join(f"{printable(name)} {count:,}" for name, count in zip(dataset.classes, counts, strict=True))
+    text = f"{part}: {counted(len(dataset.labels), 'image')} of {len(counts)} classes ({each})"
+    if dataset.root is not None:
+        text += f", from {printable(dataset.root)}"
+    if dataset.left_out:
+        text += f"; {counted(len(dataset.left_out), 'file')} left out, no images: {printable(_some(dataset.left_out))}"
+    return text
 
 
 def check_about(about: dict) -> None:
@@ -183,7 +198,8 @@ def _image_folder(folder: Path, train: bool, like: dict | None) -> Dataset:
         read.append(_scaled(images.read(path, turn=True), size or (read[0].shape[1:] if read else None)))
     levels = (like or {}).get("levels") or images.levels(read)
     pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
-    dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)._replace(levels=levels)
+    dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)
+    dataset = dataset._replace(levels=levels, root=files.root, left_out=files.left_out)
     if like is None and (pixels == pixels[0, 0, 0]).all():
         raise DartsError(f"{files.root}: all of its images are of one and the same colour; there is nothing to learn")
     return dataset

@@ -31,6 +31,7 @@ class FileDataset(NamedTuple):
     classes: Sequence[str]
     root: str
     flip: bool = True  # whether training mirrors half of the images
+    left_out: Sequence[str] = ()  # files there that are no images
 
     def about(self) -> dict:
         """What a trained network needs to know, and a fingerprint of the names and sizes of all files."""
@@ -58,7 +59,8 @@ def load(folder: str | None, train: bool = True) -> FileDataset:
         raise DartsError("--dataset imagenet needs --data DIR: a folder with train and val, each with one folder per class", 2)
     root = Path(folder) / ("train" if train else "val")
     folders = class_folders(root)
-    return FileDataset([path for path, _ in folders.samples], torch.tensor(folders.targets), folders.classes, str(root))
+    paths = [path for path, _ in folders.samples]
+    return FileDataset(paths, torch.tensor(folders.targets), folders.classes, str(root), left_out=folders.left_out)
 
 
 def _size(path: str) -> int:

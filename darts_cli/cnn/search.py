@@ -55,7 +55,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
         run.start(environment(device), dataset.about())
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
-        display.begin(now["epoch"], now["step"], report.search_opening(config, run, network, device, steps))
+        opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", dataset)]
+        display.begin(now["epoch"], now["step"], opening)
         for epoch in range(now["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
             set_lr(architect.w_optimizer, lr)

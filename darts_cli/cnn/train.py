@@ -92,7 +92,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(4)), network=network, optimizer=optimizer)
-        display.begin(now["epoch"], now["step"], report.train_opening(config, run, network, device, about, steps))
+        parts = [data.summary(f"{name} part", part.dataset) for name, part in batches.items()]
+        display.begin(now["epoch"], now["step"], [*report.train_opening(config, run, network, device, about, steps), *parts])
         for epoch in range(now["epoch"], config.epochs):
             lr = learning_rate(config, epoch)
             set_lr(optimizer, lr)

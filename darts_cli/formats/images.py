@@ -94,7 +94,7 @@ def _visible(name: str) -> bool:
 
 
 def class_folders(root: Path):
-    """torchvision's ImageFolder for `root`, without hidden files and folders.
+    """torchvision's ImageFolder for `root`, without hidden files and folders; `left_out` lists the files that are no images.
 
     Raises DartsError when there are not at least two folders of images.
     """
@@ -111,8 +111,12 @@ def class_folders(root: Path):
         inside = Path(path).relative_to(root).parts
         return all(map(_visible, inside)) and path.lower().endswith(IMG_EXTENSIONS)
 
-    top = os.path.realpath(root)
-    for folder, inner, _ in os.walk(root):  # without following links, which ImageFolder does
+    top, left_out = os.path.realpath(root), []
+    for folder, inner, files in os.walk(root):  # without following links, which ImageFolder does
+        inside = [os.path.relpath(os.path.join(folder, name), root) for name in files]
+        left_out += [
+            path for path in inside if all(map(_visible, Path(path).parts)) and not path.lower().endswith(IMG_EXTENSIONS)
+        ]
         for path in (os.path.join(folder, name) for name in inner):
             target = os.path.realpath(path)
             if os.path.islink(path) and os.path.commonpath([target, top]) in (target, top):
@@ -127,6 +131,7 @@ def class_folders(root: Path):
     if len(folders.classes) < 2:
         there = f"has one class, {folders.classes[0]}" if folders.classes else "has no class"
         raise DartsError(f"{root}: {there}; there must be two or more, one folder each")
+    folders.left_out = sorted(left_out)
     return folders
 
 
