@@ -162,7 +162,10 @@ def test_images_of_one_colour_are_refused(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8), (5, 5, 5)).save(tmp_path / name / "0.png")
     with pytest.raises(DartsError, match="all of its images are of one and the same colour; there is nothing to learn"):
-        data.load("folder", str(tmp_path))
+        data.check_varied(data.load("folder", str(tmp_path)))
+    result = darts("search", "cnn", "--dataset", "folder", "--data", tmp_path, "--run", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "of one and the same colour" in result.stderr
 
 
 def test_the_test_part_has_the_levels_of_the_training_part(tmp_path):

@@ -66,6 +66,12 @@ def summary(part: str, dataset: Dataset | imagenet.FileDataset) -> str:
     return text
 
 
+def check_varied(dataset: Dataset | imagenet.FileDataset) -> None:
+    """Raise DartsError when all images of a folder are of one and the same colour."""
+    if isinstance(dataset, Dataset) and dataset.root and (dataset.images == dataset.images[0, 0, 0]).all():
+        raise DartsError(f"{dataset.root}: all of its images are of one and the same colour; there is nothing to learn")
+
+
 def check_about(about: dict) -> None:
     """Raise ValueError unless this is what `about` returns for a data set."""
     classes, size, statistics = about["classes"], about["size"], [*about["mean"], *about["deviation"]]
@@ -199,10 +205,7 @@ def _image_folder(folder: Path, train: bool, like: dict | None) -> Dataset:
     levels = (like or {}).get("levels") or images.levels(read)
     pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
     dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)
-    dataset = dataset._replace(levels=levels, root=files.root, left_out=files.left_out)
-    if like is None and (pixels == pixels[0, 0, 0]).all():
-        raise DartsError(f"{files.root}: all of its images are of one and the same colour; there is nothing to learn")
-    return dataset
+    return dataset._replace(levels=levels, root=files.root, left_out=files.left_out)
 
 
 def _scaled(image: Tensor, size: Sequence[int] | None) -> Tensor:

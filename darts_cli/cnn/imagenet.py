@@ -177,7 +177,7 @@ def _outlast_signals(_worker: int) -> None:
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
 
 
-def _augmentation(color_jitter: Sequence[float], flip: bool) -> Callable:
+def _augmentation(color_jitter: Sequence[float], flip: bool = True) -> Callable:
     from torchvision.transforms import v2
 
     jitter = [v2.ColorJitter(*color_jitter)] if any(color_jitter) else []

@@ -29,6 +29,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
     dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
+    data.check_varied(dataset)
     halves = data.split(dataset, config.train_portion, config.split_seed)
     train, valid = (
         Batches(half, config.batch_size, config.seed, name, device, config.cutout)

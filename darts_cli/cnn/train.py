@@ -193,6 +193,7 @@ def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[s
         parts["test"] = data.load(config.dataset, config.data, train=False, like=about)
     elif config.train_portion == 1:
         raise DartsError("--train-portion 1: without the test part, a part of the training set must be held out", 2)
+    data.check_varied(dataset)
     if config.train_portion < 1:
         parts["train"], parts["valid"] = data.split(dataset, config.train_portion, config.split_seed)
     make = Batches
