@@ -108,15 +108,15 @@ def class_folders(root: Path):
             return classes, {name: i for i, name in enumerate(classes)}
 
     def usable(path: str) -> bool:
-        inside = Path(path).relative_to(root).parts
+        inside = path.removeprefix(str(root)).strip(os.sep).split(os.sep)
         return all(map(_visible, inside)) and path.lower().endswith(IMG_EXTENSIONS)
 
     top, left_out = os.path.realpath(root), []
     for folder, inner, files in os.walk(root):  # without following links, which ImageFolder does
-        inside = [os.path.relpath(os.path.join(folder, name), root) for name in files]
-        left_out += [
-            path for path in inside if all(map(_visible, Path(path).parts)) and not path.lower().endswith(IMG_EXTENSIONS)
-        ]
+        place = "" if folder == str(root) else os.path.relpath(folder, root)
+        if all(map(_visible, place.split(os.sep))):
+            others = (name for name in files if _visible(name) and not name.lower().endswith(IMG_EXTENSIONS))
+            left_out += [os.path.join(place, name) for name in others]
         for path in (os.path.join(folder, name) for name in inner):
             target = os.path.realpath(path)
             if os.path.islink(path) and os.path.commonpath([target, top]) in (target, top):
