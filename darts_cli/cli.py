@@ -7,6 +7,7 @@ from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.genotype import genotype
 from darts_cli.commands.options import version
 from darts_cli.commands.search import search
+from darts_cli.commands.space import space
 from darts_cli.commands.train import train
 from darts_cli.commands.visualize import visualize
 
@@ -24,5 +25,5 @@ def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
 
-for command in (search, train, evaluate_command, visualize, genotype):
+for command in (search, train, evaluate_command, visualize, genotype, space):
     main.add_command(command)

@@ -3,104 +3,76 @@
 The command line is made from these classes (commands/options.py), and every run folder keeps one (runs/identity.py).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
-from darts_cli import DartsError
-from darts_cli.schema import Config, Setting, setting
+from darts_cli import DartsError, settings
+from darts_cli.schema import Config, SearchConfig, Setting, setting
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # image data sets that are held in memory
 TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
-# ---- settings that several classes share; a call makes the field, with what differs
-
-_images = partial(
-    setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
-)
-_texts = partial(setting, None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
-_unrolled = partial(setting, False, "Use the second-order approximation (unroll one weight step).")
-_channels = partial(
-    setting, help="Channels of the first cells, an even number.", aliases=("--init-channels",), ge=2, multiple_of=2
-)
-_dim = partial(setting, help="Size of embedding and hidden state.", aliases=("--emsize", "--nhid", "--nhidlast"), ge=1)
-_clip = partial(setting, help="Maximum norm of the gradient; inf turns clipping off.", infinite=True, gt=0)
-_cutout = partial(
-    setting,
-    help="Cutout size in pixels, an even number; 0 turns it off, no value means 16.",
-    aliases=("--cutout-length",),
-    flag_value=16,
-    ge=0,
-    multiple_of=2,
-)
-_flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
-_ar = partial(
-    setting,
-    0.0,
-    "AR: coefficient of the mean square of the output (the original's --alpha).",
-    aliases=("--alpha",),
-    ge=0,
-    lt=10**9,
-)
-_tar = partial(
-    setting,
-    1e-3,
-    "TAR: coefficient of the squared change of the output between time steps.",
-    aliases=("--beta",),
-    ge=0,
-    lt=10**9,
-)
-_init_from = partial(setting, None, "Checkpoint, ours or the original's, to take the initial weights from.", metavar="RUN|FILE")
-_precision = partial(setting, "fp32", "Arithmetic of the network; bf16 uses autocast.", choices=("fp32", "bf16"))
-_device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
-_minutes = partial(
-    setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0
-)
-_log_every = partial(setting, 50, "Log metrics every N steps.", changes_result=False, ge=1)
-_anomaly = partial(
-    setting, False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False
-)
-
-
-# ---- the four configurations
-
-
 @dataclass(frozen=True)
-class SearchCNN(Config):
+class SearchCNN(SearchConfig):
     """The search of a convolutional cell; the defaults are the paper's for CIFAR-10."""
 
+    domain: ClassVar[str] = "cnn"
     dataset: str = setting("cifar10", "Images to search on.", choices=IMAGES)
-    unrolled: bool = _unrolled()
+    space: str | Mapping | None = settings.space(default_text="darts")
+    operations: str | None = settings.operations()
+    nodes: int | None = settings.nodes()
+    unrolled: bool = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1)
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1)
-    layers: int = setting(8, "Cells of the search network.", recipes={"digits": 3}, ge=3)
-    channels: int = _channels(16, recipes={"digits": 8})
+    layers: int = setting(
+        8, "Cells of the search network; in nas-bench-201 of each stage.", recipes={"digits": 3, "nas-bench-201": 5}, ge=1
+    )
+    channels: int = settings.channels(16, recipes={"digits": 8})
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0)
     lr_min: float = setting(0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0)
     momentum: float = setting(0.9, "Momentum of the weights' SGD.", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay of the weights.", ge=0)
-    grad_clip: float = _clip(5.0)
+    grad_clip: float = settings.clip(5.0)
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
-    flip: bool = _flip()
-    cutout: int = _cutout(0)
+    max_images: int | None = setting(
+        None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4
+    )
+    flip: bool = settings.flip()
+    cutout: int = settings.cutout(0)
+    benchmark_data: str | None = setting(
+        None,
+        "In nas-bench-201: data set whose true accuracies are shown.",
+        default_text="that of the search, or cifar10",
+        choices=("cifar10", "cifar100", "imagenet16-120"),
+        changes_result=False,
+    )
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
-    precision: str = _precision()
+    precision: str = settings.precision()
     seed: int = setting(2, "Seed of weights, alphas, order and augmentation.", ge=0)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0)
-    data: str | None = _images()
-    device: str = _device()
-    checkpoint_minutes: float = _minutes()
-    log_every: int = _log_every(aliases=("--report-freq",))
-    detect_anomaly: bool = _anomaly()
+    data: str | None = settings.images()
+    device: str = settings.device()
+    checkpoint_minutes: float = settings.minutes()
+    log_every: int = settings.log_every(aliases=("--report-freq",))
+    detect_anomaly: bool = settings.anomaly()
 
     def __post_init__(self):
         super().__post_init__()
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
+        if self.layers < 3 and self.searched.macro == "darts":
+            raise DartsError(f"--layers {self.layers}: must be at least 3, two of which reduce", exit_code=2)
+
+    def default(self, setting: Setting) -> object:
+        if setting.name == "benchmark_data":
+            return self.dataset if self.dataset in setting.choices else setting.choices[0]
+        return super().default(setting)
 
 
 @dataclass(frozen=True)
@@ -108,12 +80,24 @@ class TrainCNN(Config):
     """The training of a convolutional cell at full size; the defaults are the paper's for CIFAR-10 and for ImageNet."""
 
     dataset: str = setting("cifar10", "Images to train on.", choices=(*IMAGES, "imagenet"))
-    epochs: int = setting(600, "Epochs of the training.", recipes={"imagenet": 250, "digits": 30}, ge=1)
-    batch_size: int = setting(96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128}, ge=2)
+    recipe: str | None = setting(
+        None, "Whose defaults to use.", default_text="those of the space of the cells", choices=("darts", "nas-bench-201")
+    )
+    epochs: int = setting(600, "Epochs of the training.", recipes={"imagenet": 250, "digits": 30, "nas-bench-201": 200}, ge=1)
+    batch_size: int = setting(
+        96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128, "nas-bench-201": 256}, ge=2
+    )
     accumulate: int = setting(1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
-    layers: int = setting(20, "Cells of the network.", recipes={"imagenet": 14, "digits": 5}, ge=1)
-    channels: int = _channels(36, recipes={"imagenet": 48, "digits": 8})
-    lr: float = setting(0.025, "Highest learning rate.", aliases=("--learning-rate",), recipes={"imagenet": 0.1}, gt=0)
+    layers: int = setting(
+        20,
+        "Cells of the network; in nas-bench-201 of each stage.",
+        recipes={"imagenet": 14, "digits": 5, "nas-bench-201": 5},
+        ge=1,
+    )
+    channels: int = settings.channels(36, recipes={"imagenet": 48, "digits": 8, "nas-bench-201": 16})
+    lr: float = setting(
+        0.025, "Highest learning rate.", aliases=("--learning-rate",), recipes={"imagenet": 0.1, "nas-bench-201": 0.1}, gt=0
+    )
     schedule: str = setting(
         "cosine",
         "Learning rate over the epochs: half a cosine, or a constant factor per epoch.",
@@ -126,8 +110,9 @@ class TrainCNN(Config):
         None, "Epochs in which the learning rate rises to --lr.", default_text="0 (imagenet with cosine: 5)", ge=0
     )
     momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
-    weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5}, ge=0)
-    grad_clip: float = _clip(5.0)
+    nesterov: bool = setting(False, "Use Nesterov's momentum.", recipes={"nas-bench-201": True})
+    weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5, "nas-bench-201": 5e-4}, ge=0)
+    grad_clip: float = settings.clip(5.0, recipes={"nas-bench-201": float("inf")})
     label_smoothing: float = setting(
         0.0,
         "Share of a label that is spread over all classes.",
@@ -139,19 +124,19 @@ class TrainCNN(Config):
     auxiliary: bool | None = setting(
         True,
         "Train a second classifier in the middle of the network, for 32x32 images or ImageNet.",
-        recipes={"digits": False, "folder": None},
+        recipes={"digits": False, "folder": None, "nas-bench-201": False},
     )
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss.", ge=0)
     drop_path: float = setting(
         0.2,
         "Probability of dropping an edge in the last epoch; it rises linearly from 0.",
         aliases=("--drop-path-prob",),
-        recipes={"imagenet": 0.0},
+        recipes={"imagenet": 0.0, "nas-bench-201": 0.0},
         ge=0,
         lt=1,
     )
-    flip: bool = _flip()
-    cutout: int = _cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0})
+    flip: bool = settings.flip()
+    cutout: int = settings.cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0, "nas-bench-201": 0})
     color_jitter: tuple[float, float, float, float] = setting(
         (0.0, 0.0, 0.0, 0.0),
         "Random change of brightness, contrast, saturation and hue (hue: at most 0.5); ImageNet only.",
@@ -159,12 +144,12 @@ class TrainCNN(Config):
         ge=0,
     )
     train_portion: float = setting(1.0, "Share of the training set to train on; the rest chooses the best epoch.", gt=0, le=1)
-    init_from: str | None = _init_from()
-    precision: str = _precision()
+    init_from: str | None = settings.init_from()
+    precision: str = settings.precision()
     seed: int = setting(0, "Seed of weights, order, augmentation and drop-path.", ge=0)
     split_seed: int = setting(0, "Seed of the split that --train-portion makes.", ge=0)
-    data: str | None = _images()
-    device: str = _device()
+    data: str | None = settings.images()
+    device: str = settings.device()
     workers: int | None = setting(
         None,
         "Processes that read the images of ImageNet; 0 reads in the main process.",
@@ -172,14 +157,17 @@ class TrainCNN(Config):
         changes_result=False,
         ge=0,
     )
-    checkpoint_minutes: float = _minutes()
-    log_every: int = _log_every(aliases=("--report-freq",))
-    detect_anomaly: bool = _anomaly()
+    checkpoint_minutes: float = settings.minutes()
+    log_every: int = settings.log_every(aliases=("--report-freq",))
+    detect_anomaly: bool = settings.anomaly()
 
     def default(self, setting: Setting) -> object:
         if setting.name == "warmup":
             return 5 if self.dataset == "imagenet" and self.schedule == "cosine" else 0
-        return super().default(setting)
+        return "darts" if setting.name == "recipe" else super().default(setting)
+
+    def recipe_names(self) -> list[str]:
+        return [self.dataset, self.recipe]
 
     def __post_init__(self):
         super().__post_init__()
@@ -194,23 +182,27 @@ class TrainCNN(Config):
 
 
 @dataclass(frozen=True)
-class SearchRNN(Config):
+class SearchRNN(SearchConfig):
     """The search of a recurrent cell; the defaults are the paper's for the Penn Treebank."""
 
+    domain: ClassVar[str] = "rnn"
     dataset: str = setting("ptb", "Text to search on.", choices=TEXTS)
-    unrolled: bool = _unrolled()
+    space: str | Mapping | None = settings.space(default_text="darts-rnn")
+    operations: str | None = settings.operations()
+    nodes: int | None = settings.nodes()
+    unrolled: bool = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
     batch_size: int = setting(
         256, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2
     )
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words per stream and step; one step in twenty is half as long.", recipes={"pydoc": 10}, ge=2)
-    dim: int = _dim(300, recipes={"pydoc": 64})
+    dim: int = settings.dim(300, recipes={"pydoc": 64})
     lr: float = setting(
         20.0, "Learning rate of the weights, for a step of --bptt words (scaled with the step's length).", gt=0, lt=10**9
     )
     weight_decay: float = setting(5e-7, "Weight decay of the weights.", aliases=("--wdecay",), ge=0)
-    grad_clip: float = _clip(0.25, aliases=("--clip",))
+    grad_clip: float = settings.clip(0.25, aliases=("--clip",))
     alpha_lr: float = setting(3e-3, "Learning rate of alpha (Adam).", aliases=("--arch-lr",), gt=0)
     alpha_betas: tuple[float, float] = setting((0.9, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-wdecay",), ge=0)
@@ -220,15 +212,15 @@ class SearchRNN(Config):
     dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.1}, ge=0, lt=1)
     dropouti: float = setting(0.2, "Dropout of the embedding's output.", recipes={"pydoc": 0.0}, ge=0, lt=1)
     dropoute: float = setting(0.0, "Dropout of whole words.", ge=0, lt=1)
-    ar: float = _ar()
-    tar: float = _tar()
-    precision: str = _precision()
+    ar: float = settings.ar()
+    tar: float = settings.tar()
+    precision: str = settings.precision()
     seed: int = setting(3, "Seed of weights, alphas, sequence lengths and masks.", ge=0)
-    data: str | None = _texts()
-    device: str = _device()
-    checkpoint_minutes: float = _minutes()
-    log_every: int = _log_every(aliases=("--log-interval",))
-    detect_anomaly: bool = _anomaly()
+    data: str | None = settings.texts()
+    device: str = settings.device()
+    checkpoint_minutes: float = settings.minutes()
+    log_every: int = settings.log_every(aliases=("--log-interval",))
+    detect_anomaly: bool = settings.anomaly()
 
 
 @dataclass(frozen=True)
@@ -248,7 +240,7 @@ class TrainRNN(Config):
         10, "Streams of the validation text; the test text is one stream.", aliases=("--eval-batch",), ge=1
     )
     bptt: int = setting(35, "Mean number of words per stream and step; one step in twenty is about half as long.", ge=2)
-    dim: int = _dim(850, recipes={"wt2": 700, "pydoc": 64})
+    dim: int = settings.dim(850, recipes={"wt2": 700, "pydoc": 64})
     init_op: str = setting("tanh", "Activation of the cell's first state.", choices=("tanh", "relu", "sigmoid", "identity"))
     lr: float = setting(
         20.0,
@@ -258,14 +250,14 @@ class TrainRNN(Config):
         lt=10**9,
     )
     weight_decay: float = setting(8e-7, "Weight decay.", aliases=("--wdecay",), recipes={"wt2": 5e-7, "pydoc": 5e-7}, ge=0)
-    grad_clip: float = _clip(0.25, aliases=("--clip",))
+    grad_clip: float = settings.clip(0.25, aliases=("--clip",))
     dropout: float = setting(0.75, "Dropout of the output.", recipes={"pydoc": 0.2}, ge=0, lt=1)
     dropouth: float = setting(0.25, "Dropout of hidden state and nodes.", recipes={"wt2": 0.15, "pydoc": 0.1}, ge=0, lt=1)
     dropoutx: float = setting(0.75, "Dropout of the cell's input.", recipes={"pydoc": 0.2}, ge=0, lt=1)
     dropouti: float = setting(0.2, "Dropout of the embedding's output.", recipes={"pydoc": 0.1}, ge=0, lt=1)
     dropoute: float = setting(0.1, "Dropout of whole words.", recipes={"pydoc": 0.0}, ge=0, lt=1)
-    ar: float = _ar()
-    tar: float = _tar()
+    ar: float = settings.ar()
+    tar: float = settings.tar()
     asgd_after: int = setting(
         5, "Epochs without a better validation perplexity before SGD becomes averaged SGD.", aliases=("--nonmono",), ge=1
     )
@@ -273,14 +265,14 @@ class TrainRNN(Config):
         None, "Validation perplexity that must be reached before averaging starts.", recipes={"ptb": 78.0}, infinite=True, gt=1
     )
     roll_backs: int = setting(3, "How often to return to the best epoch after a NaN or infinite loss.", ge=0)
-    init_from: str | None = _init_from()
-    precision: str = _precision()
+    init_from: str | None = settings.init_from()
+    precision: str = settings.precision()
     seed: int = setting(1267, "Seed of weights, sequence lengths and masks.", ge=0)
-    data: str | None = _texts()
-    device: str = _device()
-    checkpoint_minutes: float = _minutes()
-    log_every: int = _log_every(aliases=("--log-interval",))
-    detect_anomaly: bool = _anomaly()
+    data: str | None = settings.texts()
+    device: str = settings.device()
+    checkpoint_minutes: float = settings.minutes()
+    log_every: int = settings.log_every(aliases=("--log-interval",))
+    detect_anomaly: bool = settings.anomaly()
 
     def __post_init__(self):
         super().__post_init__()

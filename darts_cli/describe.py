@@ -1,14 +1,15 @@
 """Facts about a cell that need no network: the names of its states, its depth, unused nodes, differences between two cells."""
 
+import math
 from typing import NamedTuple
 
 from darts_cli import DartsError
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.spaces import MANY_SKIPS, default
+from darts_cli.spaces.space import MACROS, MANY_SKIPS
 
 
 class Figure(NamedTuple):
-    """How the paper's figures show the cells of a domain."""
+    """How the papers' figures show the cells of a macro structure."""
 
     inputs: tuple[str, ...]
     states: tuple[str, ...]  # before the first node: the inputs themselves, or the state that is made of them
@@ -18,33 +19,34 @@ class Figure(NamedTuple):
     identities: str  # what these are called
 
 
-FIGURES = {
-    "cnn": Figure(("c_{k-2}", "c_{k-1}"), ("c_{k-2}", "c_{k-1}"), 0, "c_{k}", "skip_connect", "skip connections"),
-    "rnn": Figure(("x_{t}", "h_{t-1}"), ("0",), 1, "h_{t}", "identity", "identities"),
+FIGURES = {  # by macro structure
+    "darts": Figure(("c_{k-2}", "c_{k-1}"), ("c_{k-2}", "c_{k-1}"), 0, "c_{k}", "skip_connect", "skip connections"),
+    "nas-bench-201": Figure(("0",), ("0",), 1, "c_{k}", "skip_connect", "skip connections"),
+    "darts-rnn": Figure(("x_{t}", "h_{t-1}"), ("0",), 1, "h_{t}", "identity", "identities"),
 }
 
 
-def state_names(domain: str, nodes: int) -> list[str]:
-    """The states of a cell of so many nodes, named as in the paper's figures."""
-    figure = FIGURES[domain]
+def state_names(macro: str, nodes: int) -> list[str]:
+    """The states of a cell of so many nodes, named as in the papers' figures."""
+    figure = FIGURES[macro]
     return [*figure.states, *(str(figure.first_node + i) for i in range(nodes))]
 
 
-def depth(cell: Cell, domain: str) -> int:
-    """Operations on the longest path from an input to a state that the output joins."""
-    depths = [0] * default(domain).inputs
+def depth(cell: Cell, macro: str) -> int:
+    """Operations on the longest path from an input to a state that the output joins; `none` ends a path."""
+    depths: list[float] = [0] * MACROS[macro].inputs
     for node in cell.nodes:
-        depths.append(1 + max(depths[edge.input] for edge in node))
-    return max(depths[state] for state in cell.concat)
+        depths.append(max((1 + depths[edge.input] for edge in node if edge.op != "none"), default=-math.inf))
+    return int(max(0, *(depths[state] for state in cell.concat)))
 
 
-def unused(cell: Cell, domain: str) -> list[int]:
+def unused(cell: Cell, macro: str) -> list[int]:
     """The states of nodes from which no path leads to the output."""
-    nodes = default(domain).states(len(cell.nodes))
+    nodes = list(enumerate(cell.nodes, MACROS[macro].inputs))
     used = set(cell.concat)
-    for state, node in reversed(list(zip(nodes, cell.nodes, strict=True))):
-        used |= {edge.input for edge in node} if state in used else set()
-    return [state for state in nodes if state not in used]
+    for state, node in reversed(nodes):
+        used |= {edge.input for edge in node if edge.op != "none"} if state in used else set()
+    return [state for state, _ in nodes if state not in used]
 
 
 def collapsed(genotype: Genotype) -> str | None:
@@ -60,27 +62,30 @@ def collapsed(genotype: Genotype) -> str | None:
 
 def about(genotype: Genotype) -> dict:
     """All of these facts as plain data."""
-    domain, figure = genotype.domain, FIGURES[genotype.domain]
+    macro, figure = genotype.macro, FIGURES[genotype.macro]
     cells = {}
     for name, cell in genotype.cells.items():
-        states = state_names(domain, len(cell.nodes))
+        states = state_names(macro, len(cell.nodes))
         cells[name] = {
             "nodes": len(cell.nodes),
-            "depth": depth(cell, domain),
+            "depth": depth(cell, macro),
             figure.identities.replace(" ", "_"): cell.count(figure.identity),
-            "unused": [states[state] for state in unused(cell, domain)],
+            "unused": [states[state] for state in unused(cell, macro)],
         }
-    return {"name": genotype.name, "domain": domain, "hash": genotype.hash(), "source": genotype.source, "cells": cells}
+    facts = {"name": genotype.name, "domain": genotype.domain, **({"space": genotype.space} if genotype.space else {})}
+    return {**facts, "hash": genotype.hash(), "source": genotype.source, "cells": cells}
 
 
 def differences(first: Genotype, second: Genotype) -> list[tuple[str, str, str]]:
     """What differs, as (key, edges of the first, edges of the second); the order of the edges within a node does not matter.
 
-    Raises DartsError when the genotypes are of different domains.
+    Raises DartsError when the genotypes have different kinds of cells.
     """
-    if first.domain != second.domain:
-        domains = f"{first.domain} and {second.domain}"
-        raise DartsError(f"they are of different domains, {domains}, and share no cell; name two genotypes of one domain")
+    if first.macro != second.macro:
+        kind, one, other = (
+            ("domains", first.domain, second.domain) if first.domain != second.domain else ("spaces", first.macro, second.macro)
+        )
+        raise DartsError(f"they are of different {kind}, {one} and {other}, and share no cell; name two genotypes of one kind")
     rows = []
     for name, cell in first.cells.items():
         other = second.cells[name]

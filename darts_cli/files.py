@@ -46,7 +46,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
 def data_folder(name: str) -> Path:
     """A folder of shipped files: inside the package if it was installed from a wheel, beside it in a checkout."""
     package = Path(__file__).parent
-    inside = package / name
+    inside = package / "shipped" / name
     return inside if inside.is_dir() else package.parent / name
 
 

@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 import yaml
 
-from darts_cli import DartsError, files, spaces
-from darts_cli.spaces import DEFAULTS, NOTES, Space, problems
+from darts_cli import DartsError, files
+from darts_cli.spaces import space as spaces
+from darts_cli.spaces.rules import genotype_problems
+from darts_cli.spaces.space import DEFAULTS, NOTES, Space
 from darts_cli.text import meant
 
 
@@ -44,7 +46,7 @@ class Cell:
 class Genotype:
     """The cells of one domain: in the default spaces `normal` and `reduce` for "cnn", `recurrent` for "rnn".
 
-    Two genotypes are equal when their cells are. Raises DartsError when the cells break a rule of the domain.
+    Two genotypes are equal when their cells are. Raises DartsError when the cells break a rule of the space.
     """
 
     domain: str
@@ -52,12 +54,17 @@ class Genotype:
     name: str | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
     notes: str | None = field(default=None, compare=False)
-    space: str | None = None  # its name, where it is not the domain's default
+    space: str | None = field(default=None, compare=False)  # its name, where it is not the domain's default
 
     def __post_init__(self):
-        for problem in problems(self.to_dict()):
+        for problem in genotype_problems(self.to_dict()):
             raise DartsError(problem)
-        object.__setattr__(self, "space", spaces.needed_name(spaces.of(self.to_dict())))
+        object.__setattr__(self, "space", spaces.of(self.to_dict()).genotype_space)
+
+    @property
+    def macro(self) -> str:
+        """How its cells are stacked, a name of MACROS."""
+        return spaces.of({"domain": self.domain, "space": self.space}).macro
 
     def to_dict(self) -> dict:
         """The plain form, as the YAML file holds it."""
@@ -72,7 +79,7 @@ class Genotype:
     @classmethod
     def from_dict(cls, data: dict) -> "Genotype":
         """The genotype of a plain form. Raises DartsError with the first problem and the number of the others."""
-        messages = problems(data)
+        messages = genotype_problems(data)
         if messages:
             more = f" (and {len(messages) - 1} more: darts genotype validate lists them)" if len(messages) > 1 else ""
             raise DartsError(messages[0] + more)
@@ -84,8 +91,8 @@ class Genotype:
             for name in spaces.of(data).cells
         }
         genotype = object.__new__(cls)  # without __post_init__, which would check the same data again
-        space = spaces.needed_name(spaces.of(data))
-        vars(genotype).update(domain=data["domain"], cells=cells, space=space, **{key: data.get(key) for key in NOTES})
+        vars(genotype).update(domain=data["domain"], cells=cells, space=spaces.of(data).genotype_space)
+        vars(genotype).update((key, data.get(key)) for key in NOTES)
         return genotype
 
     @classmethod
@@ -110,11 +117,11 @@ class Genotype:
         """The encoding that `from_tuples` reads. Raises DartsError when it cannot express these cells."""
         space = spaces.default("cnn")
         for name, cell in self.cells.items():
-            known = all(edge.op in space.operations for node in cell.nodes for edge in node)
-            if self.domain != "cnn" or not known or cell.concat != space.states(len(cell.nodes)):
+            known = all(len(node) == 2 and {edge.op for edge in node} <= set(space.operations) for node in cell.nodes)
+            if self.macro != space.macro or not known or cell.concat != space.states(len(cell.nodes)):
                 raise DartsError(
-                    f"{name}: tuples express convolutional cells with the operations of the search, whose output joins all "
-                    "nodes in order; use --to python for this genotype"
+                    f"{name}: tuples express convolutional cells with two edges per node and the operations of the search, "
+                    "whose output joins all nodes in order; use another notation for this genotype"
                 )
         cells = [self.cells[name] for name in space.cells]
         return [[(edge.input, space.operations.index(edge.op)) for node in cell.nodes for edge in node] for cell in cells]
@@ -242,13 +249,16 @@ def _unknown_name(spelling: str, domain: str | None) -> DartsError:
 
 
 def random_genotype(space: Space, rng: random.Random) -> Genotype:
-    """A genotype drawn uniformly from a space: every node draws different inputs, and every edge an operation except `none`."""
+    """A genotype drawn uniformly from a space: every node draws different inputs, and every edge an operation.
+
+    Among these is `none` only where all edges are kept.
+    """
     cells = {}
     for name in space.cells:
         inputs = [sorted(rng.sample(range(state), space.keep or state)) for state in space.states()]
         nodes = [
-            tuple(Edge(rng.choice([op for op in choices[j] if op != "none"]), j) for j in states)
+            tuple(Edge(rng.choice([choices[j][k] for k in space.chosen(choices[j])]), j) for j in states)
             for states, choices in zip(inputs, space.by_node(space.choices(name)), strict=True)
         ]
-        cells[name] = Cell(tuple(nodes), space.states())
-    return Genotype(space.domain, cells, space=spaces.needed_name(space))
+        cells[name] = Cell(tuple(nodes), space.joined())
+    return Genotype(space.domain, cells, space=space.genotype_space)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.formats import unpickle
 from darts_cli.runs import checkpoint
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 
 def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
@@ -45,14 +45,20 @@ def original_key(model: nn.Module, key: str) -> str:
 
     The original kept the edges of a cell as `_ops`, the operations of a mixed edge as `_ops` again, and numbered the layers of
     an operation: `cells.3.edges.5.sep_conv_3x3.depth1.weight` was `cells.3._ops.5._ops.4.op.1.weight`. It had no module around
-    the ImageNet stem. Its recurrent cell was `rnns.0`, with the weights `_W0` and `_Ws`.
+    the ImageNet stem. Its recurrent cell was `rnns.0`, with the weights `_W0` and `_Ws`. The search network of NAS-Bench-201
+    called the second operation of the edge from node 0 to node 1 `edges.1<-0.1`.
     """
     path = key.split(".")
-    for end in range(1, len(path)):
+    for end in range(len(path)):
         names = getattr(model.get_submodule(".".join(key.split(".")[:end])), "original_names", {})
         path[end] = names.get(path[end], path[end])
     key = re.sub(r"^stem\.(stem\d\.)", r"\1", ".".join(path))
     key = re.sub(r"^cell\.(W?)", lambda match: f"rnns.0.{'_' * bool(match[1])}{match[1]}", key)
+    space = getattr(model, "space", None)
+    if space is not None and space.macro == "nas-bench-201":
+        ends = [f"{node}<-{state}" for state, node in space.edges()]
+        named = re.compile(rf"edges\.(\d+)\.({'|'.join(space.operations)})\.")
+        return named.sub(lambda m: f"edges.{ends[int(m[1])]}.{space.operations.index(m[2])}.", key)
     key = re.sub(r"\.edges\.", "._ops.", key)
     operations = default("cnn").operations
     return re.sub(rf"(\._ops\.\d+)\.({'|'.join(operations)})\.", lambda m: f"{m[1]}._ops.{operations.index(m[2])}.", key)

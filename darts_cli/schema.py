@@ -10,8 +10,12 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import ClassVar
 
 from darts_cli import DartsError
+from darts_cli.spaces.choose import choose, is_shipped
+from darts_cli.spaces.space import DEFAULTS, Space
 from darts_cli.text import meant
 
 MAX_INT = 2**63 - 1  # PyTorch's integers have 64 bits
@@ -35,8 +39,9 @@ class Setting:
     flag_value: object = None  # what the option means without a value
     default_text: str | None = None  # what --help says of a default that depends on more than the data set
     choices: tuple[str, ...] | None = None
+    mapping: bool = False  # True: what a file holds may be given too, as a mapping
     metavar: str | None = None
-    recipes: Mapping[str, object] | None = None  # the default by data set, where it differs
+    recipes: Mapping[str, object] | None = None  # the default by data set, space or recipe, where it differs
     changes_result: bool = True  # False: runs that differ in this only are the same run
     infinite: bool = False  # True: infinity is allowed
     ge: float | None = None
@@ -82,6 +87,8 @@ class Setting:
         return value
 
     def _typed(self, value: object) -> object:
+        if self.mapping and isinstance(value, dict):
+            return value
         if isinstance(value, bool) or self.type in (bool, str):
             if type(value) is not self.type:
                 raise TypeError
@@ -108,7 +115,11 @@ class Config:
                 value = self.default(setting) if value is None else setting.check(value)
             except ValueError as error:
                 raise DartsError(f"{' '.join(_option(setting.name, value))}: {error}", exit_code=2) from None
-            object.__setattr__(self, setting.name, value)  # the only place that sets a value of a frozen configuration
+            self._set(setting.name, value)
+
+    def _set(self, name: str, value: object) -> None:
+        """The only place that sets a value of a frozen configuration."""
+        object.__setattr__(self, name, value)
 
     @classmethod
     @cache
@@ -123,7 +134,12 @@ class Config:
 
     def default(self, setting: Setting) -> object:
         """The value of a setting that is not given. It may depend on the settings before it."""
-        return (setting.recipes or {}).get(self.dataset, setting.default)
+        recipes = setting.recipes or {}
+        return next((recipes[name] for name in self.recipe_names() if name in recipes), setting.default)
+
+    def recipe_names(self) -> list[str]:
+        """What brings defaults of its own, the more important first."""
+        return [self.dataset]
 
     @classmethod
     def check(cls, values: dict) -> dict:
@@ -158,10 +174,14 @@ class Config:
         """The values that change the result; two runs with the same ones are the same run."""
         return {name: value for name, value in self.to_dict().items() if self.settings()[name].changes_result}
 
-    def arguments(self) -> list[str]:
-        """The options that a command line needs: those whose values are not the defaults."""
+    def arguments(self, folder: str | Path) -> list[str]:
+        """The options that a command line needs: those whose values are not the defaults.
+
+        folder    of the run, which keeps what a file held
+        """
         values = [(setting, getattr(self, setting.name)) for setting in self.settings().values()]
-        return [shlex.join(_option(setting.name, value)) for setting, value in values if value != self.default(setting)]
+        given = [(setting.name, value) for setting, value in values if value != self.default(setting)]
+        return [shlex.join(_option(name, str(folder) if isinstance(value, dict) else value)) for name, value in given]
 
     def folder_name(self, command: str, genotype=None) -> str:
         """The default name of a run folder: search-cnn-DATASET-seedN-HASH for "search cnn"."""
@@ -170,6 +190,30 @@ class Config:
     def hash(self, genotype=None) -> str:
         """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
         return digest(self.compared(), genotype)
+
+
+class SearchConfig(Config):
+    """The configuration of a search, which has a space."""
+
+    domain: ClassVar[str]
+
+    def __post_init__(self):
+        named, searched = choose(self.domain, self.space, self.operations, self.nodes)
+        self._set("space", named.name if is_shipped(named) else named.to_dict())
+        if self.operations is not None:
+            self._set("operations", ",".join(searched.operations))
+        super().__post_init__()
+
+    @property
+    def searched(self) -> Space:
+        """The space that is searched: with the operations and the nodes that are set."""
+        return choose(self.domain, self.space, self.operations, self.nodes)[1]
+
+    def default(self, setting: Setting) -> object:
+        return DEFAULTS[self.domain] if setting.name == "space" else super().default(setting)
+
+    def recipe_names(self) -> list[str]:
+        return [self.dataset, self.space if isinstance(self.space, str) else self.space["macro"]]
 
 
 def digest(values: dict, genotype=None) -> str:

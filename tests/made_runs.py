@@ -9,7 +9,7 @@ from darts_cli.genotype import load
 from darts_cli.methods.derive import derive
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 EPOCHS = 4  # not the default of a recipe: the command that repeats the run names it
 

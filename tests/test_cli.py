@@ -41,7 +41,7 @@ MISTAKES = [
     (["search", "cnn", "extra"], 2, "unexpected extra argument"),
     ([*SEARCH, "--batch-size", "0"], 2, "'--batch-size' / '--batch': 0 is not in the range x>=1; see darts search cnn --help"),
     ([*SEARCH, "--batch", "many"], 2, "'many' is not a valid integer"),
-    ([*SEARCH, "--layers", "2"], 2, "2 is not in the range x>=3"),
+    ([*SEARCH, "--layers", "2"], 2, "--layers 2: must be at least 3, two of which reduce"),
     ([*SEARCH, "--channels", "5"], 2, "--channels 5: must be a multiple of 2"),
     ([*SEARCH, "--seed", "-1"], 2, "-1 is not in the range x>=0"),
     ([*SEARCH, "--epochs", "0"], 2, "0 is not in the range x>=1"),
@@ -61,7 +61,7 @@ MISTAKES = [
         2,
         r"unknown.yaml: unknown key 'epochss' .did you mean epochs\?.; see darts search cnn --help",
     ),
-    ([*SEARCH, "--config", "range.yaml"], 2, "range.yaml: layers: must be at least 3, not 1; see darts search cnn --help"),
+    ([*SEARCH, "--config", "range.yaml"], 2, "range.yaml: layers: must be at least 1, not 0; see darts search cnn --help"),
     ([*SEARCH, "--config", "words.yaml"], 2, "words.yaml: epochs: must be a whole number, not 'many'; see"),
     ([*SEARCH, "--run", "file/run"], 1, "file/run: cannot be (used as run folder|written to) .*choose another"),
     ([*SEARCH, "--run", "file"], 1, "file: is a file, not a run folder"),
@@ -225,7 +225,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "list.yaml").write_text("genotype: [a]")
     (tmp_path / "recipe.yaml").write_text("epochs: 3\ngenotype: {domain: cnn}\n")
     (tmp_path / "unknown.yaml").write_text("epochss: 3")
-    (tmp_path / "range.yaml").write_text("layers: 1")
+    (tmp_path / "range.yaml").write_text("layers: 0")
     (tmp_path / "words.yaml").write_text("epochs: many")
     (tmp_path / "other").mkdir()
     run = Run(Task("search", "cnn"), SearchCNN(dataset="digits", epochs=3), "other")

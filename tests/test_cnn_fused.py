@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from darts_cli.cnn import ops
 from darts_cli.cnn.fused import depthwise, folded, node
-from darts_cli.cnn.model import MixedOp, SearchNetwork
-from darts_cli.spaces import default
+from darts_cli.cnn.model import SearchNetwork
+from darts_cli.cnn.ops import MixedOp
+from darts_cli.spaces.space import default
 
 SEARCHED = default("cnn").operations
 

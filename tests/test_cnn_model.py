@@ -10,11 +10,11 @@ from torch import nn
 
 from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
-from darts_cli.cnn.model import MixedOp, SearchNetwork
-from darts_cli.cnn.ops import FactorizedReduce
+from darts_cli.cnn.model import SearchNetwork
+from darts_cli.cnn.ops import FactorizedReduce, MixedOp
 from darts_cli.cnn.search import search_step
 from darts_cli.methods.method import DARTS, Relaxation, Step
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 REFERENCE = torch.load(Path(__file__).with_name("data") / "cnn_supernet_a.pt", weights_only=True)
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 
 @pytest.fixture(scope="module", params=["--no-unrolled", "--unrolled"])

@@ -14,7 +14,7 @@ from darts_cli.cli import main
 from darts_cli.cnn.sizes import sizes as cnn_sizes
 from darts_cli.genotype import Genotype, load, names, published_sizes, random_genotype, save
 from darts_cli.rnn.sizes import sizes as rnn_sizes
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 
 def test_the_published_sizes_are_those_of_the_networks():

@@ -64,17 +64,17 @@ def test_the_help_has_every_option_once_in_its_section(command):
     text = CliRunner().invoke(main, [stage, domain, "--help"], terminal_width=100).output
     assert all(f"\n  {param.opts[0]}" in text and param.help.split()[0] in text for param in params)
     assert [line for line in text.splitlines() if line.rstrip(":") in SECTIONS] == [
-        f"{title}:" for title in SECTIONS if title != "Architecture" or stage == "search"
+        f"{title}:" for title in SECTIONS if title not in ("Space", "Architecture") or stage == "search"
     ]
 
 
 def test_the_help_shows_defaults_and_ranges():
     text = " ".join(CliRunner().invoke(main, ["train", "cnn", "--help"], terminal_width=100).output.split())
     for extra in (
-        "[default: 600 (imagenet: 250; digits: 30); x>=1]",
-        "[default: 0.2 (imagenet: 0.0); 0<=x<1]",
+        "[default: 600 (imagenet: 250; digits: 30; nas-bench-201: 200); x>=1]",
+        "[default: 0.2 (imagenet, nas-bench-201: 0.0); 0<=x<1]",
         "[default: 0 (imagenet with cosine: 5); x>=0]",
-        "[default: on (digits: off; folder: where it fits)]",
+        "[default: on (digits, nas-bench-201: off; folder: where it fits)]",
         "[default: 0.0 0.0 0.0 0.0 (imagenet: 0.4 0.4 0.4 0.2); x>=0]",
         "[default: download to ./data]",
     ):
@@ -141,7 +141,7 @@ def test_the_settings_of_a_run_are_a_file_of_settings(tmp_path, given):
 def test_the_arguments_say_all_that_differs(given, schedule):
     """Also where a default depends on another setting than the data set: the warm-up of ImageNet on the schedule."""
     config = TrainCNN(dataset="imagenet", schedule=schedule, **given)
-    assert parsed(*shlex.split(" ".join(config.arguments())), kind=TrainCNN) == repr(config)
+    assert parsed(*shlex.split(" ".join(config.arguments("runs/a"))), kind=TrainCNN) == repr(config)
 
 
 def test_the_originals_spellings():
@@ -156,9 +156,9 @@ def test_the_originals_spellings():
     ("text", "message"),
     [
         ("epochss: 3", "unknown key 'epochss' (did you mean epochs?); see darts search cnn --help"),
-        ("zzz: 3", "unknown key 'zzz'; there are dataset, unrolled"),
+        ("zzz: 3", "unknown key 'zzz'; there are dataset, space"),
         ("epochs: [3]", "epochs: must be a whole number, not [3]"),
-        ("layers: 1", "layers: must be at least 3, not 1; see darts search cnn --help"),
+        ("layers: 0", "layers: must be at least 1, not 0; see darts search cnn --help"),
         ("epochs: 2.5", "epochs: must be a whole number, not 2.5"),
         ("lr: " + 400 * "9", "lr: must be a number, not "),
         ("epochs: true", "epochs: must be a whole number, not True"),

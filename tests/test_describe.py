@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from darts_cli import DartsError
 from darts_cli.describe import collapsed, depth, differences, state_names, unused
 from darts_cli.genotype import Cell, Edge, Genotype, load, random_genotype
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 
 def chain(*inputs, concat):
@@ -20,23 +20,23 @@ def chain(*inputs, concat):
 
 
 def test_the_names_of_the_states():
-    assert state_names("cnn", 4) == ["c_{k-2}", "c_{k-1}", "0", "1", "2", "3"]
-    assert state_names("rnn", 3) == ["0", "1", "2", "3"]
+    assert state_names("darts", 4) == ["c_{k-2}", "c_{k-1}", "0", "1", "2", "3"]
+    assert state_names("darts-rnn", 3) == ["0", "1", "2", "3"]
 
 
 def test_depth_is_the_longest_way_to_the_output():
-    assert depth(load("cnn/darts_v2").cells["normal"], "cnn") == 2  # dil_conv_3x3 from node 0 to node 3
-    assert depth(load("rnn/darts_v2").cells["recurrent"], "rnn") == 4  # 0, 1, 2, 5, 6 and 8
-    assert depth(chain(0, 1, 2, concat=[1, 2, 3]), "rnn") == 3
-    assert depth(chain(0, 1, 2, concat=[1]), "rnn") == 1  # the rest is unused
+    assert depth(load("cnn/darts_v2").cells["normal"], "darts") == 2  # dil_conv_3x3 from node 0 to node 3
+    assert depth(load("rnn/darts_v2").cells["recurrent"], "darts-rnn") == 4  # 0, 1, 2, 5, 6 and 8
+    assert depth(chain(0, 1, 2, concat=[1, 2, 3]), "darts-rnn") == 3
+    assert depth(chain(0, 1, 2, concat=[1]), "darts-rnn") == 1  # the rest is unused
 
 
 def test_what_nothing_uses():
-    assert unused(chain(0, 1, 2, concat=[3]), "rnn") == []
-    assert unused(chain(0, 1, 2, concat=[1]), "rnn") == [2, 3]  # state 2 is used, but only by an unused node
-    assert unused(chain(0, 0, 1, concat=[3]), "rnn") == [2]
+    assert unused(chain(0, 1, 2, concat=[3]), "darts-rnn") == []
+    assert unused(chain(0, 1, 2, concat=[1]), "darts-rnn") == [2, 3]  # state 2 is used, but only by an unused node
+    assert unused(chain(0, 0, 1, concat=[3]), "darts-rnn") == [2]
     for name in ("normal", "reduce"):
-        assert unused(load("amoebanet").cells[name], "cnn") == []
+        assert unused(load("amoebanet").cells[name], "darts") == []
 
 
 def test_three_skip_connections_are_a_warning():

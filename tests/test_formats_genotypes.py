@@ -11,7 +11,7 @@ from darts_cli import DartsError
 from darts_cli.formats import genotypes
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import Cell, Genotype, load, names, random_genotype
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 V2 = load("cnn/darts_v2")
 
@@ -191,7 +191,7 @@ def test_a_refusal_names_the_place():
         ("Genotype(normal=[], normal_concat=range(0, 100000000))", "no number in a genotype is so large"),
         ("Genotype(normal=[], normal_concat=range(0, 5000))", r"range\(0, 5000\): no cell has so many nodes"),
         ("{'normal/op_3_0': 'none'}", "normal: nodes are missing"),
-        ("{'normal/op_2_0': 'none'}", r"normal.nodes\[0\]: in the domain cnn a node has two edges"),
+        ("{'normal/op_2_0': 'none'}", r"normal.nodes\[0\]\[0\]: the input must be the number of a state"),
         ("|tanh~0|+|relu~1|", None),
         ("|tanh~0|relu~1|", "in the domain cnn there must be one line for each of normal, reduce"),
         ("|sep_conv_3x3~0|sep_conv_3x3~1|\nand more|", "a line of the string notation is"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Cell, Edge, Genotype, load, names, save
-from darts_cli.spaces import problems
+from darts_cli.spaces.rules import genotype_problems
 
 BAD = sorted(Path(__file__).with_name("data").joinpath("genotypes", "bad").glob("*.yaml"))
 
@@ -133,7 +133,7 @@ def test_all_problems_are_found():
     data["normal"]["nodes"][1][1] = ["skip_connect", 7]
     data["reduce"]["concat"] = [2, 2]
     data["nots"] = "x"
-    assert [problem.split(":")[0] for problem in problems(data)] == [
+    assert [problem.split(":")[0] for problem in genotype_problems(data)] == [
         "nots",
         "normal.nodes[0][0]",
         "normal.nodes[1][1]",
@@ -145,7 +145,7 @@ def test_all_problems_are_found():
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )
 def test_nonsense_is_refused_in_words(data):
-    assert problems(data)
+    assert genotype_problems(data)
 
 
 @given(st.data())
@@ -160,7 +160,7 @@ def test_a_damaged_genotype_is_refused_or_valid(data):
         part = part[key]
     junk = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats()
     part[key] = data.draw(junk)
-    if not problems(plain):
+    if not genotype_problems(plain):
         assert Genotype.from_dict(plain).to_dict() == {key: value for key, value in plain.items() if value is not None}
 
 

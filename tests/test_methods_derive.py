@@ -9,25 +9,36 @@ from hypothesis import strategies as st
 
 from darts_cli.genotype import Cell, Edge
 from darts_cli.methods.derive import derive, derive_cell, entropy
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default, load, names
 
 
-def rule_written_plainly(strength, space):
+def rule_written_plainly(strength, space, cell):
     """Best operation but none, strongest edges: by looking at all of them."""
-    nodes, row = [], 0
+    nodes, row, choices = [], 0, space.choices(cell)
     while row < len(strength):
         candidates = []
         for state in range(space.inputs + len(nodes)):
             for k, weight in enumerate(strength[row]):
-                if space.operations[k] != "none":
-                    candidates.append((-weight, state, k))
+                if choices[row][k] != "none":
+                    candidates.append((-weight, state, k, choices[row][k]))
             row += 1
         chosen = []
-        for _, state, k in sorted(candidates):
+        for _, state, _, op in sorted(candidates):
             if len(chosen) < space.keep and state not in [edge.input for edge in chosen]:
-                chosen.append(Edge(space.operations[k], state))
+                chosen.append(Edge(op, state))
         nodes.append(tuple(chosen))
     return Cell(tuple(nodes), tuple(range(space.inputs, space.inputs + len(nodes))))
+
+
+def best_of_every_edge(strength, space, cell):
+    """The rule of NAS-Bench-201: every edge its strongest operation, none included."""
+    best = [row.index(max(row)) for row in strength]
+    ops = [space.operations[k] for k in best]
+    nodes, first = [], 0
+    for count in range(1, space.nodes + 1):
+        nodes.append(tuple(Edge(op, j) for j, op in enumerate(ops[first : first + count])))
+        first += count
+    return Cell(tuple(nodes), (space.nodes,))
 
 
 COARSE = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])  # few values: many ties
@@ -44,7 +55,7 @@ def test_derive_cell_is_the_rule(domain, nodes, values):
     @given(st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows))
     def check(strength):
         cell = derive_cell(strength, space, space.cells[0])
-        assert cell == rule_written_plainly(strength, space)
+        assert cell == rule_written_plainly(strength, space, space.cells[0])
         assert len(cell.nodes) == nodes
 
     check()
@@ -63,12 +74,26 @@ def test_none_weakens_an_edge_but_is_never_chosen():
     assert cell.nodes[0] == (Edge("max_pool_3x3", 1), Edge("max_pool_3x3", 0))
 
 
-def test_operations_edge_by_edge_and_all_edges_kept():
-    choices = (("none", "skip_connect"), ("sep_conv_3x3", "none"), ("skip_connect", "max_pool_3x3"))
-    space = replace(default("cnn"), name="own", cells=("normal",), nodes=1, inputs=3, keep=None, edgewise={"normal": choices})
-    strength = [[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]]
-    cell = derive_cell(strength, space, "normal")
-    assert cell.nodes == ((Edge("max_pool_3x3", 2), Edge("sep_conv_3x3", 1), Edge("skip_connect", 0)),)
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("values", [COARSE, FINE], ids=["ties", "distinct"])
+def test_every_space_has_its_rule(name, values):
+    space = load(name)
+    rule = best_of_every_edge if name == "nas-bench-201" else rule_written_plainly
+    columns, rows = len(space.choices(space.cells[0])[0]), len(space.edges())
+
+    @given(st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows))
+    def check(strength):
+        for cell in space.cells:
+            assert derive_cell(strength, space, cell) == rule(strength, space, cell)
+
+    check()
+
+
+def test_a_cell_of_darts_that_keeps_all_edges():
+    space = replace(default("cnn"), name="own", nodes=2, keep=None, operations=("none", "skip_connect"))
+    cell = derive_cell([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.1, 0.9], [0.6, 0.4]], space, "normal")
+    assert [[edge.op == "skip_connect" for edge in node] for node in cell.nodes] == [[False, False], [True, True, False]]
+    assert cell.concat == (2, 3)
 
 
 def test_the_entropy_of_operation_weights():

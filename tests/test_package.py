@@ -48,4 +48,4 @@ def test_the_wheel_works_in_another_environment(tmp_path):
     assert len(listed.splitlines()) == 13
     shown = run(scripts / "darts", "genotype", "show", "cnn/darts_v2", cwd=tmp_path)
     assert shown == (ROOT / "genotypes" / "cnn" / "DARTS_V2.yaml").read_text()
-    assert (packages / "darts_cli" / "cnn" / "digits.csv.gz").stat().st_size < 60_000
+    assert (packages / "darts_cli" / "cnn" / "datasets" / "digits.csv.gz").stat().st_size < 60_000

@@ -22,7 +22,7 @@ from darts_cli.pictures import cells, curves
 from darts_cli.pictures.cells import Film, graph, text
 from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")
 
@@ -56,7 +56,7 @@ def test_the_graph_of_every_published_cell(name):
         for i, node in enumerate(plain["nodes"]):
             expected += [(states[state], states[first + i], op) for op, state in node]
         expected += [(states[state], output, "") for state in plain["concat"]]
-        nodes, edges = drawn(graph(cell, genotype.domain).source)
+        nodes, edges = drawn(graph(cell, genotype.macro).source)
         assert edges == sorted(expected)
         colours = dict.fromkeys(states, "lightblue") | dict.fromkeys(inputs, "darkseagreen2") | {output: "palegoldenrod"}
         assert nodes == colours
@@ -67,7 +67,7 @@ def test_the_graph_of_every_published_cell(name):
 def test_graphviz_lays_every_published_cell_out_from_left_to_right(name):
     genotype = load(name)
     for cell in genotype.cells.values():
-        layout = json.loads(cells.render(graph(cell, genotype.domain), "json"))
+        layout = json.loads(cells.render(graph(cell, genotype.macro), "json"))
         x = [float(node["pos"].split(",")[0]) for node in layout["objects"]]
         assert all(x[edge["tail"]] < x[edge["head"]] for edge in layout["edges"])
         assert len(layout["edges"]) == sum(map(len, cell.nodes)) + len(cell.concat) + 2 * (genotype.domain == "rnn")
@@ -94,7 +94,7 @@ def test_the_drawing_in_text_tells_every_edge(name):
             edges[kind] += [(state, ends[kind], label) for state, label in pending]
             pending = []
     for kind, cell in genotype.cells.items():
-        assert sorted(edges[kind]) == drawn(graph(cell, genotype.domain).source)[1]
+        assert sorted(edges[kind]) == drawn(graph(cell, genotype.macro).source)[1]
 
 
 # ---- films
@@ -107,7 +107,7 @@ def test_nothing_in_a_film_jumps(domain):
     rng = random.Random(3)
     kind = default(domain).cells[0]
     cells = [random_genotype(default(domain), rng).cells[kind] for _ in range(4)]
-    film = Film(cells, domain)
+    film = Film(cells, default(domain).macro)
     positions, sizes = {}, set()
     for cell in cells:
         layout = json.loads(film.picture("json", cell, "title"))
@@ -123,7 +123,7 @@ def test_nothing_in_a_film_jumps(domain):
             for edge in layout["edges"]
             if edge.get("style") != "invis"
         )
-        assert seen == drawn(graph(cell, domain).source)[1]
+        assert seen == drawn(graph(cell, default(domain).macro).source)[1]
     assert len(sizes) == 1
 
 
@@ -262,7 +262,7 @@ def test_without_graphviz_there_are_sources_and_text(tmp_path):
     assert done.returncode == 1
     assert done.stdout == f"{tmp_path / 'ENAS-recurrent.dot'}\n" + text(load("enas"))
     assert re.fullmatch(r"error: the program `dot` of Graphviz is missing; install it, for example with .*\n", done.stderr)
-    assert (tmp_path / "ENAS-recurrent.dot").read_text() == graph(load("enas").cells["recurrent"], "rnn").source
+    assert (tmp_path / "ENAS-recurrent.dot").read_text() == graph(load("enas").cells["recurrent"], "darts-rnn").source
     for form in ("dot", "text"):
         done = subprocess.run(
             [*command, "--format", form], env=os.environ | {"PATH": str(tmp_path / "empty")}, capture_output=True

@@ -18,7 +18,7 @@ from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runtime import device
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 DATA = Path(__file__).with_name("data")
 NETWORKS = torch.load(DATA / "rnn_networks.pt", weights_only=True)

@@ -17,7 +17,7 @@ from darts_cli import DartsError
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
 from darts_cli.runs.task import Task
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary, shown

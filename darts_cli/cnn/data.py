@@ -135,7 +135,7 @@ def _statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
 
 def _digits(train: bool) -> Dataset:
     """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak, UCI, CC BY 4.0); every fifth is for testing."""
-    with gzip.open(Path(__file__).with_name("digits.csv.gz"), "rt") as file:
+    with gzip.open(Path(__file__).parent / "datasets" / "digits.csv.gz", "rt") as file:
         rows = torch.tensor([[int(value) for value in line.split(",")] for line in file])
     rows = rows[(torch.arange(len(rows)) % 5 != 4) == train]
     pixels = (rows[:, :64] * 255 / 16).round().to(torch.uint8)

@@ -14,7 +14,7 @@ from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.cnn import data, imagenet
 from darts_cli.cnn.batches import Batches
-from darts_cli.cnn.model import Network
+from darts_cli.cnn.model import Network, blocks, network
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
@@ -171,10 +171,11 @@ def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
         "auxiliary": any(name.startswith("auxiliary_head.") for name in weights),
         "stem": "imagenet" if config.dataset == "imagenet" else "cifar",
     }
-    if config.layers != legacy.cells(weights):
-        raise ValueError(f"{legacy.cells(weights)} cells, where the settings say {config.layers}")
-    network = checkpoint.network(partial(Network, genotype, **sizes), weights)
-    return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), about)
+    cells = blocks(genotype, config.layers)
+    if cells != legacy.cells(weights):
+        raise ValueError(f"{legacy.cells(weights)} cells, where the settings say {cells}")
+    trained = checkpoint.network(partial(network(genotype), genotype, **sizes), weights)
+    return Trained(path, trained, genotype, sizes, config.dataset, checkpoint.data_folder(path), about)
 
 
 def _original(path: Path, state: dict, genotype: Genotype) -> Trained:

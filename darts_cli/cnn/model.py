@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli import DartsError
-from darts_cli.cnn import ops
+from darts_cli.cnn import nasbench201, ops
 from darts_cli.cnn.fused.node import State, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import derive
 from darts_cli.methods.method import Tables, plain, softmax
-from darts_cli.spaces import Space, default
+from darts_cli.spaces.space import Space, default
 
 Active = Sequence[Collection[str]] | None  # for every edge the operations to compute; None: all
 
@@ -41,23 +41,6 @@ def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, 
 # ---- the search
 
 
-class MixedOp(nn.ModuleDict):
-    """The continuous relaxation of an edge: all of its operations, weighted."""
-
-    def __init__(self, operations: Sequence[str], C: int, stride: int):
-        super().__init__()
-        self.stride = stride
-        for name in operations:
-            op = ops.OPERATIONS[name](C, stride, affine=False)
-            self[name] = ops.PoolBN(op, C) if isinstance(op, nn.MaxPool2d | nn.AvgPool2d) else op
-
-    def forward(self, x: Tensor, weights: Tensor, active: Collection[str] | None = None) -> Tensor:
-        """The sum of the operations on x (B, C, H, W), weighted by weights (8,) (eq. 2); of the `active` ones, if given."""
-        terms = zip(self.items(), weights, strict=True)
-        mixed = [weight * op(x) for (name, op), weight in terms if active is None or name in active]
-        return sum(mixed) if mixed else torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
-
-
 class SearchCell(nn.Module):
     """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1).
 
@@ -74,7 +57,7 @@ class SearchCell(nn.Module):
         self.stride = 2 if kind == "reduce" else 1
         self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
         self.edges = nn.ModuleList(
-            MixedOp(operations, C, self.stride if state < space.inputs else 1)
+            ops.MixedOp(operations, C, self.stride if state < space.inputs else 1)
             for (state, _), operations in zip(space.edges(), space.choices(kind), strict=True)
         )
 
@@ -174,7 +157,7 @@ class Cell(nn.Module):
         self.genotype = cell
         self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=True)
         self.edges = nn.ModuleList(
-            ops.OPERATIONS[edge.op](C, stride=2 if reduction and edge.input < 2 else 1, affine=True)
+            ops.operation(edge.op, C, stride=2 if reduction and edge.input < 2 else 1, affine=True)
             for node in cell.nodes
             for edge in node
         )
@@ -237,6 +220,10 @@ class Network(nn.Module):
         super().__init__()
         if genotype.domain != "cnn":
             raise DartsError(f"a convolutional network needs a genotype of the domain cnn, not {genotype.domain}")
+        if genotype.macro != "darts":
+            raise DartsError(
+                f"this network needs a convolutional genotype with the cells normal and reduce, not {genotype.macro}"
+            )
         if stem not in AUXILIARY_SIDE_PIXELS:
             raise DartsError(f"stem {stem!r}: must be one of {', '.join(AUXILIARY_SIDE_PIXELS)}")
         self.drop_path = 0.0
@@ -271,3 +258,21 @@ class Network(nn.Module):
             if self.training and self.auxiliary_head is not None and i == _reductions(len(self.cells))[1]:
                 auxiliary = self.auxiliary_head(s1)
         return self.classifier(s1.mean(dim=(2, 3))), auxiliary
+
+
+# ---- the networks of other macro structures
+
+
+def search_network(space: Space) -> type[SearchNetwork | nasbench201.SearchNetwork]:
+    """The class of the network that searches a space."""
+    return nasbench201.SearchNetwork if space.macro == "nas-bench-201" else SearchNetwork
+
+
+def blocks(genotype: Genotype, layers: int) -> int:
+    """How many modules `cells` of its network has: the cells and, in NAS-Bench-201, the residual blocks between them."""
+    return nasbench201.STAGES * (layers + 1) - 1 if genotype.macro == "nas-bench-201" else layers
+
+
+def network(genotype: Genotype) -> type[Network | nasbench201.Network]:
+    """The class of the network that is made of such cells."""
+    return nasbench201.Network if genotype.macro == "nas-bench-201" else Network

@@ -1,13 +1,17 @@
 """The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), stems, the auxiliary head."""
 
+import copy
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_cli import DartsError
 from darts_cli.cnn.fused.depthwise import separable
 from darts_cli.runtime.batchnorm import BatchNorm2d
+from darts_cli.spaces.operations import added
 
 
 class ReLUFirst(nn.Module):
@@ -142,6 +146,31 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class NorConv(ReLUFirst):
+    """ReLU, convolution, BatchNorm: the convolutions of NAS-Bench-201, whose search network has a bias without effect."""
+
+    original_names: ClassVar = {"conv": "op.1", "norm": "op.2"}
+
+    def __init__(self, C_in: int, C_out: int, kernel: int, stride: int, affine: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(C_in, C_out, kernel, stride, padding=kernel // 2, bias=not affine)
+        self.norm = BatchNorm2d(C_out, affine=affine)
+
+    def after_relu(self, r: Tensor) -> Tensor:
+        return self.norm(self.conv(r))
+
+
+class Noise(nn.Module):
+    """Standard normal noise in place of the input (space S4 of RobustDARTS)."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
 # Each operation's constructor: (C, stride, affine) -> module.
 OPERATIONS = {
     "none": lambda C, stride, affine: Zero(stride),
@@ -154,7 +183,47 @@ OPERATIONS = {
     "dil_conv_5x5": lambda C, stride, affine: DilConv(C, 5, stride, affine),
     "sep_conv_7x7": lambda C, stride, affine: SepConv(C, 7, stride, affine),
     "conv_7x1_1x7": lambda C, stride, affine: FactorizedConv(C, stride, affine),
+    "nor_conv_1x1": lambda C, stride, affine: NorConv(C, C, 1, stride, affine),
+    "nor_conv_3x3": lambda C, stride, affine: NorConv(C, C, 3, stride, affine),
+    "noise": lambda C, stride, affine: Noise(stride),
 }
+
+
+def operation(name: str, C: int, stride: int, affine: bool) -> nn.Module:
+    """The module of an operation, of this program or of another package. Raises DartsError when that is of no use."""
+    if name in OPERATIONS:
+        return OPERATIONS[name](C, stride, affine)
+    point = added()[name]
+    try:
+        module = point.load()(C, stride, affine)
+        with torch.no_grad():
+            x = torch.zeros(2, C, 4, 4)
+            shape = tuple(copy.deepcopy(module).cpu().eval()(x).shape)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise DartsError(f"operation {name}: {point.value} does not make a usable module ({reason})") from None
+    if shape != (2, C, 4 // stride, 4 // stride):
+        rule = f"must map (2, {C}, 4, 4) to (2, {C}, {4 // stride}, {4 // stride}) with stride {stride}, not to {shape}"
+        raise DartsError(f"operation {name}: {point.value} {rule}")
+    return module
+
+
+class MixedOp(nn.ModuleDict):
+    """The continuous relaxation of an edge: all of its operations, weighted; poolings are followed by BatchNorm in DARTS."""
+
+    def __init__(self, operations: Sequence[str], C: int, stride: int, normalise_pools: bool = True):
+        super().__init__()
+        self.stride = stride
+        for name in operations:
+            op = operation(name, C, stride, affine=False)
+            pools = isinstance(op, nn.MaxPool2d | nn.AvgPool2d)
+            self[name] = PoolBN(op, C) if pools and normalise_pools else op
+
+    def forward(self, x: Tensor, weights: Tensor, active: Collection[str] | None = None) -> Tensor:
+        """The sum of the operations on x (B, C, H, W), weighted by weights (8,) (eq. 2); of the `active` ones, if given."""
+        terms = zip(self.items(), weights, strict=True)
+        mixed = [weight * op(x) for (name, op), weight in terms if active is None or name in active]
+        return sum(mixed) if mixed else torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 # ---- before and beside the cells

@@ -11,7 +11,7 @@ from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data, report
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import measure
-from darts_cli.cnn.model import SearchNetwork
+from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import DARTS, Relaxation, Step, Tables
@@ -36,8 +36,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         for half, name in zip(halves, ("train", "valid"), strict=True)
     )
     torch.manual_seed(config.seed)
-    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
-    network = SearchNetwork(config.channels, len(dataset.classes), config.layers, **kwargs).to(device)
+    kwargs = {"space": config.searched, "alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    network = search_network(config.searched)(config.channels, len(dataset.classes), config.layers, **kwargs).to(device)
     architect, relaxation = make_architect(network, config, device)
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 

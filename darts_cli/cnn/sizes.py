@@ -5,12 +5,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError
-from darts_cli.cnn.model import Network
+from darts_cli.cnn.model import network
 from darts_cli.genotype import Genotype
 
 MIN_IMAGENET_PIXELS = 128  # the side from which an image gets the network for ImageNet
-# Each network of the paper: stem, data set, side in pixels, channels, layers, classes, and what the side must be a multiple of.
-PAPER = (("cifar", "CIFAR-10", 32, 36, 20, 10, 4), ("imagenet", "ImageNet", 224, 48, 14, 1000, 32))
+# Each network of the papers, by macro structure: stem, data set, side in pixels, channels, layers, classes, and what the side
+# must be a multiple of.
+PAPER = {
+    "darts": (("cifar", "CIFAR-10", 32, 36, 20, 10, 4), ("imagenet", "ImageNet", 224, 48, 14, 1000, 32)),
+    "nas-bench-201": (("cifar", "CIFAR-10", 32, 16, 5, 10, 4),),
+}
 
 
 def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = None, resolution: int | None = None) -> list:
@@ -18,8 +22,8 @@ def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = 
 
     The auxiliary head is not counted. Raises DartsError when such a network cannot exist.
     """
-    rows = []
-    for stem, dataset, side, C, L, classes, divisor in PAPER:
+    rows, unit = [], "layers" if genotype.macro == "darts" else "cells a stage"
+    for stem, dataset, side, C, L, classes, divisor in PAPER[genotype.macro]:
         if resolution is not None and (stem == "imagenet") != (resolution >= MIN_IMAGENET_PIXELS):
             continue
         side, C, L = resolution or side, channels or C, layers or L
@@ -28,17 +32,17 @@ def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = 
         if C % 2:
             raise DartsError(f"--channels {C}: must be a multiple of 2", exit_code=2)
         with torch.device("meta"):
-            network = Network(genotype, C, classes, L, stem=stem)
+            built = network(genotype)(genotype, C, classes, L, stem=stem)
         rows.append(
             {
                 "network": dataset,
-                "size": f"{C} channels, {L} layers, {side}x{side} pixels, {classes} classes",
+                "size": f"{C} channels, {L} {unit}, {side}x{side} pixels, {classes} classes",
                 "channels": C,
                 "layers": L,
                 "resolution": side,
                 "classes": classes,
-                "parameters": parameters(network),
-                "multiply_adds": multiply_adds(network, side, side),
+                "parameters": parameters(built),
+                "multiply_adds": multiply_adds(built, side, side),
             }
         )
     return rows

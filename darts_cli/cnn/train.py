@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli import DartsError
-from darts_cli.cnn import data, imagenet, report
+from darts_cli.cnn import data, imagenet, model, report
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, measure, metrics, scores
-from darts_cli.cnn.model import AUXILIARY_SIDE_PIXELS, Network
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
@@ -70,11 +69,10 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     distributed.check_unsplit("--accumulate", config.accumulate)
     batches, about = _batches(config, device, test)
     torch.manual_seed(config.seed)
-    sizes = _sizes(config, about)
-    network = Network(run.genotype, **sizes).to(device)
-    optimizer = torch.optim.SGD(
-        network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused(device)
-    )
+    sizes = _sizes(config, run.genotype, about)
+    network = model.network(run.genotype)(run.genotype, **sizes).to(device)
+    kwargs = {"weight_decay": config.weight_decay, "nesterov": config.nesterov, "fused": fused(device)}
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs)
     steps = len(batches["train"])
 
     def state(epoch: int, step: int, sums: Tensor) -> dict:
@@ -124,7 +122,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
 
 
 def training_step(
-    network: Network,
+    network: model.Network,
     optimizer: torch.optim.Optimizer,
     config: TrainCNN,
     images: Tensor,
@@ -165,11 +163,13 @@ def learning_rate(config: TrainCNN, epoch: int) -> float:
     return cosine(config.lr, config.lr_min, epoch - config.warmup, config.epochs - config.warmup)
 
 
-def _evaluations(run: Run, network: Network, batches: dict, epoch: int, after_each: Callable[[], None]) -> dict[str, float]:
+def _evaluations(
+    run: Run, network: model.Network, batches: dict, epoch: int, after_each: Callable[[], None]
+) -> dict[str, float]:
     """The metrics of an epoch: on the validation part, by which the best network is kept; else, and at the end, on the test
     part."""
 
-    def evaluate(name: str, network: Network, part: str) -> dict[str, float]:
+    def evaluate(name: str, network: model.Network, part: str) -> dict[str, float]:
         return metrics(name, measure(network, batches[part], run.config.precision, after_each), run.state.advice())
 
     if "valid" not in batches:
@@ -203,10 +203,12 @@ def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[s
     return batches, about
 
 
-def _sizes(config: TrainCNN, about: dict) -> dict:
+def _sizes(config: TrainCNN, genotype: Genotype, about: dict) -> dict:
     """The arguments of Network besides the genotype."""
     stem = "imagenet" if config.dataset == "imagenet" else "cifar"
-    side, (height, width) = AUXILIARY_SIDE_PIXELS[stem], about["size"]
+    if genotype.macro == "nas-bench-201" and (stem != "cifar" or config.auxiliary or config.drop_path):
+        raise DartsError("cells of nas-bench-201 are trained without --auxiliary and --drop-path, and not on imagenet", 2)
+    side, (height, width) = model.AUXILIARY_SIDE_PIXELS[stem], about["size"]
     fits = (height, width) == (side, side)
     if config.auxiliary and not fits:
         raise DartsError(
@@ -221,7 +223,7 @@ def _sizes(config: TrainCNN, about: dict) -> dict:
     }
 
 
-def _result(run: Run, network: Network) -> Result:
+def _result(run: Run, network: model.Network) -> Result:
     valid = [record["valid_accuracy"] for record in run.reports.metrics if "valid_accuracy" in record]
     return Result(
         valid_accuracy=valid,

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from darts_cli.genotype import names
+from darts_cli.spaces import space as spaces
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar")
 GENOTYPE_SUFFIXES = (".yaml", ".yml")
@@ -16,9 +17,10 @@ GENOTYPE_SUFFIXES = (".yaml", ".yml")
 class Spelling(click.ParamType):
     """Text that spells a published name, a run folder or a file. Where none of them matches, the shell completes file names."""
 
-    def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), fallback="file"):
+    def __init__(self, metavar: str, *, published=False, domain=None, run_files=(), suffixes=(), fallback="file", spaces=False):
         self.name = metavar
         self.published = published  # whether published names fit
+        self.spaces = spaces  # whether names of search spaces fit
         self.domain = domain  # of which domain; None: both
         self.run_files = run_files  # a run folder fits if it has one of these files
         self.suffixes = suffixes  # of files that fit
@@ -29,6 +31,8 @@ class Spelling(click.ParamType):
         return [*map(CompletionItem, spellings)] or [CompletionItem(incomplete, type=self.fallback)]
 
     def _names(self, incomplete: str) -> list[str]:
+        if self.spaces:
+            return [name for name in spaces.names() if name.startswith(incomplete)]
         known = names(self.domain) if self.published else []
         short = [name.rpartition("/")[2] for name in known]
         known += [name for name in short if short.count(name) == 1]
@@ -48,3 +52,4 @@ DIR = Spelling("DIR", fallback="dir")
 GENOTYPE = Spelling("NAME|FILE|RUN", published=True, run_files=("genotype.yaml",), suffixes=GENOTYPE_SUFFIXES)
 CHECKPOINT = Spelling("RUN|FILE", run_files=("checkpoint.pt", "best.pt"), suffixes=CHECKPOINT_SUFFIXES)
 SUBJECT = Spelling("GENOTYPE|RUN", published=True, run_files=("config.yaml",), suffixes=GENOTYPE_SUFFIXES)
+SPACE = Spelling("NAME|FILE|RUN", spaces=True, run_files=("config.yaml",), suffixes=GENOTYPE_SUFFIXES)

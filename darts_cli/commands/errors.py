@@ -6,10 +6,11 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import click
 
-from darts_cli import DartsError
+from darts_cli import DartsError, files
 from darts_cli.text import out_of_memory, printable, tell
 
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
@@ -83,3 +84,20 @@ def _silent():
 
 def _error(message: str) -> str:
     return f"error: {printable(message)}"
+
+
+def check_files(paths: Sequence[str], problems: Callable[[object], list[str]]) -> None:
+    """Print the problems of files, each on a line, or that a file is valid; end with exit code 1 where there are any."""
+    failed = False
+    for path in paths:
+        try:
+            messages = [f"{path}: {problem}" for problem in problems(files.read_yaml(path))]
+        except DartsError as error:
+            messages = [str(error)]
+        for message in messages:
+            click.echo(printable(message), err=True)
+        if not messages:
+            click.echo(printable(f"{path}: valid"))
+        failed |= bool(messages)
+    if failed:
+        sys.exit(1)

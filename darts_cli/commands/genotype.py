@@ -8,13 +8,17 @@ from dataclasses import replace
 import click
 
 from darts_cli import DartsError, files
-from darts_cli.commands.completion import FILE, GENOTYPE
+from darts_cli.commands.completion import FILE, GENOTYPE, SPACE
+from darts_cli.commands.errors import check_files
 from darts_cli.commands.options import option
 from darts_cli.describe import about, differences
+from darts_cli.formats import nasbench201
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
-from darts_cli.spaces import default, problems
-from darts_cli.text import lines, printable, table
+from darts_cli.spaces.choose import choose
+from darts_cli.spaces.rules import genotype_problems
+from darts_cli.spaces.space import default
+from darts_cli.text import lines, table
 
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -64,19 +68,7 @@ def validate(paths):
     \b
     Example: darts genotype validate runs/*/genotype.yaml
     """
-    failed = False
-    for path in paths:
-        try:
-            messages = [f"{path}: {problem}" for problem in problems(files.read_yaml(path))]
-        except DartsError as error:
-            messages = [str(error)]
-        for message in messages:
-            click.echo(printable(message), err=True)
-        if not messages:
-            click.echo(printable(f"{path}: valid"))
-        failed |= bool(messages)
-    if failed:
-        sys.exit(1)
+    check_files(paths, genotype_problems)
 
 
 @genotype.command("info")
@@ -115,11 +107,14 @@ def info(genotype, channels, layers, resolution, dim, vocab, as_json):
 
         measured = sizes(cells, dim or 850, vocab or 10_000)
     result = about(cells) | {"sizes": measured}
+    known = nasbench201.cell_of(cells)
+    if known is not None:
+        result["truth"] = nasbench201.truth(known)
     click.echo(json.dumps(result) if as_json else _info_lines(result))
 
 
 def _info_lines(result: dict) -> str:
-    shown = {key: result[key] for key in ("name", "domain", "hash", "source") if result[key]}
+    shown = {key: result[key] for key in ("name", "domain", "space", "hash", "source") if result.get(key)}
     for name, cell in result["cells"].items():
         facts = [f"{cell['nodes']} nodes", f"depth {cell['depth']}"]
         facts += [f"{cell[key]} {key.replace('_', ' ')}" for key in ("skip_connections", "identities") if key in cell]
@@ -130,6 +125,9 @@ def _info_lines(result: dict) -> str:
         if "multiply_adds" in size:
             counts += f", {size['multiply_adds'] / 1e6:,.1f} M multiply-adds"
         shown[size["network"]] = f"{counts} ({size['size']})"
+    for dataset, truth in result.get("truth", {}).items():
+        place = f"rank {truth['rank']:,} of {nasbench201.CELLS:,}; the best cell has {truth['best']:.2f} %"
+        shown[f"test accuracy on {dataset}"] = f"{truth['accuracy']:.2f} %, {place}"
     return lines(shown)
 
 
@@ -160,22 +158,22 @@ def diff(first, second):
 
 @genotype.command("random")
 @click.argument("domain", type=click.Choice(["cnn", "rnn"]))
+@option("--space", type=SPACE, show_default="darts for cnn, darts-rnn for rnn", help="Search space to draw from.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
 @option(
     "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of genotypes, printed as one YAML stream."
 )
-def random_(domain, seed, count):
-    """Sample genotypes uniformly from the search space.
+def random_(domain, space, seed, count):
+    """Sample genotypes uniformly from a search space.
 
     \b
     Example: darts genotype random cnn --seed 1 > mine.yaml
     """
-    rng = random.Random(seed)
+    rng, space = random.Random(seed), choose(domain, space, None, None)[1]
+    where = "the search space" if space == default(domain) else f"the space {space.name}"
     for i in range(count):
         number = f", number {i + 1}" if count > 1 else ""
-        cells = replace(
-            random_genotype(default(domain), rng), source=f"drawn uniformly from the search space, seed {seed}{number}"
-        )
+        cells = replace(random_genotype(space, rng), source=f"drawn uniformly from {where}, seed {seed}{number}")
         click.echo(("---\n" if i else "") + cells.to_yaml(), nl=False)
 
 

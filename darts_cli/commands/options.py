@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from darts_cli import DartsError, __version__, files
-from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, Spelling
+from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, SPACE, Spelling
 from darts_cli.genotype import Genotype, checked, is_name, load
 from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import Config, Setting, option_name
@@ -17,18 +17,19 @@ from darts_cli.sweeps.seeds import seed_options
 
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
-    "Options": "genotype dataset data unrolled epochs seed run config help",
-    "Data": "batch_size eval_batch_size bptt train_portion split_seed flip cutout color_jitter",
-    "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
+    "Options": "genotype dataset data space unrolled epochs seed run config help",
+    "Data": "batch_size eval_batch_size bptt train_portion split_seed max_images flip cutout color_jitter",
+    "Space": "operations nodes benchmark_data",
+    "Network": "recipe layers channels dim init_op auxiliary auxiliary_weight drop_path"
     " dropout dropouth dropoutx dropouti dropoute init_from",
-    "Weights": "lr lr_min schedule lr_decay warmup momentum weight_decay grad_clip label_smoothing ar tar"
+    "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_scale",
     "Run": "seeds select_epochs random_cells repeats parallel checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
-_TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT}  # of settings that are text, by metavar
+_TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
 _OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # keys that are options, but no settings

@@ -4,10 +4,12 @@
     python    the original's literal: Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=...)
     dict      its fields as a mapping: {"normal": [["sep_conv_3x3", 1], ...], "normal_concat": [2, 3, 4, 5], "reduce": ...}
     tuples    the encoding of BANANAS: ([(1, 4), ...], [...]), each edge as (input, index of the operation)
-    string    the nodes of NAS-Bench-201's strings, one line per cell: normal |sep_conv_3x3~1|sep_conv_3x3~0|+|...|
+    string    NAS-Bench-201's: |nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|; other cells have one line each, which begins
+              with the name of the cell: normal |sep_conv_3x3~1|sep_conv_3x3~0|+|...|
 
-These variants of the literals are read too: one list per node, a third number in an edge (its weight), any list as concat, a
-literal in quotes, `NAME = ` in front, and NNI's mapping {"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": 1, ...}.
+These variants of the literals are read too: one list per node, a third number in an edge (its weight), FairDARTS' edges
+('sep_conv_3x3', node, input), any list as concat, a literal in quotes, `NAME = ` in front, and NNI's mapping
+{"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": 1, ...}.
 """
 
 import ast
@@ -19,15 +21,16 @@ from dataclasses import replace
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 
 MAX_LITERAL_CHARS = 1 << 16  # a genotype has some hundreds
 MAX_LITERAL_NUMBER = 1 << 20
 MAX_RANGE_NUMBERS = 1000
+PER_NODE = {"darts": 2, "darts-rnn": 1}  # edges of a node in a flat list
 FIELDS = {
-    "cnn": {"normal": "normal_concat", "reduce": "reduce_concat"},
-    "rnn": {"recurrent": "concat"},
-}  # the cells in the original's literal, each with its concat
+    "darts": {"normal": "normal_concat", "reduce": "reduce_concat"},
+    "darts-rnn": {"recurrent": "concat"},
+}  # by macro structure, the cells in the original's literal, each with its concat
 NOTATIONS = "YAML with the key domain, Genotype(...), its fields as a mapping, BANANAS' tuples, or |op~input|...| per node"
 _STRING_EDGE = re.compile(r"([a-z0-9_]+)~(\d{1,4})", re.ASCII)
 _NNI_KEY = re.compile(r"(?:.*/)?(normal|reduce)/(op|input)_(\d{1,4})_([01])", re.ASCII)
@@ -50,11 +53,14 @@ def parse(text: str, source: str) -> Genotype:
 
 
 def to_python(genotype: Genotype) -> str:
-    """The original's literal."""
+    """The original's literal, with one list per node where its flat list cannot tell the nodes apart.
+
+    Raises DartsError for cells of NAS-Bench-201.
+    """
     parts = []
-    for name, concat in FIELDS[genotype.domain].items():
+    for name, concat in _field_names(genotype).items():
         cell = genotype.cells[name]
-        parts.append(f"{name}={[tuple(edge) for node in cell.nodes for edge in node]}")
+        parts.append(f"{name}={_flat([[tuple(edge) for edge in node] for node in cell.nodes], genotype.macro)}")
         states = list(cell.concat)
         consecutive = range(states[0], states[0] + len(states))
         parts.append(f"{concat}={consecutive if states == list(consecutive) else states}")
@@ -62,12 +68,24 @@ def to_python(genotype: Genotype) -> str:
 
 
 def to_dict(genotype: Genotype) -> str:
-    """The literal's fields as JSON, which is Python as well."""
+    """The literal's fields as JSON, which is Python as well. Raises DartsError for cells of NAS-Bench-201."""
     fields = {}
-    for name, concat in FIELDS[genotype.domain].items():
-        fields[name] = [list(edge) for node in genotype.cells[name].nodes for edge in node]
+    for name, concat in _field_names(genotype).items():
+        fields[name] = _flat([[list(edge) for edge in node] for node in genotype.cells[name].nodes], genotype.macro)
         fields[concat] = list(genotype.cells[name].concat)
     return json.dumps(fields) + "\n"
+
+
+def _field_names(genotype: Genotype) -> dict[str, str]:
+    """The fields of the original's literal. Raises DartsError where it has none for such cells."""
+    if genotype.macro not in FIELDS:
+        raise DartsError(f"this notation has no cells of {genotype.macro}; use --to string or --to yaml for this genotype")
+    return FIELDS[genotype.macro]
+
+
+def _flat(nodes: list[list], macro: str) -> list:
+    """All edges in one list, or one list per node where that would not tell which edges are whose."""
+    return [edge for node in nodes for edge in node] if all(len(node) == PER_NODE[macro] for node in nodes) else nodes
 
 
 def to_tuples(genotype: Genotype) -> str:
@@ -76,7 +94,9 @@ def to_tuples(genotype: Genotype) -> str:
 
 
 def to_string(genotype: Genotype) -> str:
-    """NAS-Bench-201's notation for nodes, one line per cell. Raises DartsError unless the output joins all nodes."""
+    """NAS-Bench-201's notation; other cells have one line each, and must join all nodes. Raises DartsError."""
+    if genotype.macro == "nas-bench-201":
+        return _string(genotype.cells["cell"].nodes) + "\n"
     lines = []
     for name, cell in genotype.cells.items():
         if cell.concat != default(genotype.domain).states(len(cell.nodes)):
@@ -100,6 +120,10 @@ def _from_string(text: str) -> Genotype:
     if not all(lines):
         raise DartsError("a line of the string notation is a cell's name and nodes, such as normal |skip_connect~0|...|+|...|")
     cells = [[_STRING_EDGE.findall(node) for node in line[2].split("+")] for line in lines]
+    every = [[str(state) for state in range(i)] for i in range(1, len(cells[0]) + 1)]  # NAS-Bench-201: from all earlier states
+    if len(lines) == 1 and not lines[0][1] and [[state for _, state in node] for node in cells[0]] == every and len(every) > 1:
+        nodes = [[[op, int(state)] for op, state in node] for node in cells[0]]
+        return Genotype.from_dict({"domain": "cnn", "space": "nas-bench-201", "cell": {"nodes": nodes, "concat": [len(nodes)]}})
     domain = "rnn" if len(cells) == 1 and all(len(node) == 1 for node in cells[0]) else "cnn"
     space = default(domain)
     names = [line[1] or name for line, name in zip(lines, space.cells, strict=False)]
@@ -199,7 +223,8 @@ def _plain(value: object) -> dict:
     if any(_NNI_KEY.fullmatch(key) for key in value):
         return _from_nni(value)
     domain = "rnn" if "recurrent" in value else "cnn"
-    fields, space = FIELDS[domain], default(domain)
+    space = default(domain)
+    fields = FIELDS[space.macro]
     known = {*fields, *fields.values()}
     for key in value:
         if key not in known and value[key] is not None:
@@ -207,14 +232,18 @@ def _plain(value: object) -> dict:
     plain: dict[str, object] = {"domain": domain}
     for name, concat in fields.items():
         if name in value:
-            nodes = _nodes(name, value[name], space.keep)
-            joined = value.get(concat)
+            edges, joined = value[name], value.get(concat)
+            if isinstance(edges, list) and edges and all(map(_names_its_node, edges)):
+                nodes, joined = _by_node(edges, joined, space.inputs)
+            else:
+                nodes = _nodes(name, edges, space.macro)
             plain[name] = {"nodes": nodes, "concat": list(space.states(len(nodes))) if joined is None else joined}
     return plain
 
 
-def _nodes(cell: str, edges: object, per_node: int) -> list:
+def _nodes(cell: str, edges: object, macro: str) -> list:
     """The edges of a cell by node, from a flat list or from one list per node. A weight, an edge's third number, is dropped."""
+    per_node = PER_NODE[macro]
     if not isinstance(edges, list) or not edges:
         raise DartsError(f"{cell}: must be a list of edges ('operation', input), not {reprlib.repr(edges)}")
     if isinstance(edges[0], list) and edges[0] and isinstance(edges[0][0], str):
@@ -222,6 +251,23 @@ def _nodes(cell: str, edges: object, per_node: int) -> list:
             raise DartsError(f"{cell}: {len(edges)} edges cannot be {per_node} per node")
         edges = [edges[i : i + per_node] for i in range(0, len(edges), per_node)]
     return [[_edge(edge) for edge in node] if isinstance(node, list) else node for node in edges]
+
+
+def _names_its_node(edge: object) -> bool:
+    return isinstance(edge, list) and [*map(type, edge)] == [str, int, int]
+
+
+def _by_node(edges: list, concat: list | None, inputs: int) -> tuple[list, list]:
+    """Nodes and concat of FairDARTS' edges [operation, node, input]; as there, a node without edges does not exist."""
+    number = dict(enumerate(range(inputs)))  # of the states that exist, anew
+    nodes: list[list] = []
+    for node in sorted({to for _, to, _ in edges}):
+        arriving = [[op, number[state]] for op, to, state in edges if to == node and state in number and state < node]
+        if arriving:
+            number[node] = inputs + len(nodes)
+            nodes.append(arriving)
+    states = [*number][inputs:] if concat is None else concat
+    return nodes, [number[state] for state in states if state in number]
 
 
 def _edge(edge: object) -> object:

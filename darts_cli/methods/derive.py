@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darts_cli.genotype import Cell, Edge, Genotype
-from darts_cli.spaces import Space, needed_name
+from darts_cli.spaces.space import Space
 
 Table = Sequence[Sequence[float]]  # one row per edge, one column per operation
 
@@ -12,24 +12,22 @@ Table = Sequence[Sequence[float]]  # one row per edge, one column per operation
 def derive(strength: Mapping[str, Table], space: Space) -> Genotype:
     """The discrete cells of the operation weights of each kind of cell."""
     cells = {cell: derive_cell(strength[cell], space, cell) for cell in space.cells}
-    return Genotype(space.domain, cells, space=needed_name(space))
+    return Genotype(space.domain, cells, space=space.genotype_space)
 
 
 def derive_cell(strength: Table, space: Space, cell: str) -> Cell:
     """The discrete cell of a table of operation weights (sec. 2.4).
 
     Per edge the strongest operation except `none`; per node the strongest inputs, as many as the space keeps, strongest first.
-    Ties go to the operation listed first and to the lower input.
+    Ties go to the operation listed first and to the lower input. Where a space keeps all edges, they stand in order, each with
+    its strongest operation, `none` included.
     """
     nodes = []
     for rows, choices in zip(space.by_node(strength), space.by_node(space.choices(cell)), strict=True):
-        best = [
-            max((k for k, op in enumerate(ops) if op != "none"), key=row.__getitem__)
-            for row, ops in zip(rows, choices, strict=True)
-        ]
-        strongest = sorted(range(len(rows)), key=lambda j: -rows[j][best[j]])[: space.keep]
+        best = [max(space.chosen(ops), key=row.__getitem__) for row, ops in zip(rows, choices, strict=True)]
+        strongest = sorted(range(len(rows)), key=lambda j: -rows[j][best[j]])[: space.keep] if space.keep else range(len(rows))
         nodes.append(tuple(Edge(choices[j][best[j]], j) for j in strongest))
-    return Cell(tuple(nodes), space.states())
+    return Cell(tuple(nodes), space.joined())
 
 
 def entropy(strength: Mapping[str, Table]) -> float:

@@ -9,7 +9,7 @@ import graphviz
 from darts_cli import DartsError
 from darts_cli.describe import FIGURES, state_names, unused
 from darts_cli.genotype import Cell, Genotype
-from darts_cli.spaces import default
+from darts_cli.spaces.space import MACROS
 
 INSTALL = "install it, for example with `apt install graphviz` or `brew install graphviz`"
 _GRAPH = {"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.6"}
@@ -23,21 +23,27 @@ class NoGraphviz(DartsError):
     """The program `dot` is missing."""
 
 
-def graph(cell: Cell, domain: str) -> graphviz.Digraph:
+def graph(cell: Cell, macro: str) -> graphviz.Digraph:
     """The graph of a cell: its inputs, nodes and output, every edge with the name of its operation.
 
     Only the nodes in `concat` are joined to the output. A node without a path to the output is dashed.
     """
-    names = state_names(domain, len(cell.nodes))
+    names = state_names(macro, len(cell.nodes))
     drawing = _canvas("dot")
-    _add_nodes(drawing, domain, names, dashed=[names[i] for i in unused(cell, domain)])
-    for name in _sources(domain):
+    _add_nodes(drawing, macro, names, dashed=[names[i] for i in unused(cell, macro)])
+    for name in _sources(macro):
         drawing.edge(name, names[0])
-    for i, node in enumerate(cell.nodes, default(domain).inputs):
+    for i, node in enumerate(cell.nodes, MACROS[macro].inputs):
         for edge in node:
-            drawing.edge(names[edge.input], names[i], label=edge.op, **_coloured(edge.input))
+            drawing.edge(
+                names[edge.input],
+                names[i],
+                label=edge.op,
+                **_coloured(edge.input),
+                **({"style": "dotted"} if edge.op == "none" else {}),
+            )
     for state in cell.concat:
-        drawing.edge(names[state], FIGURES[domain].output)
+        drawing.edge(names[state], FIGURES[macro].output)
     return drawing
 
 
@@ -57,31 +63,31 @@ class Film:
     The layout is that of the union of all edges; `frame` shows those of one epoch.
     """
 
-    def __init__(self, cells: Sequence[Cell], domain: str):
-        self.domain = domain
-        self.names = state_names(domain, len(cells[0].nodes))
-        first = default(domain).inputs
-        longest = max(default(domain).operations, key=len)
+    def __init__(self, cells: Sequence[Cell], macro: str):
+        self.macro = macro
+        self.names = state_names(macro, len(cells[0].nodes))
+        first = MACROS[macro].inputs
+        longest = max((edge.op for cell in cells for node in cell.nodes for edge in node), key=len)
         edges = {(edge.input, i) for cell in cells for i, node in enumerate(cell.nodes, first) for edge in node}
         union = _canvas("dot")
-        _add_nodes(union, domain, self.names)
-        for name in _sources(domain):
+        _add_nodes(union, macro, self.names)
+        for name in _sources(macro):
             union.edge(name, self.names[0])
         for state, i in sorted(edges):
             union.edge(self.names[state], self.names[i], label=longest, id=f"{state}-{i}", **_coloured(state))
         for state in cells[0].concat:
-            union.edge(self.names[state], FIGURES[domain].output)
+            union.edge(self.names[state], FIGURES[macro].output)
         self.layout = json.loads(render(union, "json"))
 
     def frame(self, cell: Cell | None = None, title: str = "") -> graphviz.Digraph:
         """The graph with the edges of a cell, or with all edges. The id of an edge is INPUT-NODE, the numbers of its states."""
         ops = {}
-        for i, node in enumerate(cell.nodes if cell else (), default(self.domain).inputs):
+        for i, node in enumerate(cell.nodes if cell else (), MACROS[self.macro].inputs):
             ops |= {f"{edge.input}-{i}": edge.op for edge in node}
         drawing = _canvas("neato")
         drawing.attr(bb=self.layout["bb"], label=title, labelloc="t", fontname="Helvetica", fontsize="18")
         objects = self.layout["objects"]
-        _add_nodes(drawing, self.domain, self.names, layout={node["name"]: node for node in objects})
+        _add_nodes(drawing, self.macro, self.names, layout={node["name"]: node for node in objects})
         for edge in self.layout["edges"]:
             attributes = {"pos": edge["pos"]}
             if "lp" in edge:
@@ -106,15 +112,15 @@ def _canvas(engine: str) -> graphviz.Digraph:
     return graphviz.Digraph(engine=engine, graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
 
 
-def _sources(domain: str) -> tuple[str, ...]:
+def _sources(macro: str) -> tuple[str, ...]:
     """The inputs that are no states themselves: they make the first state of a recurrent cell."""
-    figure = FIGURES[domain]
+    figure = FIGURES[macro]
     return tuple(name for name in figure.inputs if name not in figure.states)
 
 
-def _add_nodes(drawing: graphviz.Digraph, domain: str, names: list[str], dashed: Sequence[str] = (), layout=None) -> None:
+def _add_nodes(drawing: graphviz.Digraph, macro: str, names: list[str], dashed: Sequence[str] = (), layout=None) -> None:
     """All nodes in their colours and, given a layout, at their positions."""
-    figure = FIGURES[domain]
+    figure = FIGURES[macro]
     inner = [name for name in names if name not in figure.inputs]
     colours = dict.fromkeys(figure.inputs, _INPUT) | dict.fromkeys(inner, _INNER) | {figure.output: _OUTPUT}
     for name, colour in colours.items():
@@ -125,12 +131,12 @@ def _add_nodes(drawing: graphviz.Digraph, domain: str, names: list[str], dashed:
 
 def text(genotype: Genotype) -> str:
     """The cells drawn with characters, one line per edge."""
-    domain, rows = genotype.domain, []
+    macro, rows = genotype.macro, []
     for name, cell in genotype.cells.items():
-        names = state_names(domain, len(cell.nodes))
+        names = state_names(macro, len(cell.nodes))
         edges = [[(names[edge.input], edge.op) for edge in node] for node in cell.nodes]
-        if _sources(domain):
-            edges.insert(0, [(source, "") for source in _sources(domain)])
+        if _sources(macro):
+            edges.insert(0, [(source, "") for source in _sources(macro)])
         targets = names[len(names) - len(edges) :]
         width = max(len(state) for node in edges for state, _ in node)
         op_width = max(len(op) for node in edges for _, op in node) + 2
@@ -139,7 +145,7 @@ def text(genotype: Genotype) -> str:
             for (state, op), joint in zip(node, _joints(len(node), target), strict=True):
                 rows.append(f"  {state:>{width}} ──{f' {op} ' if op else '──':─<{op_width}}──{joint}")
         joined = " ".join(names[state] for state in cell.concat)
-        rows.append(f"  {joined} ──▶ {FIGURES[domain].output}")
+        rows.append(f"  {joined} ──▶ {FIGURES[macro].output}")
     return "\n".join(rows) + "\n"
 
 

@@ -45,7 +45,7 @@ def alphas(history: History, cell: str, form: str) -> bytes:
     One row of panels per node, one column per input; in a panel one row per operation and one column per epoch.
     """
     space = history.space
-    names = state_names(history.domain, space.nodes)
+    names = state_names(space.macro, space.nodes)
     tables = [record["operation_weights"][cell] for record in history.records]
     columns = space.inputs + space.nodes - 1
     figure = _figure(1.8 * columns + 2.4, 1.1 * space.nodes + 1.0)

@@ -9,7 +9,7 @@ from darts_cli.describe import FIGURES, state_names
 from darts_cli.genotype import Cell, Genotype
 from darts_cli.pictures.cells import Film
 from darts_cli.runs.history import History
-from darts_cli.spaces import MANY_SKIPS, Space, default
+from darts_cli.spaces.space import MACROS, MANY_SKIPS, Space
 
 MEASURES = {"cnn": {"loss": "{:.3f}", "accuracy": "{:.1%}"}, "rnn": {"loss": "{:.3f}", "perplexity": "{:.2f}"}}
 
@@ -18,7 +18,7 @@ def page(history: History) -> str:
     """The page of a search. Raises DartsError where Graphviz is missing or fails."""
     genotypes = history.genotypes()
     space = history.space
-    pictures = [_picture(name, [genotype.cells[name] for genotype in genotypes], history.domain) for name in space.cells]
+    pictures = [_picture(name, [genotype.cells[name] for genotype in genotypes], space.macro) for name in space.cells]
     weights = [_weights(record) for record in history.records]
     title = f"darts {history.command} on {history.config.dataset}"
     data = {
@@ -44,21 +44,21 @@ def page(history: History) -> str:
     return re.sub("<!--(title|cells|run)-->", lambda match: parts[match[1]], template)
 
 
-def _picture(name: str, cells: list[Cell], domain: str) -> str:
+def _picture(name: str, cells: list[Cell], macro: str) -> str:
     """The SVG of the union of all edges, each with the id that `_edges` gives it."""
-    svg = Film(cells, domain).picture("svg", title=f"{name} cell").decode()
+    svg = Film(cells, macro).picture("svg", title=f"{name} cell").decode()
     return svg[svg.index("<svg") :].replace(' id="', f' id="{name}-')
 
 
 def _edges(name: str, space: Space) -> list[dict]:
     """The edges of the search cell, in the order of alpha's rows."""
-    states = state_names(space.domain, space.nodes)
+    states = state_names(space.macro, space.nodes)
     return [{"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}"} for s, n in space.edges()]
 
 
 def _taken(genotype: Genotype) -> dict[str, str]:
     """The operation of every edge that is in the cells."""
-    first = default(genotype.domain).inputs
+    first = MACROS[genotype.macro].inputs
     return {
         f"{name}-{edge.input}-{i}": edge.op
         for name, cell in genotype.cells.items()
@@ -73,7 +73,7 @@ def _weights(record: dict) -> dict[str, list[list[float]]]:
 
 
 def _skips(genotype: Genotype) -> dict:
-    figure = FIGURES[genotype.domain]
+    figure = FIGURES[genotype.macro]
     counts = {name: cell.count(figure.identity) for name, cell in genotype.cells.items()}
     shown = ", ".join(f"{count} in {name}" for name, count in counts.items())
     return {"skips": f"{figure.identities}: {shown}", "many": counts.get("normal", 0) >= MANY_SKIPS}

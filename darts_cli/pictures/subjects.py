@@ -94,8 +94,8 @@ def remarks(subject: Subject) -> Iterator[str]:
     """What the pictures of the cells do not say."""
     genotype = subject.genotype
     for name, cell in genotype.cells.items():
-        states = state_names(genotype.domain, len(cell.nodes))
-        for state in unused(cell, genotype.domain):
+        states = state_names(genotype.macro, len(cell.nodes))
+        for state in unused(cell, genotype.macro):
             yield f"{subject.spelling}: node {states[state]} of the {name} cell has no path to the output"
 
 
@@ -104,7 +104,7 @@ def _cells(subject: Subject, form: str) -> Iterator[Picture]:
         yield Picture(subject.stem, "", "txt", text(subject.genotype).encode())
         return
     for name, cell in subject.genotype.cells.items():
-        source = graph(cell, subject.genotype.domain)
+        source = graph(cell, subject.genotype.macro)
         yield Picture(subject.stem, name, form, source.source.encode() if form == "dot" else render(source, form))
 
 
@@ -128,7 +128,7 @@ def _animation(history: History, name: str) -> bytes:
     from PIL import Image
 
     cells = [genotype.cells[name] for genotype in history.genotypes()]
-    film = Film(cells, history.domain)
+    film = Film(cells, history.space.macro)
     titles = [f"{name} cell, epoch {i} of {history.config.epochs}" for i in range(1, len(cells) + 1)]
     with ThreadPoolExecutor(2) as threads:  # a thread waits for a process of Graphviz
         frames = list(threads.map(lambda cell, title: film.picture("png", cell, title), cells, titles))

@@ -15,7 +15,7 @@ from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
-from darts_cli.spaces import Space, default
+from darts_cli.spaces.space import Space, default
 
 INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
 

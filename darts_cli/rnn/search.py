@@ -35,11 +35,11 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
-    share = distributed.share(config.batch_size)  # the streams of this rank
-    corpus = data.load(config.dataset, config.data)
+    corpus, share = data.load(config.dataset, config.data), distributed.share(config.batch_size)  # the streams of this rank
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
     torch.manual_seed(config.seed)
-    network = SearchNetwork(len(corpus.vocab), config.dim, **dropouts(config), alpha_scale=config.alpha_scale).to(device)
+    settings = dropouts(config) | {"space": config.searched, "alpha_scale": config.alpha_scale}
+    network = SearchNetwork(len(corpus.vocab), config.dim, **settings).to(device)
     architect, relaxation = make_architect(network, config, device)
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
+from darts_cli.spaces.space import MACROS
 from darts_cli.text import Unfailing, counted, harmless, tell
 
 ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
@@ -109,7 +110,7 @@ def cell_table(genotype: Genotype) -> str:
         for name, cell in genotype.cells.items()
     ]
     widths = [max(map(len, column)) for column in columns]
-    first = min(min(cell.concat) for cell in genotype.cells.values())
+    first = MACROS[genotype.macro].inputs
     numbers = ["node", *(f"{first + i:>4}" for i in range(max(map(len, columns)) - 1))]
     rows = zip(numbers, *columns, strict=True)
     return "\n".join(

@@ -9,7 +9,8 @@ from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
-from darts_cli.spaces import Space, default, problems
+from darts_cli.spaces.rules import genotype_problems
+from darts_cli.spaces.space import Space
 
 LIMITS = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # a perplexity is at most exp(700)
 MEASURES = {"cnn": ("loss", "accuracy"), "rnn": ("loss", "perplexity")}
@@ -43,7 +44,7 @@ class History:
     @property
     def space(self) -> Space:
         """The space of a search."""
-        return default(self.domain)
+        return self.config.searched
 
     def genotypes(self) -> list[Genotype]:
         """The cells after each epoch of a search."""
@@ -52,7 +53,7 @@ class History:
     def repeat(self) -> str:
         """The command that repeats a search."""
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
-        return " ".join([f"darts {self.command}", *self.config.arguments(), *run])
+        return " ".join([f"darts {self.command}", *self.config.arguments(self.folder), *run])
 
 
 def is_run(path: str | Path) -> bool:
@@ -71,7 +72,7 @@ def read(folder: str | Path) -> History:
     path = folder / "metrics.jsonl"
     if not path.exists():
         raise DartsError(f"{folder}: this run has no finished epoch yet; darts {task} writes its metrics after the first")
-    records = [_parse_record(f"{path}: line {i}", line, i, task) for i, line in enumerate(files.read_lines(path), 1)]
+    records = [_parse_record(f"{path}: line {i}", line, i, task, config) for i, line in enumerate(files.read_lines(path), 1)]
     if not records:
         raise DartsError(f"{path}: is empty, so there is no finished epoch to show")
     return History(folder, task, config, records)
@@ -101,7 +102,7 @@ def _read_config(path: Path) -> tuple[Task, Config]:
         raise DartsError(f"{path}: {error}") from None
 
 
-def _parse_record(prefix: str, line: str, epoch: int, task: Task) -> dict:
+def _parse_record(prefix: str, line: str, epoch: int, task: Task, config: Config) -> dict:
     """The record of an epoch, from a line of JSON."""
 
     def refuse(constant: str):
@@ -111,11 +112,11 @@ def _parse_record(prefix: str, line: str, epoch: int, task: Task) -> dict:
         record = json.loads(line, parse_constant=refuse)
     except (ValueError, RecursionError):
         raise DartsError(f"{prefix}: is not the record of an epoch") from None
-    check_record(prefix, record, epoch, task)
+    check_record(prefix, record, epoch, task, config)
     return record
 
 
-def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
+def check_record(prefix: str, record: object, epoch: int, task: Task, config: Config) -> None:
     """Check the parts of a record that are shown. Raises DartsError, beginning with the prefix."""
     if not isinstance(record, dict) or record.get("epoch") != epoch:
         raise DartsError(f"{prefix}: is not the record of epoch {epoch}")
@@ -126,15 +127,17 @@ def check_record(prefix: str, record: object, epoch: int, task: Task) -> None:
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
     if task.stage == "search":
-        broken_rules = problems(record.get("genotype"))
+        broken_rules = genotype_problems(record.get("genotype"))
         if not broken_rules and record["genotype"]["domain"] != task.domain:
             broken_rules = [f"is not of the domain {task.domain}"]
+        space = config.searched
+        if not broken_rules and record["genotype"].get("space") != space.genotype_space:
+            broken_rules = [f"is not of the space {space.name}"]
         if broken_rules:
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
-        space = default(task.domain)
+        if "operation_weights" not in record:
+            raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
         for cell in space.cells:
-            if "operation_weights" not in record:
-                raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
             for tables in ("alphas", "operation_weights"):
                 _check_table(f"{prefix}: {tables} of {cell}", record.get(tables), cell, space)
             _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], space)

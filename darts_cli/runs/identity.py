@@ -13,7 +13,7 @@ from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config, option_name
-from darts_cli.spaces import problems
+from darts_cli.spaces.rules import genotype_problems
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,14 @@ class Identity:
         """Whether these are, in plain form, the cells that this run trains; None is those of a search."""
         if self.genotype is None:
             return data is None
-        return not problems(data) and Genotype.from_dict(data) == self.genotype
+        return not genotype_problems(data) and Genotype.from_dict(data) == self.genotype
 
     def repeat(self) -> str:
         """The command that repeats this run."""
         words = [f"darts {self.task.command}"]
         if self.genotype is not None:
             words.append(f"--genotype {shlex.quote(self._genotype_name())}")
-        words += self.config.arguments()
+        words += self.config.arguments(self.folder)
         if self.named:
             words.append(f"--run {shlex.quote(str(self.folder))}")
         return " ".join(words)

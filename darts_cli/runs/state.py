@@ -119,7 +119,7 @@ class State:
             raise ValueError("its metrics are not of its epochs")
         for epoch, record in enumerate(metrics, 1):
             try:
-                history.check_record("its metrics", record, epoch, self.identity.task)
+                history.check_record("its metrics", record, epoch, self.identity.task, self.config)
             except DartsError as error:
                 raise ValueError(str(error)) from None
             if not all(isinstance(record.get(name), int | float) for name in history.numbers(self.identity.task, self.config)):

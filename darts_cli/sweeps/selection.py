@@ -19,7 +19,7 @@ from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.describe import collapsed
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.runs.task import Task
-from darts_cli.spaces import default
+from darts_cli.spaces.space import default
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary

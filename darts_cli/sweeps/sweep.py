@@ -34,8 +34,8 @@ class SweepConfig:
     def compared(self) -> dict:
         return self._join(self.config.compared())
 
-    def arguments(self) -> list[str]:
-        return [*self.config.arguments(), *self.options]
+    def arguments(self, folder: str | Path) -> list[str]:
+        return [*self.config.arguments(folder), *self.options]
 
     def folder_name(self, command: str, genotype: Genotype | None = None) -> str:
         stem = f"{command.replace(' ', '-')}-{self.config.dataset}-{self.name}"
@@ -80,7 +80,7 @@ def training(config: Config, kind: type[Config], **settings) -> Config:
     """
     shared = ["dataset", "data", "train_portion", "split_seed"]
     shared += ["device", "precision", "checkpoint_minutes", "log_every", "detect_anomaly"]
-    if config.batch_size != type(config)(dataset=config.dataset).batch_size:
+    if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
     both = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
     return kind(**{name: getattr(config, name) for name in shared if name in both}, **settings)

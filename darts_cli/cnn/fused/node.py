@@ -86,7 +86,7 @@ def mixed_node(
         if isinstance(op, ops.FactorizedReduce):
             y = y + a * op.halved(state.dilated, state.relu[:, :, 1::2, 1::2])
         elif not isinstance(op, ops.SepConv | ops.DilConv | ops.PoolBN | nn.Identity | ops.Zero):
-            y = y + a * op(state.x)
+            y = y + a * (op.after_relu(state.relu) if isinstance(op, ops.ReLUFirst) else op(state.x))
     return y
 
 

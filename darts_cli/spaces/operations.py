@@ -1,0 +1,46 @@
+"""The names of operations: those of this program, and those that other packages add.
+
+A package adds an operation for images as an entry point of the group `darts.operations`. Its name is that of the operation, its
+object a function (C, stride, affine) -> torch.nn.Module that maps (B, C, H, W) to (B, C, H/stride, W/stride).
+"""
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from darts_cli import DartsError
+
+GROUP = "darts.operations"
+SHIPPED = {  # by domain, in the order of the original where it had them
+    "cnn": (
+        *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+        *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7"),
+        *("nor_conv_1x1", "nor_conv_3x3", "noise"),
+    ),
+    "rnn": ("none", "tanh", "relu", "sigmoid", "identity"),
+}
+
+
+@cache
+def added() -> dict[str, EntryPoint]:
+    """The operations for images of other installed packages, by name. Raises DartsError where two share a name."""
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in SHIPPED["cnn"] or (point.name in points and points[point.name].value != point.value):
+            raise DartsError(f"{point.value}: there is already an operation {point.name}; rename this entry point of {GROUP}")
+        points[point.name] = point
+    return points
+
+
+def is_known(domain: str, op: object) -> bool:
+    """Whether this is the name of an operation of the domain."""
+    return isinstance(op, str) and (op in SHIPPED[domain] or (domain == "cnn" and op in added()))
+
+
+def known(domain: str) -> tuple[str, ...]:
+    """The names of the operations of a domain."""
+    return SHIPPED[domain] + (tuple(sorted(added())) if domain == "cnn" else ())
+
+
+def in_genotypes(domain: str) -> tuple[str, ...]:
+    """Those that an edge of a genotype may have; no recurrent cell has `none`."""
+    return known(domain) if domain == "cnn" else known(domain)[1:]
