@@ -11,6 +11,7 @@ from darts_cli import DartsError, settings
 from darts_cli.schema import Config, SearchConfig, Setting, setting
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # image data sets that are held in memory
+RECIPES = ("darts", "nas-bench-201")  # of trainings of convolutional cells, by the space of the cells
 TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
@@ -40,9 +41,7 @@ class SearchCNN(SearchConfig):
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
-    max_images: int | None = setting(
-        None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4
-    )
+    max_images: int | None = settings.max_images()
     flip: bool = settings.flip()
     cutout: int = settings.cutout(0)
     benchmark_data: str | None = setting(
@@ -81,7 +80,7 @@ class TrainCNN(Config):
 
     dataset: str = setting("cifar10", "Images to train on.", choices=(*IMAGES, "imagenet"))
     recipe: str | None = setting(
-        None, "Whose defaults to use.", default_text="those of the space of the cells", choices=("darts", "nas-bench-201")
+        None, "Whose defaults to use.", default_text="those of the space of the cells", choices=RECIPES
     )
     epochs: int = setting(600, "Epochs of the training.", recipes={"imagenet": 250, "digits": 30, "nas-bench-201": 200}, ge=1)
     batch_size: int = setting(
@@ -143,6 +142,7 @@ class TrainCNN(Config):
         recipes={"imagenet": (0.4, 0.4, 0.4, 0.2)},
         ge=0,
     )
+    max_images: int | None = settings.max_images()
     train_portion: float = setting(1.0, "Share of the training set to train on; the rest chooses the best epoch.", gt=0, le=1)
     init_from: str | None = settings.init_from()
     precision: str = settings.precision()
@@ -164,7 +164,7 @@ class TrainCNN(Config):
     def default(self, setting: Setting) -> object:
         if setting.name == "warmup":
             return 5 if self.dataset == "imagenet" and self.schedule == "cosine" else 0
-        return "darts" if setting.name == "recipe" else super().default(setting)
+        return RECIPES[0] if setting.name == "recipe" else super().default(setting)
 
     def recipe_names(self) -> list[str]:
         return [self.dataset, self.recipe]

@@ -32,6 +32,11 @@ def state_names(macro: str, nodes: int) -> list[str]:
     return [*figure.states, *(str(figure.first_node + i) for i in range(nodes))]
 
 
+def cell_name(kind: str) -> str:
+    """How a kind of cell is called in a sentence: the normal cell, or just the cell where there is only one kind."""
+    return kind if kind == "cell" else f"{kind} cell"
+
+
 def depth(cell: Cell, macro: str) -> int:
     """Operations on the longest path from an input to a state that the output joins; `none` ends a path."""
     depths: list[float] = [0] * MACROS[macro].inputs

@@ -27,6 +27,7 @@ cutout = partial(
     ge=0,
     multiple_of=2,
 )
+max_images = partial(setting, None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4)
 flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
 ar = partial(
     setting,

@@ -104,6 +104,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def limited(dataset: Dataset, count: int | None, seed: int) -> Dataset:
+    """At most so many images of a data set, drawn at random; which ones depends only on the seed."""
+    if count is None or count >= len(dataset.labels):
+        return dataset
+    order = torch.randperm(len(dataset.labels), generator=generator(seed, "max-images"))
+    return dataset.part(order[:count])
+
+
 def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset]:
     """The data set in two random parts, the first with that portion of the images; the split depends only on the seed."""
     count = len(dataset.labels)

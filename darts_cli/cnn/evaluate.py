@@ -21,7 +21,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, exact, resolve
+from darts_cli.runtime.device import autocast, exact, resolve, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 
 
@@ -75,8 +75,12 @@ def evaluate(
 
 
 def measure(network: nn.Module, batches, precision: str, after_each: Callable[[], None] = lambda: None) -> Tensor:
-    """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch."""
+    """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch.
+
+    Operations such as noise draw the same numbers in every pass.
+    """
     network.eval()
+    seed("evaluation", distributed.rank())
     sums = 0
     for images, labels in batches.in_order():
         with torch.no_grad(), autocast(images.device, precision):

@@ -10,6 +10,7 @@ from darts_cli.cnn.model import Network, SearchNetwork
 from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
+from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import derive, entropy
 from darts_cli.methods.method import DARTS, plain
@@ -35,7 +36,8 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     cells = derive(strength, network.space)
     run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     facts = f"entropy {entropy(strength):.3f}   skip connections: {_skips(cells)}"
-    display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}")
+    truth = _true(run.config, cells)
+    display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}" + (f"\n{truth}" if truth else ""))
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
@@ -53,17 +55,24 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "alphas": plain(network.alphas),
         "operation_weights": strength,
     }
+    known = nasbench201.cell_of(cells)
+    if known is not None:
+        record["truth"] = nasbench201.truth(known)
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
+    truth = _true(run.config, cells)
+    if truth:
+        display.say(truth)
     if changed and not display.live:
         display.say(cell_table(cells))
 
 
 def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
     cells, last = network.genotype(), run.reports.metrics[-1]
-    order = "Second" if config.unrolled else "First"
+    order, truth = "Second" if config.unrolled else "First", _true(config, cells)
+    undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
 {_warning(cells)}{order} order, seed {config.seed}. Only the training set was used, split by seed {config.split_seed}:
@@ -74,8 +83,8 @@ def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: t
 | training half, last epoch | {last["train_loss"]:.4f} | {last["train_accuracy"]:.2%} |
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
-Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(8):.3f}). Skip connections: {_skips(cells)}.
-
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
+{f"{chr(10)}From NAS-Bench-201, the {truth}. It chose nothing.{chr(10)}" if truth else ""}
 ```yaml
 {cells.to_yaml()}```
 
@@ -83,6 +92,15 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 
     {run.repeat()}
 """
+
+
+def _true(config: SearchCNN, cells: Genotype) -> str | None:
+    """What NAS-Bench-201 knows of the cells that would be derived now; it chooses nothing."""
+    known = nasbench201.cell_of(cells)
+    if known is None:
+        return None
+    place = nasbench201.place(nasbench201.truth(known)[config.benchmark_data])
+    return f"true test accuracy of this cell on {config.benchmark_data}: {place}"
 
 
 def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, steps: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,17 @@ from darts_cli.methods.method import DARTS, Relaxation, Step, Tables
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, exact, fused, prepare
+from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import cosine, set_lr
+
+
+class Batch(NamedTuple):
+    """Images, their labels, and the position that seeds operations such as noise, the same in all passes of a step."""
+
+    images: Tensor
+    labels: Tensor
+    chance: tuple[int, ...] | None = None
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
@@ -30,6 +39,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     distributed.check_batch(config.batch_size)
     dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
     data.check_varied(dataset)
+    dataset, about = data.limited(dataset, config.max_images, config.split_seed), dataset.about()
     halves = data.split(dataset, config.train_portion, config.split_seed)
     train, valid = (
         Batches(half, config.batch_size, config.seed, name, device, config.cutout)
@@ -54,7 +64,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
 
     steps = len(train)
     with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
-        run.start(environment(device), dataset.about())
+        run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", dataset)]
         display.begin(now["epoch"], now["step"], opening)
@@ -66,7 +76,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             for step in range(now["step"], steps):
                 held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
                 at = Step(epoch, config.epochs, config.seed, step)
-                batches = train.augmented(epoch, step), held_out
+                batches = (Batch(*each, (config.seed, epoch, step)) for each in (train.augmented(epoch, step), held_out))
                 step_sums, norm = search_step(architect, relaxation, at, *batches, config.grad_clip)
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
@@ -86,7 +96,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
 
 
 def search_step(
-    architect: Architect, relaxation: Relaxation, step: Step, train: tuple, valid: tuple, grad_clip: float
+    architect: Architect, relaxation: Relaxation, step: Step, train: Batch, valid: Batch, grad_clip: float
 ) -> tuple[Tensor, Tensor]:
     """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
 
@@ -129,8 +139,10 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
 def loss_function(network: SearchNetwork, mixture: Tables, device: torch.device, precision: str) -> Callable:
     """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
 
-    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels = batch
+    def loss(batch: Batch) -> tuple[Tensor, Tensor]:
+        images, labels, chance = batch
+        if chance is not None:
+            seed(*chance, distributed.rank())
         with autocast(device, precision):
             logits = network(images, mixture)
         losses = F.cross_entropy(exact(logits), labels, reduction="sum")

@@ -194,6 +194,7 @@ def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[s
     elif config.train_portion == 1:
         raise DartsError("--train-portion 1: without the test part, a part of the training set must be held out", 2)
     data.check_varied(dataset)
+    parts["train"] = dataset = data.limited(dataset, config.max_images, config.split_seed)
     if config.train_portion < 1:
         parts["train"], parts["valid"] = data.split(dataset, config.train_portion, config.split_seed)
     make = Batches
@@ -209,7 +210,7 @@ def _sizes(config: TrainCNN, genotype: Genotype, about: dict) -> dict:
     if genotype.macro == "nas-bench-201" and (stem != "cifar" or config.auxiliary or config.drop_path):
         raise DartsError("cells of nas-bench-201 are trained without --auxiliary and --drop-path, and not on imagenet", 2)
     side, (height, width) = model.AUXILIARY_SIDE_PIXELS[stem], about["size"]
-    fits = (height, width) == (side, side)
+    fits = (height, width) == (side, side) and genotype.macro == "darts"
     if config.auxiliary and not fits:
         raise DartsError(
             f"--auxiliary: an auxiliary head is for images of {side}x{side} pixels, not {width}x{height}; use --no-auxiliary", 2

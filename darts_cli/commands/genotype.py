@@ -126,8 +126,7 @@ def _info_lines(result: dict) -> str:
             counts += f", {size['multiply_adds'] / 1e6:,.1f} M multiply-adds"
         shown[size["network"]] = f"{counts} ({size['size']})"
     for dataset, truth in result.get("truth", {}).items():
-        place = f"rank {truth['rank']:,} of {nasbench201.CELLS:,}; the best cell has {truth['best']:.2f} %"
-        shown[f"test accuracy on {dataset}"] = f"{truth['accuracy']:.2f} %, {place}"
+        shown[f"test accuracy on {dataset}"] = nasbench201.place(truth)
     return lines(shown)
 
 

@@ -25,14 +25,21 @@ SECTIONS = {
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_scale",
-    "Run": "seeds select_epochs random_cells repeats parallel checkpoint_minutes log_every quiet",
+    "Run": "seeds select_epochs select_from_table random_cells repeats parallel checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
-_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "random_cells", "repeats")  # keys that are options, but no settings
+_OPTIONS_ONLY = (
+    "genotype",
+    "seeds",
+    "select_epochs",
+    "select_from_table",
+    "random_cells",
+    "repeats",
+)  # keys that are options, but no settings
 
 
 class Sectioned(click.Command):

@@ -38,9 +38,16 @@ _SWEEP = (
 )
 
 
+_FROM_TABLE = option(
+    "--select-from-table",
+    is_flag=True,
+    help="In nas-bench-201: take the short trainings from its table, 12 epochs each.",
+)
+
+
 @search.command("cnn")
-@options(SearchCNN, *_SWEEP, *run_options("search-cnn"))
-def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
+@options(SearchCNN, *_SWEEP, _FROM_TABLE, *run_options("search-cnn"))
+def search_cnn(run, quiet, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
     """Search for a convolutional cell on images.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -48,7 +55,8 @@ def search_cnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     \b
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
-    _search("cnn", SearchCNN(**settings), run, quiet, seeds, select_epochs, random_cells, parallel)
+    choice = {"epochs": select_epochs, "from_table": select_from_table, "random_cells": random_cells}
+    _search("cnn", SearchCNN(**settings), run, quiet, seeds, choice, parallel)
 
 
 @search.command("rnn")
@@ -61,13 +69,15 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     \b
     Example: darts search rnn --dataset pydoc --epochs 5
     """
-    _search("rnn", SearchRNN(**settings), run, quiet, seeds, select_epochs, random_cells, parallel)
+    choice = {"epochs": select_epochs, "random_cells": random_cells}
+    _search("rnn", SearchRNN(**settings), run, quiet, seeds, choice, parallel)
 
 
-def _search(domain, config, run, quiet, seeds, select_epochs, random_cells, parallel):
+def _search(domain, config, run, quiet, seeds, choice, parallel):
     """Search with one seed, or with several and choose the best cells; print the result."""
     if seeds is None:
-        only_with("--seeds", select_epochs=select_epochs, random_cells=random_cells, parallel=parallel)
+        only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel)
+        only_with("--seeds", select_from_table=choice.get("from_table") or None)
         from darts_cli.runs.run import Run
         from darts_cli.runs.task import Task
 
@@ -80,8 +90,7 @@ def _search(domain, config, run, quiet, seeds, select_epochs, random_cells, para
             config,
             domain,
             seed_list(seeds, config.seed),
-            epochs=select_epochs,
-            random_cells=random_cells or 0,
+            **choice | {"random_cells": choice["random_cells"] or 0},
             parallel=parallel_count(parallel or "1"),
             folder=run,
             quiet=quiet,

@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
+from darts_cli.spaces.space import Space
+from darts_cli.spaces.space import load as load_space
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DATASETS = ("cifar10", "cifar100", "imagenet16-120")
@@ -131,6 +133,17 @@ def truth(cell: str) -> dict[str, dict[str, float]]:
         dataset: {"accuracy": table.accuracy(cell, dataset), "rank": table.rank(cell, dataset), "best": table.best(dataset)[1]}
         for dataset in DATASETS
     }
+
+
+def holds(space: Space) -> bool:
+    """Whether the table has every cell of a space."""
+    known = load_space("nas-bench-201")
+    return (space.macro, space.nodes) == (known.macro, known.nodes) and set(space.operations) <= set(OPERATIONS)
+
+
+def place(known: Mapping[str, float]) -> str:
+    """The truth about a cell on one data set, in words."""
+    return f"{known['accuracy']:.2f} %, rank {known['rank']:,} of {CELLS:,}; the best cell has {known['best']:.2f} %"
 
 
 def cell_of(genotype: Genotype) -> str | None:

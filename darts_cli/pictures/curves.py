@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from darts_cli import DartsError
-from darts_cli.describe import state_names
+from darts_cli.describe import cell_name, state_names
 from darts_cli.runs.history import History
 from darts_cli.text import printable
 
@@ -61,7 +61,7 @@ def alphas(history: History, cell: str, form: str) -> bytes:
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.tick_params(labelsize=6, labelbottom=node == space.states()[-1])
     figure.supxlabel("epoch", fontsize=9)
-    figure.suptitle(f"operation weights of the {cell} cell, {printable(history.name)}", fontsize=10, parse_math=False)
+    figure.suptitle(f"operation weights of the {cell_name(cell)}, {printable(history.name)}", fontsize=10, parse_math=False)
     figure.colorbar(image, ax=figure.axes, shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)
     return _rendered(figure, form)
 
@@ -87,6 +87,19 @@ def curves(histories: Sequence[History], form: str) -> bytes:
                     marker = "o" if len(points) == 1 else ""
                     name = part if len(histories) == 1 else f"{history.name}, {part}"
                     panel.plot(*zip(*points, strict=True), style, color=f"C{k % 10}", marker=marker, label=_literal(name))
+            truth = history.truth() if measure == "accuracy" else []
+            if truth:
+                points = [(i, 100 - known["accuracy"]) for i, known in enumerate(truth, 1)]
+                name = f"true test error on {history.config.benchmark_data}"
+                name = name if len(histories) == 1 else f"{history.name}, {name}"
+                marker = "o" if len(points) == 1 else ""
+                panel.plot(
+                    *zip(*points, strict=True),
+                    "-.",
+                    color=f"C{k % 10}" if len(histories) > 1 else "C1",
+                    marker=marker,
+                    label=_literal(name),
+                )
         if not panel.lines:
             raise DartsError(f"{histories[0].folder}: its metrics hold no {measure} to draw")
         panel.set_xlabel("epoch")

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from darts_cli.describe import FIGURES, state_names
+from darts_cli.describe import FIGURES, cell_name, state_names
 from darts_cli.genotype import Cell, Genotype
 from darts_cli.pictures.cells import Film
 from darts_cli.runs.history import History
@@ -26,7 +26,6 @@ def page(history: History) -> str:
         f"{len(genotypes)} of {history.config.epochs} epochs",
         "repeat": history.repeat(),
         "settings": {name: _shown(value) for name, value in history.config.to_dict().items()},
-        "operations": space.operations,
         "cells": [{"name": name, "edges": _edges(name, space)} for name in space.cells],
         "charts": [_chart(history, measure, form) for measure, form in MEASURES[history.domain].items()],
         "largest": max(weight for tables in weights for table in tables.values() for row in table for weight in row),
@@ -46,14 +45,17 @@ def page(history: History) -> str:
 
 def _picture(name: str, cells: list[Cell], macro: str) -> str:
     """The SVG of the union of all edges, each with the id that `_edges` gives it."""
-    svg = Film(cells, macro).picture("svg", title=f"{name} cell").decode()
+    svg = Film(cells, macro).picture("svg", title=cell_name(name)).decode()
     return svg[svg.index("<svg") :].replace(' id="', f' id="{name}-')
 
 
 def _edges(name: str, space: Space) -> list[dict]:
     """The edges of the search cell, in the order of alpha's rows."""
     states = state_names(space.macro, space.nodes)
-    return [{"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}"} for s, n in space.edges()]
+    return [
+        {"id": f"{name}-{s}-{n}", "node": n, "title": f"{states[s]} → {states[n]}", "operations": operations}
+        for (s, n), operations in zip(space.edges(), space.choices(name), strict=True)
+    ]
 
 
 def _taken(genotype: Genotype) -> dict[str, str]:
@@ -84,6 +86,10 @@ def _chart(history: History, measure: str, form: str) -> dict:
     for part in ("train", "valid"):
         values = [record[f"{part}_{measure}"] for record in history.records]
         series.append({"name": part, "values": values, "shown": [form.format(value) for value in values]})
+    if measure == "accuracy" and history.truth():
+        values = [known["accuracy"] / 100 for known in history.truth()]
+        shown = [f"{known['accuracy']:.1f}%, rank {known['rank']:,}" for known in history.truth()]
+        series.append({"name": f"true on {history.config.benchmark_data}", "values": values, "shown": shown})
     return {"label": measure, "series": series}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darts_cli import DartsError
-from darts_cli.describe import state_names, unused
+from darts_cli.describe import cell_name, state_names, unused
 from darts_cli.genotype import Genotype, is_name, load
 from darts_cli.pictures import curves
 from darts_cli.pictures.cells import Film, graph, render, text
@@ -96,7 +96,7 @@ def remarks(subject: Subject) -> Iterator[str]:
     for name, cell in genotype.cells.items():
         states = state_names(genotype.macro, len(cell.nodes))
         for state in unused(cell, genotype.macro):
-            yield f"{subject.spelling}: node {states[state]} of the {name} cell has no path to the output"
+            yield f"{subject.spelling}: node {states[state]} of the {cell_name(name)} has no path to the output"
 
 
 def _cells(subject: Subject, form: str) -> Iterator[Picture]:
@@ -129,7 +129,7 @@ def _animation(history: History, name: str) -> bytes:
 
     cells = [genotype.cells[name] for genotype in history.genotypes()]
     film = Film(cells, history.space.macro)
-    titles = [f"{name} cell, epoch {i} of {history.config.epochs}" for i in range(1, len(cells) + 1)]
+    titles = [f"{cell_name(name)}, epoch {i} of {history.config.epochs}" for i in range(1, len(cells) + 1)]
     with ThreadPoolExecutor(2) as threads:  # a thread waits for a process of Graphviz
         frames = list(threads.map(lambda cell, title: film.picture("png", cell, title), cells, titles))
     images = [Image.open(io.BytesIO(frame)).convert("RGB").quantize(64) for frame in frames]

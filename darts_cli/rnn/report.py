@@ -72,7 +72,7 @@ normalised by each batch's own statistics.
 | training, last epoch, with dropout | {last["train_loss"]:.4f} | {last["train_perplexity"]:.2f} |
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
-Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(5):.3f}).
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(len(network.space.operations)):.3f}).
 
 ```yaml
 {network.genotype().to_yaml()}```

@@ -50,6 +50,11 @@ class History:
         """The cells after each epoch of a search."""
         return [Genotype.from_dict(record["genotype"]) for record in self.records]
 
+    def truth(self) -> list[dict[str, float]]:
+        """By epoch, what NAS-Bench-201 knows of the cells on the data set that is shown; nothing in other spaces."""
+        known = [record["truth"][self.config.benchmark_data] for record in self.records if "truth" in record]
+        return known if len(known) == len(self.records) else []
+
     def repeat(self) -> str:
         """The command that repeats a search."""
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
@@ -137,6 +142,8 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         if "operation_weights" not in record:
             raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
+        if "truth" in record:
+            _check_truth(f"{prefix}: truth", record["truth"])
         for cell in space.cells:
             for tables in ("alphas", "operation_weights"):
                 _check_table(f"{prefix}: {tables} of {cell}", record.get(tables), cell, space)
@@ -156,6 +163,13 @@ def numbers(task: Task, config: Config) -> list[str]:
 def _check_number(prefix: str, value: object, limit: float, positive: bool) -> None:
     if type(value) not in (int, float) or not abs(value) < limit or (positive and value <= 0):
         raise DartsError(f"{prefix} must be a number, and less than {limit:g}")
+
+
+def _check_truth(prefix: str, truth: object) -> None:
+    for dataset in ("cifar10", "cifar100", "imagenet16-120"):
+        known = truth.get(dataset) if isinstance(truth, dict) else None
+        for name in ("accuracy", "rank", "best"):
+            _check_number(f"{prefix}: {name} on {dataset}", known.get(name) if isinstance(known, dict) else None, 1e6, True)
 
 
 def _check_table(prefix: str, tables: object, cell: str, space: Space) -> None:

@@ -17,9 +17,10 @@ import yaml
 from darts_cli import DartsError, files, genotype
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.describe import collapsed
+from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.runs.task import Task
-from darts_cli.spaces.space import default
+from darts_cli.spaces.space import Space
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
@@ -28,6 +29,7 @@ from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
 from darts_cli.text import counted
 
 EPOCHS = {"cnn": 100, "rnn": 300}  # of the paper's short trainings
+TABLE_EPOCHS = 12  # of those that NAS-Bench-201 has
 
 
 def select(
@@ -36,6 +38,7 @@ def select(
     seeds: Sequence[int],
     *,
     epochs: int | None = None,
+    from_table: bool = False,
     random_cells: int = 0,
     parallel: str | int = 1,
     folder: str | None = None,
@@ -43,11 +46,16 @@ def select(
 ) -> tuple[Genotype | None, Sweep]:
     """Search with every seed, train the cells for `epochs`, and choose; or resume all this in that folder.
 
+    `from_table` takes validation accuracies after 12 epochs from NAS-Bench-201, in whose space the search must be, in place of
+    the trainings.
+
     Returns the winner and the sweep. With epochs 0 nothing is trained, and only a single seed has a winner. Raises DartsError
     when every search or every training fails, and when interrupted.
     """
-    epochs = EPOCHS[domain] if epochs is None else epochs
-    if random_cells and not epochs:
+    if from_table:
+        _check_table(config, epochs)
+    epochs = 0 if from_table else EPOCHS[domain] if epochs is None else epochs
+    if random_cells and not epochs and not from_table:
         raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
     config = replace(config, seed=seeds[0])
     settings = SweepConfig(
@@ -55,31 +63,40 @@ def select(
         name=f"seeds{len(seeds)}",
         options=(
             seed_options(seeds),
-            f"--select-epochs {epochs}",
+            "--select-from-table" if from_table else f"--select-epochs {epochs}",
             f"--random-cells {random_cells}",
             *parallel_options(parallel),
         ),
-        settings={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells},
+        settings={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells}
+        | ({"select_from_table": True, "benchmark_data": config.benchmark_data} if from_table else {}),
         replaced=("seed",),
     )
     sweep = Sweep(Task("search", domain, "seeds"), settings, folder)
     short = training(config, Task("select", domain).config, epochs=epochs) if epochs else None
     searches = [Job(f"seed-{seed}", Task("search", domain), replace(config, seed=seed)) for seed in seeds]
-    drawn = [Candidate(f"random-{seed}", seed, _draw(domain, seed)) for seed in range(random_cells)]
+    drawn = [Candidate(f"random-{seed}", seed, _draw(config.searched, seed)) for seed in range(random_cells)]
     sweep.load_data()
     with Pool(sweep.folder, sweep.repeat(), parallel, config.device, quiet) as pool:
         sweep.start()
-        selection = _Selection(sweep, pool, MEASURES[domain], short)
+        selection = _Selection(sweep, pool, MEASURES[domain], short, config.benchmark_data if from_table else None)
         trainings = [selection.job(job.name) for job in searches] if short else []
-        estimate(pool, [*searches, *trainings, *(selection.job(cell.name, cell.cells) for cell in drawn)])
+        trainings += [selection.job(cell.name, cell.cells) for cell in drawn] if short else []
+        estimate(pool, [*searches, *trainings])
         searched = selection.search(searches)
-        winner = selection.choose(searched, drawn) if short else selection.write_unranked(searched)
+        winner = selection.choose(searched, drawn) if short or from_table else selection.write_unranked(searched)
         return winner, sweep
 
 
-def _draw(domain: str, seed: int) -> Genotype:
+def _check_table(config: SearchCNN, epochs: int | None) -> None:
+    if epochs is not None:
+        raise DartsError("--select-from-table: takes the place of trainings; leave --select-epochs out", exit_code=2)
+    if not nasbench201.holds(config.searched):
+        raise DartsError("--select-from-table: the table has the cells of --space nas-bench-201 only", exit_code=2)
+
+
+def _draw(space: Space, seed: int) -> Genotype:
     source = f"drawn uniformly from the search space, seed {seed}"
-    return replace(random_genotype(default(domain), random.Random(seed)), source=source)
+    return replace(random_genotype(space, random.Random(seed)), source=source)
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,7 @@ class _Selection:
     pool: Pool
     measure: Measure
     short: TrainCNN | TrainRNN | None  # the configuration of the short trainings
+    table: str | None  # the data set whose accuracies in NAS-Bench-201 take their place
 
     def job(self, name: str, cells: Genotype | None = None) -> Job:
         return Job(f"select/{name}", Task("select", self.sweep.task.domain), self.short, cells)
@@ -107,9 +125,8 @@ class _Selection:
 
     def choose(self, searched: Sequence[Candidate], drawn: Sequence[Candidate]) -> Genotype:
         """Train the candidates and the random cells, write how they compare, and return the winner."""
-        failed = self.pool.run(
-            [self.job(candidate.name, candidate.cells) for candidate in (*searched, *drawn) if candidate.cells]
-        )
+        jobs = [self.job(candidate.name, candidate.cells) for candidate in (*searched, *drawn) if candidate.cells]
+        failed = {} if self.table else self.pool.run(jobs)
         searched = rank([self._with_curve(candidate, failed) for candidate in searched], self.measure)
         drawn = [self._with_curve(candidate, failed) for candidate in drawn]
         trained = [candidate for candidate in searched if candidate.curve]
@@ -119,12 +136,12 @@ class _Selection:
             "random": summary(drawn, self.measure),
             "first_two": compare(trained[0], trained[1], self.measure) if len(trained) > 1 else None,
         }
-        reasons = remarks(self.short.epochs, comparison, self.measure)
+        reasons = remarks(TABLE_EPOCHS if self.table else self.short.epochs, comparison, self.measure)
         rule = self.measure.rule.format(counted(len(judged(trained[0].curve, self.measure)), "epoch"))
         content = {
             "domain": self.sweep.task.domain,
             "winner": trained[0].name,
-            "protocol": {"measure": self.measure.name, "rule": rule, "training": _given(self.short)},
+            "protocol": {"measure": self.measure.name, "rule": rule, "training": self._training()},
             "candidates": [self._entry(candidate, number) for number, candidate in enumerate(searched, 1)],
             "random_cells": [self._entry(candidate) for candidate in drawn],
             **comparison,
@@ -144,6 +161,10 @@ class _Selection:
     def _with_curve(self, candidate: Candidate, failed: dict[str, str]) -> Candidate:
         if candidate.cells is None:
             return candidate
+        if self.table:
+            cell = nasbench201.cell_of(candidate.cells)
+            accuracy = nasbench201.load(TABLE_EPOCHS).accuracy(cell, self.table, "valid")
+            return replace(candidate, curve=(accuracy / 100,))
         name = f"select/{candidate.name}"
         if name in failed:
             return replace(candidate, failed=failed[name])
@@ -155,6 +176,12 @@ class _Selection:
             raise DartsError(f"{self.sweep.folder}: every candidate failed ({reasons}); to retry: {self.sweep.repeat()}")
 
     # ---- selection.yaml and report.md
+
+    def _training(self) -> dict:
+        """How the candidates were trained, in settings."""
+        if self.table:
+            return {"table": "NAS-Bench-201", "dataset": self.table, "epochs": TABLE_EPOCHS}
+        return {name: value for name, value in self.short.compared().items() if value is not None}
 
     def _write(self, content: dict, winner: Candidate | None, candidates: Sequence[Candidate], text: str) -> None:
         form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
@@ -184,7 +211,9 @@ class _Selection:
             if name != "first_two" and part["trained"]
         )
         lines = [
-            f"Each candidate was trained for {self.short.epochs} epochs with seed {self.short.seed}, without the test part."
+            f"The validation accuracies are those after {TABLE_EPOCHS} epochs on {self.table}, from NAS-Bench-201."
+            if self.table
+            else f"Each candidate was trained for {self.short.epochs} epochs with seed {self.short.seed}, without the test part."
         ]
         lines += [f"{means}."]
         first_two = comparison["first_two"]
@@ -201,6 +230,10 @@ Noise: the root of the mean of the squared spreads of two candidates. It is the 
     def _report(self, candidates: Sequence[Candidate], text: str, winner: Candidate | None) -> str:
         rows = "\n".join(self._row(candidate) for candidate in candidates)
         cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
+        known = winner and nasbench201.cell_of(winner.cells)
+        if known:
+            truths = [f"- {dataset}: {nasbench201.place(truth)}" for dataset, truth in nasbench201.truth(known).items()]
+            cells += "Its true test accuracies, from NAS-Bench-201, which chose nothing:\n\n" + "\n".join(truths) + "\n\n"
         if winner and collapsed(winner.cells):
             cells += f"**Warning:** {collapsed(winner.cells)}\n\n"
         return f"""# Selection of cells on {self.sweep.config.dataset}
@@ -222,7 +255,3 @@ Noise: the root of the mean of the squared spreads of two candidates. It is the 
             return f"{first} {candidate.failed or 'searched'} | |"
         show = self.measure.show
         return f"{first} {show(score(candidate.curve, self.measure))} | {show(spread(candidate.curve, self.measure))} |"
-
-
-def _given(config: TrainCNN | TrainRNN) -> dict:
-    return {name: value for name, value in config.compared().items() if value is not None}

@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from darts_cli import DartsError, __version__, files
+from darts_cli.config import RECIPES
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
-from darts_cli.schema import Config, digest
+from darts_cli.schema import Config, SearchConfig, digest
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def training(config: Config, kind: type[Config], **settings) -> Config:
 
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     """
-    shared = ["dataset", "data", "train_portion", "split_seed"]
+    shared = ["dataset", "data", "max_images", "train_portion", "split_seed"]
     shared += ["device", "precision", "checkpoint_minutes", "log_every", "detect_anomaly"]
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
+    if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:
+        settings["recipe"] = config.searched.macro
     both = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
     return kind(**{name: getattr(config, name) for name in shared if name in both}, **settings)
 

@@ -85,7 +85,8 @@ def _steps(task: Task, config: Config) -> int:
     """About how many steps an epoch has."""
     dataset = importlib.import_module(f"darts_cli.{task.domain}.data").load(config.dataset, config.data)
     if task.domain == "cnn":
-        return max(1, round(len(dataset.labels) * config.train_portion / config.batch_size))
+        images = min(len(dataset.labels), config.max_images or len(dataset.labels))
+        return max(1, round(images * config.train_portion / config.batch_size))
     return max(1, len(dataset.train) // config.batch_size // config.bptt)
 
 
