@@ -16,7 +16,7 @@ from darts_cli.cnn.search import make_architect, search_step
 from darts_cli.cnn.train import training_step
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.genotype import load
-from darts_cli.methods.method import Step
+from darts_cli.methods.value import Step
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import prepare
 

@@ -17,7 +17,7 @@ from darts_cli.cnn.search import search_step as search_step_cnn
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
-from darts_cli.methods.method import Step
+from darts_cli.methods.value import Step
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.search import Batch
 from darts_cli.rnn.search import make_architect as make_architect_rnn

@@ -5,6 +5,7 @@ import click
 from darts_cli.commands.errors import Darts
 from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.genotype import genotype
+from darts_cli.commands.method import method
 from darts_cli.commands.options import version
 from darts_cli.commands.search import search
 from darts_cli.commands.space import space
@@ -25,5 +26,5 @@ def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
 
-for command in (search, train, evaluate_command, visualize, genotype, space):
+for command in (search, train, evaluate_command, visualize, genotype, space, method):
     main.add_command(command)

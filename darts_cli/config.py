@@ -24,22 +24,25 @@ class SearchCNN(SearchConfig):
     space: str | Mapping | None = settings.space(default_text="darts")
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
+    method: str = settings.method()
     unrolled: bool = settings.unrolled()
-    epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1)
-    batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1)
+    epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1, by_method=True)
+    batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1, by_method=True)
     layers: int = setting(
         8, "Cells of the search network; in nas-bench-201 of each stage.", recipes={"digits": 3, "nas-bench-201": 5}, ge=1
     )
     channels: int = settings.channels(16, recipes={"digits": 8})
-    lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0)
-    lr_min: float = setting(0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0)
+    lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0, by_method=True)
+    lr_min: float = setting(
+        0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0, by_method=True
+    )
     momentum: float = setting(0.9, "Momentum of the weights' SGD.", ge=0, lt=1)
-    weight_decay: float = setting(3e-4, "Weight decay of the weights.", ge=0)
+    weight_decay: float = setting(3e-4, "Weight decay of the weights.", ge=0, by_method=True)
     grad_clip: float = settings.clip(5.0)
-    alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0)
-    alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1)
+    alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0, by_method=True)
+    alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1, by_method=True)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
-    alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0)
+    alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0, by_method=True)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     max_images: int | None = settings.max_images()
     flip: bool = settings.flip()
@@ -65,6 +68,11 @@ class SearchCNN(SearchConfig):
         super().__post_init__()
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
+        k = self.spec.parts.get("partial", {"k": 1})["k"]
+        if self.channels % (2 * k):
+            raise DartsError(f"--channels {self.channels}: must be a multiple of {2 * k}, twice the k of partial", exit_code=2)
+        if k > 1 and self.searched.macro != "darts":
+            raise DartsError(f"--method: partial channels are not for the cells of {self.searched.macro}", exit_code=2)
         if self.layers < 3 and self.searched.macro == "darts":
             raise DartsError(f"--layers {self.layers}: must be at least 3, two of which reduce", exit_code=2)
 
@@ -190,6 +198,7 @@ class SearchRNN(SearchConfig):
     space: str | Mapping | None = settings.space(default_text="darts-rnn")
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
+    method: str = settings.method()
     unrolled: bool = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
     batch_size: int = setting(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from darts_cli import DartsError
+from darts_cli.methods.spec import Spec, read
 from darts_cli.spaces.choose import choose, is_shipped
 from darts_cli.spaces.space import DEFAULTS, Space
 from darts_cli.text import meant
@@ -42,6 +43,7 @@ class Setting:
     mapping: bool = False  # True: what a file holds may be given too, as a mapping
     metavar: str | None = None
     recipes: Mapping[str, object] | None = None  # the default by data set, space or recipe, where it differs
+    by_method: bool = False  # True: the recipe of a search method may change the default
     changes_result: bool = True  # False: runs that differ in this only are the same run
     infinite: bool = False  # True: infinity is allowed
     ge: float | None = None
@@ -56,7 +58,12 @@ class Setting:
     @property
     def optional(self) -> bool:
         """Whether None may be given; then the recipe of the data set decides, if there is one."""
-        return self.default is None or bool(self.recipes)
+        return self.default is None or self.depends
+
+    @property
+    def depends(self) -> bool:
+        """Whether the default depends on a recipe."""
+        return bool(self.recipes) or self.by_method
 
     def check(self, value: object) -> object:
         """The value, in the type of this setting; numbers may be text, because YAML reads 1e-3 as text.
@@ -102,7 +109,7 @@ class Setting:
 def setting(default: object, help: str, **attributes) -> object:
     """A field of a configuration, which the command line offers as an option; the attributes are those of `Setting`."""
     described = Setting(default, help, **attributes)
-    return dataclasses.field(default=None if described.recipes else default, metadata={"setting": described})
+    return dataclasses.field(default=None if described.depends else default, metadata={"setting": described})
 
 
 class Config:
@@ -198,7 +205,11 @@ class SearchConfig(Config):
     domain: ClassVar[str]
 
     def __post_init__(self):
+        self._set("method", str(read(self.method, self.domain)))
         named, searched = choose(self.domain, self.space, self.operations, self.nodes)
+        if self.operations is None and self.spec.without_none and named.keep is not None and "none" in named.operations:
+            self._set("operations", ",".join(op for op in searched.operations if op != "none"))
+            named, searched = choose(self.domain, self.space, self.operations, self.nodes)
         self._set("space", named.name if is_shipped(named) else named.to_dict())
         if self.operations is not None:
             self._set("operations", ",".join(searched.operations))
@@ -209,8 +220,17 @@ class SearchConfig(Config):
         """The space that is searched: with the operations and the nodes that are set."""
         return choose(self.domain, self.space, self.operations, self.nodes)[1]
 
+    @property
+    def spec(self) -> Spec:
+        """The method: its parts and its recipe."""
+        return read(self.method, self.domain)
+
     def default(self, setting: Setting) -> object:
-        return DEFAULTS[self.domain] if setting.name == "space" else super().default(setting)
+        if setting.name == "space":
+            return DEFAULTS[self.domain]
+        of_method = self.spec.recipe if self.domain == "cnn" else {}
+        own = any(name in (setting.recipes or {}) for name in self.recipe_names())
+        return of_method[setting.name] if setting.name in of_method and not own else super().default(setting)
 
     def recipe_names(self) -> list[str]:
         return [self.dataset, self.space if isinstance(self.space, str) else self.space["macro"]]

@@ -11,6 +11,7 @@ texts = partial(setting, None, "Folder with train.txt, valid.txt and test.txt.",
 space = partial(
     setting, None, "Search space: a name of darts space list, a file, or the run of a search.", mapping=True, metavar="SPACE"
 )
+method = partial(setting, "darts", "Search method; see darts method list.", metavar="METHOD")
 operations = partial(setting, None, "Operations to search with, some of those of the space.", metavar="A,B,...")
 nodes = partial(setting, None, "Nodes of a cell.", default_text="those of the space", ge=1, le=32)
 unrolled = partial(setting, False, "Use the second-order approximation (unroll one weight step).")

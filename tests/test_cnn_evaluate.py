@@ -13,7 +13,8 @@ from test_cnn_network import REFERENCES
 from test_legacy import old_state
 from torchvision.transforms import v2
 
-from darts_cli.cnn import data, imagenet
+from darts_cli.cnn import data
+from darts_cli.cnn.datasets import imagenet
 from darts_cli.cnn.evaluate import measure, metrics, restore, scores
 from darts_cli.cnn.sizes import parameters
 from darts_cli.runs import checkpoint

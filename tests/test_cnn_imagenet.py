@@ -7,8 +7,9 @@ import torch
 from conftest import darts
 
 from darts_cli import DartsError
-from darts_cli.cnn import data, imagenet
+from darts_cli.cnn import data
 from darts_cli.cnn.batches import normalised
+from darts_cli.cnn.datasets import imagenet
 
 CPU = torch.device("cpu")
 JITTER = (0.4, 0.4, 0.4, 0.2)

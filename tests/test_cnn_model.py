@@ -13,7 +13,8 @@ from darts_cli.architect import Architect
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.cnn.ops import FactorizedReduce, MixedOp
 from darts_cli.cnn.search import search_step
-from darts_cli.methods.method import DARTS, Relaxation, Step
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.value import Step
 from darts_cli.spaces.space import default
 
 REFERENCE = torch.load(Path(__file__).with_name("data") / "cnn_supernet_a.pt", weights_only=True)
@@ -90,7 +91,7 @@ def test_four_bilevel_steps(order, leaves):
         network.alphas.values(), REFERENCE["alpha_lr"], REFERENCE["alpha_betas"], weight_decay=REFERENCE["alpha_weight_decay"]
     )
 
-    relaxation = Relaxation(DARTS, network.alphas, alpha_optimizer)
+    relaxation = Relaxation(network, alpha_optimizer)
     mixture = relaxation.weights if leaves else None
 
     def loss(batch):

@@ -162,7 +162,7 @@ def test_the_originals_spellings():
         ("epochs: 2.5", "epochs: must be a whole number, not 2.5"),
         ("lr: " + 400 * "9", "lr: must be a number, not "),
         ("epochs: true", "epochs: must be a whole number, not True"),
-        ("batch_size:", "batch_size: must be a whole number, not None"),
+        ("momentum:", "momentum: must be a number, not None"),
         ("unrolled: 1", "unrolled: must be true or false, not 1"),
         ("alpha_betas: [0.5]", "alpha_betas: must be 2 numbers, not [0.5]"),
         ("dataset: 3", "dataset: must be text, not 3"),

@@ -1,12 +1,15 @@
 """Operation weights as leaves: one draw a step, and the chain rule that leads back to alpha."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli.architect import Architect
-from darts_cli.methods.method import DARTS, Method, Relaxation, Step, softmax
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.value import DARTS, Method, Step, softmax
 
 
 def problem(seed=0):
@@ -31,7 +34,7 @@ def test_the_hypergradient_through_operation_weights_has_its_closed_form(unrolle
     """w' = w - xi (A^T m + w), so that d L_val(w', m) / dm = B w' + 2 m - xi A B^T m; times dm / d alpha."""
     A, B, w, alpha = problem()
     optimizer = torch.optim.SGD([alpha], 0.0)
-    relaxation = Relaxation(DARTS, {"normal": alpha}, optimizer)
+    relaxation = Relaxation(SimpleNamespace(method=DARTS, alphas={"normal": alpha}), optimizer)
 
     def loss(batch):
         m = relaxation.weights["normal"]
@@ -41,7 +44,7 @@ def test_the_hypergradient_through_operation_weights_has_its_closed_form(unrolle
     architect = Architect(loss, [w], relaxation.weights, torch.optim.SGD([w], xi), None, unrolled=unrolled)
     tables = relaxation.draw(Step(0, 1, 0, 0))
     architect.hypergradient("train", "valid")
-    relaxation.step(tables)
+    relaxation.step(tables, Step(0, 1, 0, 0))
 
     m = alpha.detach().softmax(-1)
     moved = w.detach() - xi * (A.T @ m.flatten() + w.detach()) if unrolled else w.detach()
@@ -61,7 +64,9 @@ def test_every_pass_of_a_step_sees_the_same_draw():
         drawn.append(noise)
         return softmax({"normal": tables["normal"] + noise})
 
-    relaxation = Relaxation(Method("noisy", mixture=mixture), {"normal": alpha}, torch.optim.SGD([alpha], 0.1))
+    relaxation = Relaxation(
+        SimpleNamespace(method=Method("noisy", mixture=mixture), alphas={"normal": alpha}), torch.optim.SGD([alpha], 0.1)
+    )
     seen = []
 
     def loss(batch):
@@ -73,7 +78,7 @@ def test_every_pass_of_a_step_sees_the_same_draw():
     before = alpha.detach().clone()
     tables = relaxation.draw(Step(0, 1, 3, 7))
     architect.hypergradient("train", "valid")
-    relaxation.step(tables)
+    relaxation.step(tables, Step(0, 1, 0, 0))
     relaxation.draw(Step(0, 1, 3, 7))
     assert len(seen) == 4
     assert all(torch.equal(m, seen[0]) for m in seen)

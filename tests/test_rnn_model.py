@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
-from darts_cli.methods.method import DARTS, Relaxation, Step
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.value import Step
 from darts_cli.rnn import model
 from darts_cli.rnn.fused import next_words
 from darts_cli.rnn.fused.mix import Mix
@@ -88,7 +89,7 @@ def test_four_bilevel_steps_with_carried_hidden_states(order, leaves):
     w_optimizer = torch.optim.SGD(weights, SEARCH["lr"], weight_decay=SEARCH["weight_decay"])
     alpha_optimizer = torch.optim.Adam(network.alphas.values(), SEARCH["alpha_lr"], weight_decay=SEARCH["alpha_weight_decay"])
 
-    relaxation = Relaxation(DARTS, network.alphas, alpha_optimizer)
+    relaxation = Relaxation(network, alpha_optimizer)
     mixture = relaxation.weights if leaves else None
 
     def loss(batch):
@@ -114,7 +115,7 @@ def test_four_bilevel_steps_with_carried_hidden_states(order, leaves):
         if leaves:
             tables = relaxation.draw(Step(0, 1, 0, step))
             valid_hidden = architect.hypergradient(*passes)
-            relaxation.step(tables)
+            relaxation.step(tables, Step(0, 1, 0, step))
             relaxation.draw(Step(0, 1, 0, step))
         else:
             valid_hidden = architect.step(*passes)

@@ -9,7 +9,7 @@ from conftest import assert_same_run, darts, unigram
 
 from darts_cli.architect import Architect
 from darts_cli.genotype import load
-from darts_cli.methods.method import softmax
+from darts_cli.methods.value import softmax
 from darts_cli.rnn import data
 from darts_cli.rnn.model import SearchNetwork
 from darts_cli.runtime import device

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_cli import DartsError
-from darts_cli.cnn import imagenet
 from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.datasets import imagenet
 from darts_cli.formats import images
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
-from darts_cli.cnn import data, imagenet
+from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
+from darts_cli.cnn.datasets import imagenet
 from darts_cli.cnn.model import Network, blocks, network
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN

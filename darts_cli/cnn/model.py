@@ -6,7 +6,7 @@ every reader instead would keep 15 to 21 % more memory for the gradient.
 """
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,12 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import nasbench201, ops
-from darts_cli.cnn.fused.node import State, mixed_node
+from darts_cli.cnn.search_cell import Active, SearchCell
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive
-from darts_cli.methods.method import Tables, plain, softmax
+from darts_cli.methods.relaxation import edges_of, new_alphas
+from darts_cli.methods.value import DARTS, Method, Tables, plain
 from darts_cli.spaces.space import Space, default
-
-Active = Sequence[Collection[str]] | None  # for every edge the operations to compute; None: all
-
 
 # ---- what both networks share
 
@@ -32,52 +29,7 @@ def _reductions(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
-def _preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:
-    """The layers that bring both inputs of a cell to C channels; the first also halves its input after a reduction cell."""
-    preprocess0 = ops.FactorizedReduce if reduction_prev else ops.ReLUConvBN
-    return preprocess0(C_prev_prev, C, affine), ops.ReLUConvBN(C_prev, C, affine)
-
-
 # ---- the search
-
-
-class SearchCell(nn.Module):
-    """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1).
-
-    kind         of cell in the space: "normal" or "reduce"; the latter halves height and width
-    fused        compute all edges of a node together, to the same result
-    recompute    compute depthwise convolutions once more for the gradient instead of keeping their results
-    """
-
-    def __init__(
-        self, space: Space, kind: str, C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, fused: bool, recompute: bool
-    ):
-        super().__init__()
-        self.space, self.kind, self.fused, self.recompute = space, kind, fused, recompute
-        self.stride = 2 if kind == "reduce" else 1
-        self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=False)
-        self.edges = nn.ModuleList(
-            ops.MixedOp(operations, C, self.stride if state < space.inputs else 1)
-            for (state, _), operations in zip(space.edges(), space.choices(kind), strict=True)
-        )
-
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, active: Active = None) -> Tensor:
-        """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W); a reduction cell halves H and W."""
-        active = [None] * len(self.edges) if active is None else active
-        states = [self.preprocess0.after_relu(s0), self.preprocess1.after_relu(s1)]
-        nodes = zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True)
-        if self.fused:
-            return self._fused(states, nodes)
-        for edges, rows, names in nodes:
-            states.append(sum(edge(x, row, name) for edge, x, row, name in zip(edges, states, rows, names, strict=True)))
-        return torch.cat(states[self.space.inputs :], dim=1)
-
-    def _fused(self, states: list[Tensor], nodes: Iterable[tuple]) -> Tensor:
-        """The same, with the edges of each node computed together."""
-        shared = [State(x, self.stride) for x in states]
-        for edges, rows, names in nodes:
-            shared.append(State(mixed_node(shared, edges, rows, names, self.recompute), 1))
-        return torch.cat([state.x for state in shared[self.space.inputs :]], dim=1)
 
 
 class SearchNetwork(nn.Module):
@@ -89,6 +41,8 @@ class SearchNetwork(nn.Module):
     space        what the cells may be; the default space of images if none is given
     fused        compute the edges of a node together; False: eqs. 1 and 2 as written, module by module
     recompute    of fused nodes: compute depthwise convolutions once more for the gradient instead of keeping their results
+    method       what the method asks of the network: partial channels, weights of edges (`alphas["normal_edges"]` and so on),
+                 added skip connections, whose weight is the attribute `auxiliary_skip`
     """
 
     def __init__(
@@ -101,9 +55,12 @@ class SearchNetwork(nn.Module):
         space: Space | None = None,
         alpha_scale: float = 1e-3,
         recompute: bool = False,
+        method: Method = DARTS,
     ):
         super().__init__()
-        self.space, self.fused = space or default("cnn"), fused
+        self.space, self.fused, self.method = space or default("cnn"), fused, method
+        self.auxiliary_skip = 0.0
+        kwargs = {"partial": method.partial, "auxiliary": method.auxiliary_skip is not None}
         C = channels
         self.stem = ops.CifarStem(3 * C)
         C_prev_prev, C_prev, reduction_prev = 3 * C, 3 * C, False
@@ -112,28 +69,24 @@ class SearchNetwork(nn.Module):
             reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
             kind = "reduce" if reduction else "normal"
-            self.cells.append(SearchCell(self.space, kind, C_prev_prev, C_prev, C, reduction_prev, fused, recompute))
+            self.cells.append(SearchCell(self.space, kind, C_prev_prev, C_prev, C, reduction_prev, fused, recompute, **kwargs))
             C_prev_prev, C_prev, reduction_prev = C_prev, self.space.nodes * C, reduction
         self.classifier = nn.Linear(C_prev, num_classes)
-        self.alphas = nn.ParameterDict(
-            {
-                kind: nn.Parameter(alpha_scale * torch.randn(len(self.space.edges()), len(self.space.choices(kind)[0])))
-                for kind in self.space.cells
-            }
-        )
+        self.alphas = new_alphas(self.space, alpha_scale, method.edge_weights)
         if fused:
             self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, mixture: Tables | None = None, active: Mapping[str, Active] | None = None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes).
 
-        mixture    the operation weights, {"normal": (14, 8), "reduce": (14, 8)}; the softmax of the alphas if none are given
+        mixture    the operation weights, {"normal": (14, 8), "reduce": (14, 8)}; the strengths of the method if none are given
         active     for every edge of each kind of cell the names of the operations to compute; the others add nothing
         """
-        mixture = softmax(self.alphas) if mixture is None else mixture
+        mixture = self.method.settled(self.alphas) if mixture is None else mixture
         s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last) if self.fused else x)
         for cell in self.cells:
-            y = cell(s0, s1, mixture[cell.kind], None if active is None else active[cell.kind])
+            chosen, edges = None if active is None else active[cell.kind], mixture.get(edges_of(cell.kind))
+            y = cell(s0, s1, mixture[cell.kind], chosen, edges, self.auxiliary_skip)
             s0, s1 = s1, y if cell is self.cells[-1] else F.relu_(y)
         return self.classifier(s1.mean(dim=(2, 3)))
 
@@ -142,8 +95,8 @@ class SearchNetwork(nn.Module):
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cells derived from the softmax of the alphas (sec. 2.4)."""
-        return derive(plain(softmax(self.alphas)), self.space)
+        """The discrete cells that the method derives from the alphas (sec. 2.4)."""
+        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
 
 
 # ---- the network of a genotype
@@ -155,7 +108,7 @@ class Cell(nn.Module):
     def __init__(self, cell: CellGenotype, C_prev_prev: int, C_prev: int, C: int, reduction: bool, reduction_prev: bool):
         super().__init__()
         self.genotype = cell
-        self.preprocess0, self.preprocess1 = _preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=True)
+        self.preprocess0, self.preprocess1 = ops.preprocessing(C_prev_prev, C_prev, C, reduction_prev, affine=True)
         self.edges = nn.ModuleList(
             ops.operation(edge.op, C, stride=2 if reduction and edge.input < 2 else 1, affine=True)
             for node in cell.nodes

@@ -14,8 +14,8 @@ from darts_cli.cnn import ops
 from darts_cli.cnn.fused.node import State, mixed_node
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive
-from darts_cli.methods.method import Tables, plain, softmax
+from darts_cli.methods.relaxation import new_alphas
+from darts_cli.methods.value import DARTS, Method, Tables, plain
 from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces.space import Space, load
 
@@ -74,15 +74,18 @@ class SearchCell(nn.Module):
         self.space, self.fused = space, fused
         self.edges = nn.ModuleList(ops.MixedOp(row, C, 1, normalise_pools=False) for row in space.choices("cell"))
 
-    def forward(self, x: Tensor, weights: Tensor, active=None) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor, active=None, auxiliary: float = 0.0) -> Tensor:
         """x (B, C, H, W), weights (6, 5) -> (B, C, H, W)."""
         active = [None] * len(self.edges) if active is None else active
         states = [State(x, 1) if self.fused else x]
         for edges, rows, names in zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True):
             if self.fused:
-                states.append(State(mixed_node(states, edges, rows, names), 1))
+                y = mixed_node(states, edges, rows, names)
+                y = y + auxiliary * sum(state.x for state in states) if auxiliary else y
+                states.append(State(y, 1))
             else:
-                states.append(sum(edge(s, row, name) for edge, s, row, name in zip(edges, states, rows, names, strict=True)))
+                y = sum(edge(s, row, name) for edge, s, row, name in zip(edges, states, rows, names, strict=True))
+                states.append(y + auxiliary * sum(states) if auxiliary else y)
         return states[-1].x if self.fused else states[-1]
 
 
@@ -100,27 +103,28 @@ class SearchNetwork(Stages):
         space: Space | None = None,
         alpha_scale: float = 1e-3,
         recompute: bool = False,
+        method: Method = DARTS,
     ):
         space = space or load("nas-bench-201")
         super().__init__(channels, num_classes, layers, lambda C: SearchCell(space, C, fused))
-        self.space, self.fused = space, fused
-        shape = len(space.edges()), len(space.choices("cell")[0])
-        self.alphas = nn.ParameterDict({"cell": nn.Parameter(alpha_scale * torch.randn(shape))})
+        self.space, self.fused, self.method = space, fused, method
+        self.auxiliary_skip = 0.0  # the weight of added skip connections (DARTS-)
+        self.alphas = new_alphas(space, alpha_scale, method.edge_weights)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, mixture: Tables | None = None, active: Mapping | None = None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes); the others as in `model.SearchNetwork.forward`."""
-        mixture = softmax(self.alphas) if mixture is None else mixture
+        mixture = self.method.settled(self.alphas) if mixture is None else mixture
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.logits(x, mixture["cell"], None if active is None else active["cell"])
+        return self.logits(x, mixture["cell"], None if active is None else active["cell"], self.auxiliary_skip)
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters except the alphas: the w of the bilevel problem."""
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cell derived from the softmax of the alphas."""
-        return derive(plain(softmax(self.alphas)), self.space)
+        """The discrete cell that the method derives from the alphas."""
+        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
 
 
 # ---- the network of a genotype

@@ -280,3 +280,9 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
+
+
+def preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:
+    """The layers that bring both inputs of a cell to C channels; the first also halves its input after a reduction cell."""
+    preprocess0 = FactorizedReduce if reduction_prev else ReLUConvBN
+    return preprocess0(C_prev_prev, C, affine), ReLUConvBN(C_prev, C, affine)

@@ -12,8 +12,8 @@ from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive, entropy
-from darts_cli.methods.method import DARTS, plain
+from darts_cli.methods.derive import entropy
+from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display, cell_table, duration
 from darts_cli.runs.run import Run
 from darts_cli.text import counted
@@ -32,8 +32,8 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
-    measured, strength = _measured(run, sums), plain(DARTS.strength(network.alphas))
-    cells = derive(strength, network.space)
+    measured, strength = _measured(run, sums), plain(network.method.strength(network.alphas))
+    cells = network.method.derive(strength, network.space)
     run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     facts = f"entropy {entropy(strength):.3f}   skip connections: {_skips(cells)}"
     truth = _true(run.config, cells)
@@ -42,8 +42,8 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cells."""
-    measured, strength = _measured(run, sums), plain(DARTS.strength(network.alphas))
-    cells = derive(strength, network.space)
+    measured, strength = _measured(run, sums), plain(network.method.strength(network.alphas))
+    cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
@@ -54,6 +54,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": plain(network.alphas),
         "operation_weights": strength,
+        **network.method.shown(Step(epoch, display.epochs, run.config.seed, 0)),
     }
     known = nasbench201.cell_of(cells)
     if known is not None:
@@ -186,8 +187,11 @@ def _summary(record: dict) -> str:
 
 
 def _measured(run: Run, sums: Tensor) -> dict[str, float]:
-    """Loss and accuracy of both halves."""
-    return metrics("train", sums[0], run.state.advice()) | metrics("valid", sums[1], run.state.advice())
+    """Loss and accuracy of both halves; of the training half only, while alpha is still to stay as it is."""
+    train, valid = (
+        metrics(name, part, run.state.advice()) if part[-1] else {} for name, part in zip(("train", "valid"), sums, strict=True)
+    )
+    return train | valid
 
 
 def _skips(cells: Genotype) -> str:

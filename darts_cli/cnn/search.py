@@ -15,7 +15,9 @@ from darts_cli.cnn.evaluate import measure
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
-from darts_cli.methods.method import DARTS, Relaxation, Step, Tables
+from darts_cli.methods.method import parse
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.value import Step
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -39,14 +41,12 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     distributed.check_batch(config.batch_size)
     dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
     data.check_varied(dataset)
-    dataset, about = data.limited(dataset, config.max_images, config.split_seed), dataset.about()
-    halves = data.split(dataset, config.train_portion, config.split_seed)
-    train, valid = (
-        Batches(half, config.batch_size, config.seed, name, device, config.cutout)
-        for half, name in zip(halves, ("train", "valid"), strict=True)
-    )
+    used = data.limited(dataset, config.max_images, config.split_seed)
+    halves = zip(data.split(used, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
+    train, valid = (Batches(half, config.batch_size, config.seed, name, device, config.cutout) for half, name in halves)
     torch.manual_seed(config.seed)
-    kwargs = {"space": config.searched, "alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    kwargs = {"space": config.searched, "method": parse(config.method), "alpha_scale": config.alpha_scale}
+    kwargs |= {"recompute": config.recompute}
     network = search_network(config.searched)(config.channels, len(dataset.classes), config.layers, **kwargs).to(device)
     architect, relaxation = make_architect(network, config, device)
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
@@ -64,15 +64,16 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
 
     steps = len(train)
     with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
-        run.start(environment(device), about)
+        run.start(environment(device), dataset.about())
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
-        opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", dataset)]
+        opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
         display.begin(now["epoch"], now["step"], opening)
         for epoch in range(now["epoch"], config.epochs):
             lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
             set_lr(architect.w_optimizer, lr)
             sums = now["sums"].to(device)
             network.train()
+            network.auxiliary_skip = network.method.auxiliary(Step(epoch, config.epochs, config.seed, 0))
             for step in range(now["step"], steps):
                 held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
                 at = Step(epoch, config.epochs, config.seed, step)
@@ -100,12 +101,15 @@ def search_step(
 ) -> tuple[Tensor, Tensor]:
     """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
 
-    Returns the sums of both batches (2, 3) and the norm of the weights' gradient.
+    While alpha is still to stay as it is, only the latter. Returns the sums of both batches (2, 3) and the norm of the weights'
+    gradient.
     """
-    tables = relaxation.draw(step)
-    valid_sums = architect.hypergradient(train, valid)
-    relaxation.step(tables)
-    relaxation.draw(step)
+    tables, valid_sums = relaxation.draw(step), None
+    if step.epoch >= relaxation.method.alpha_warmup:
+        valid_sums = architect.hypergradient(train, valid)
+        relaxation.step(tables, step)
+        tables = relaxation.draw(step)
+    relaxation.disturb(tables, step, lambda: architect.loss(train)[0], architect.average)
     architect.w_optimizer.zero_grad()
     with constant(relaxation.weights.values()):
         train_loss, train_sums = architect.loss(train)
@@ -113,7 +117,7 @@ def search_step(
     distributed.average_gradients(architect.weights)
     norm = torch.nn.utils.clip_grad_norm_(architect.weights, grad_clip)
     architect.w_optimizer.step()
-    return torch.stack([train_sums, valid_sums]), norm
+    return torch.stack([train_sums, torch.zeros_like(train_sums) if valid_sums is None else valid_sums]), norm
 
 
 def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.device) -> tuple[Architect, Relaxation]:
@@ -122,9 +126,9 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(DARTS, network.alphas, adam)
+    relaxation = Relaxation(network, adam)
     architect = Architect(
-        loss_function(network, relaxation.weights, device, config.precision),
+        loss_function(network, relaxation, device, config.precision),
         weights,
         relaxation.weights,
         torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options),
@@ -136,7 +140,7 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
     return architect, relaxation
 
 
-def loss_function(network: SearchNetwork, mixture: Tables, device: torch.device, precision: str) -> Callable:
+def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.device, precision: str) -> Callable:
     """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
 
     def loss(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -144,7 +148,7 @@ def loss_function(network: SearchNetwork, mixture: Tables, device: torch.device,
         if chance is not None:
             seed(*chance, distributed.rank())
         with autocast(device, precision):
-            logits = network(images, mixture)
+            logits = network(images, relaxation.weights, relaxation.active)
         losses = F.cross_entropy(exact(logits), labels, reduction="sum")
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = distributed.total(torch.stack([losses.detach(), correct, torch.full_like(correct, len(labels))]))

@@ -17,7 +17,7 @@ from darts_cli.sweeps.seeds import seed_options
 
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
-    "Options": "genotype dataset data space unrolled epochs seed run config help",
+    "Options": "genotype dataset data space method unrolled epochs seed run config help",
     "Data": "batch_size eval_batch_size bptt train_portion split_seed max_images flip cutout color_jitter",
     "Space": "operations nodes benchmark_data",
     "Network": "recipe layers channels dim init_op auxiliary auxiliary_weight drop_path"
@@ -164,7 +164,7 @@ def only_with(option: str, **others: object) -> None:
 def _option(setting: Setting) -> Callable:
     name = option_name(setting.name)
     attributes = {"help": setting.help, "show_default": _shown_default(setting)}
-    attributes["default"] = None if setting.recipes else setting.default
+    attributes["default"] = None if setting.depends else setting.default
     if setting.type is bool:
         return option(f"{name}/--no-{name[2:]}", **attributes)
     attributes |= {"type": _click_type(setting), "nargs": setting.count or 1, "metavar": setting.metavar}

@@ -1,7 +1,7 @@
 """From operation weights to cells (sec. 2.4), and the entropy that tells how decided a search is. No torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from darts_cli.genotype import Cell, Edge, Genotype
 from darts_cli.spaces.space import Space
@@ -30,10 +30,59 @@ def derive_cell(strength: Table, space: Space, cell: str) -> Cell:
     return Cell(tuple(nodes), space.joined())
 
 
+def derive_above(strength: Mapping[str, Table], space: Space, threshold: float) -> Genotype:
+    """The cells of `derive` without edges whose strongest operation is below a threshold, and without nodes that then have no
+    edge (FairDARTS, arXiv 1911.12126). A cell keeps at least its strongest edge."""
+    found = derive(strength, space)
+    cells = {}
+    for kind, cell in found.cells.items():
+        tables = space.by_node(strength[kind])
+        weights = [[_weight(tables[i], space, kind, i, edge) for edge in node] for i, node in enumerate(cell.nodes)]
+        least = min(threshold, max(map(max, weights)))
+        number = dict(enumerate(range(space.inputs)))  # of the states that are left
+        nodes: list[tuple[Edge, ...]] = []
+        for i, (node, row) in enumerate(zip(cell.nodes, weights, strict=True)):
+            kept = [edge for edge, weight in zip(node, row, strict=True) if weight >= least and edge.input in number]
+            if kept:
+                number[space.inputs + i] = space.inputs + len(nodes)
+                nodes.append(tuple(Edge(edge.op, number[edge.input]) for edge in kept))
+        cells[kind] = Cell(tuple(nodes), space.joined(len(nodes))) if nodes else cell
+    return Genotype(space.domain, cells, space=space.genotype_space)
+
+
+def _weight(rows: Table, space: Space, kind: str, node: int, edge: Edge) -> float:
+    choices = space.by_node(space.choices(kind))[node][edge.input]
+    return rows[edge.input][choices.index(edge.op)]
+
+
+def at_most_skips(strength: Mapping[str, Table], space: Space, most: int, rule: Callable = derive) -> Genotype:
+    """The cells of a rule, with at most so many skip connections in the normal cell (P-DARTS, arXiv 1904.12760).
+
+    While there are more, the kept one with the smallest operation weight gets the weight 0, and the cell is derived again.
+    """
+    kind = space.cells[0]
+    table = [list(row) for row in strength[kind]]
+    places = {edge: row for row, edge in enumerate(space.edges())}
+    while True:
+        found = rule({**strength, kind: table}, space)
+        kept = [
+            (table[row][space.choices(kind)[row].index("skip_connect")], row)
+            for node, edges in enumerate(found.cells[kind].nodes, space.inputs)
+            for edge in edges
+            if edge.op == "skip_connect"
+            for row in [places[edge.input, node]]
+        ]
+        if len(kept) <= most or min(kept)[0] <= 0:
+            return found
+        _, row = min(kept)
+        table[row][space.choices(kind)[row].index("skip_connect")] = 0.0
+
+
 def entropy(strength: Mapping[str, Table]) -> float:
     """Mean entropy of the operation weights over all edges of some tables, in nats.
 
     For eight operations it falls from ln 8 = 2.08 (undecided) to 0 (decided).
     """
     edges = [row for table in strength.values() for row in table]
-    return sum(-p * math.log(p) for row in edges for p in row if p > 0) / len(edges)
+    sums = [1.0 if abs(sum(row) - 1) < 1e-5 else sum(row) or 1.0 for row in edges]  # of softmax weights, without rounding, 1
+    return sum(-p / s * math.log(p / s) for row, s in zip(edges, sums, strict=True) for p in row if p > 0) / len(edges)

@@ -1,86 +1,164 @@
-"""How alpha becomes operation weights. A method is a value; the defaults are those of DARTS."""
+"""From the words of a method to the functions that it is: each part changes a field of the value."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-Tables = Mapping[str, Tensor]  # by kind of cell, (edges, operations): alpha, or operation weights
+from darts_cli.methods.derive import at_most_skips, derive_above
+from darts_cli.methods.papers import beta_darts, drnas, fair_darts, gdas, pc_darts, sdarts
+from darts_cli.methods.relaxation import weighted
+from darts_cli.methods.spec import read
+from darts_cli.methods.value import Average, Loss, Method, Step, Tables
+
+__all__ = ["Method", "Step", "parse"]
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where a step of a search stands."""
-
-    epoch: int
-    epochs: int
-    seed: int
-    number: int  # of the step within its epoch
-
-
-def softmax(tables: Tables) -> Tables:
-    """The softmax over the operations of every edge.
-
-    To the bit, it does not depend on the order of a row: what is equally strong stays so.
-    """
-    exponentials = {cell: (alpha - alpha.detach().amax(dim=-1, keepdim=True)).exp() for cell, alpha in tables.items()}
-    return {cell: e / e.sort(dim=-1).values.sum(dim=-1, keepdim=True) for cell, e in exponentials.items()}
+def parse(text: str, domain: str = "cnn") -> Method:
+    """The method that a text names, such as "gdas:tau_start=5" or "pc-darts+beta-decay:30". Raises DartsError."""
+    spec = read(text, domain)
+    method = Method(str(spec))
+    for part in sorted(spec.parts, key=list(_PARTS).index):  # each may build on those before it in the table
+        method = _PARTS[part](method, **spec.parts[part])
+    return method
 
 
-def plain(tables: Tables) -> dict[str, list[list[float]]]:
-    """Tables as lists, without their gradients."""
-    return {cell: table.tolist() for cell, table in tables.items()}
+def _shows(method: Method, name: str, value: Callable[[Step], float]) -> Callable[[Step], dict[str, float]]:
+    """What the method shows, and one number more."""
+    return lambda step: method.shown(step) | {name: value(step)}
 
 
-@dataclass(frozen=True)
-class Method:
-    """How alpha becomes operation weights.
-
-    strength    the operation weights without chance: what derivation, entropy, records and pictures read
-    mixture     those of one step: a function of alpha and of the step, which is the only source of chance
-    """
-
-    name: str
-    strength: Callable[[Tables], Tables] = softmax
-    mixture: Callable[[Tables, Step], Tables] = lambda alphas, step: softmax(alphas)
+# ---- mixtures
 
 
-DARTS = Method("darts")
+def _softmax(method: Method) -> Method:
+    return method
 
 
-class Relaxation:
-    """Alpha, and the operation weights of a step as leaves.
+def _sigmoid(method: Method) -> Method:
+    return replace(method, strength=fair_darts.sigmoid, mixture=lambda alphas, step: fair_darts.sigmoid(alphas))
 
-    All passes of the architect see the same ones. The step of the weights sees those of the new alpha, with the same chance.
 
-    alphas       the tables of alpha
-    optimizer    of alpha
-    weights      the operation weights, leaves; what `Architect.hypergradient` differentiates by
-    """
+def _gumbel(method: Method, tau_start: float, tau_end: float) -> Method:
+    def tau(step: Step) -> float:
+        return gdas.tau(step, tau_start, tau_end)
 
-    def __init__(self, method: Method, alphas: Tables, optimizer: torch.optim.Optimizer):
-        self.method, self.alphas, self.optimizer = method, alphas, optimizer
-        self.weights = {cell: torch.zeros_like(alpha, requires_grad=True) for cell, alpha in alphas.items()}
+    def mixture(alphas: Tables, step: Step) -> Tables:
+        return gdas.gumbel(alphas, step, tau(step))
 
-    def draw(self, step: Step) -> Tables:
-        """Set the operation weights to those of a step; returns them as functions of alpha."""
-        tables = self.method.mixture(self.alphas, step)
-        with torch.no_grad():
-            for cell, leaf in self.weights.items():
-                leaf.copy_(tables[cell])
-        return tables
+    return replace(method, mixture=mixture, one_hot=True, shown=_shows(method, "temperature", tau))
 
-    def step(self, tables: Tables) -> None:
-        """Step alpha. The chain rule, applied once, turns the gradient in `grad` of the operation weights into that of alpha.
 
-        tables    what `draw` returned
-        """
-        gradients = torch.autograd.grad(
-            [tables[cell] for cell in self.weights],
-            list(self.alphas.values()),
-            [leaf.grad for leaf in self.weights.values()],
-        )
-        for alpha, gradient in zip(self.alphas.values(), gradients, strict=True):
-            alpha.grad = gradient
-        self.optimizer.step()
+def _dirichlet(method: Method) -> Method:
+    return replace(method, mixture=drnas.dirichlet)
+
+
+# ---- the perturbed step of the weights
+
+
+def _radius(start: float, end: float) -> Callable[[Step], float]:
+    return lambda step: step.between(start, end)
+
+
+def _random(method: Method, radius_start: float, radius_end: float) -> Method:
+    radius = _radius(radius_start, radius_end)
+
+    def disturbed(p: Tables, step: Step, loss: Loss, average: Average) -> Tables:
+        return sdarts.random(p, step, radius(step))
+
+    return replace(method, disturbed=disturbed, shown=_shows(method, "radius", radius))
+
+
+def _adversarial(method: Method, radius_start: float, radius_end: float, ascents: int) -> Method:
+    radius = _radius(radius_start, radius_end)
+
+    def disturbed(p: Tables, step: Step, loss: Loss, average: Average) -> Tables:
+        return sdarts.climb(p, sdarts.noise(p, step, radius(step)), loss, radius(step), ascents, average)
+
+    return replace(method, disturbed=disturbed, shown=_shows(method, "radius", radius))
+
+
+# ---- edges and channels
+
+
+def _edge_weights(method: Method) -> Method:
+    """The weights of edges multiply the rows of strength and mixture; a perturbation moves the operation weights alone."""
+
+    def times_edges(tables: Tables, alphas: Tables) -> Tables:
+        edges = pc_darts.edge_weights(alphas)
+        return weighted(tables, edges) | edges
+
+    def strength(alphas: Tables) -> Tables:
+        edges = pc_darts.edge_weights(alphas)
+        return weighted(method.strength(alphas), edges)
+
+    def mixture(alphas: Tables, step: Step) -> Tables:
+        return times_edges(method.mixture(alphas, step), alphas)
+
+    return replace(method, strength=strength, mixture=mixture, edge_weights=True, edges=pc_darts.edge_weights)
+
+
+def _partial(method: Method, k: int) -> Method:
+    return replace(method, partial=k)
+
+
+def _alpha_warmup(method: Method, warmup: int) -> Method:
+    return replace(method, alpha_warmup=warmup)
+
+
+def _auxiliary_skip(method: Method, skip_start: float) -> Method:
+    def weight(step: Step) -> float:
+        return step.between(skip_start, 0.0)
+
+    return replace(method, auxiliary_skip=weight, shown=_shows(method, "auxiliary_skip", weight))
+
+
+# ---- penalties
+
+
+def _beta_decay(method: Method, beta: float) -> Method:
+    def weight(step: Step) -> float:
+        return step.between(0.0, beta)
+
+    def penalty(alphas: Tables, step: Step) -> Tensor:
+        return beta_darts.beta_decay(alphas, weight(step))
+
+    return replace(method, penalty=penalty, shown=_shows(method, "penalty_weight", weight))
+
+
+def _zero_one(method: Method, zero_one: float) -> Method:
+    return replace(method, penalty=lambda alphas, step: fair_darts.zero_one(alphas, zero_one))
+
+
+def _divergence(method: Method, kl: float) -> Method:
+    return replace(method, penalty=lambda alphas, step: drnas.divergence(alphas, kl))
+
+
+# ---- derivation
+
+
+def _threshold(method: Method, threshold: float) -> Method:
+    return replace(method, derive=lambda strength, space: derive_above(strength, space, threshold))
+
+
+def _max_skips(method: Method, skips: int) -> Method:
+    return replace(method, derive=lambda strength, space: at_most_skips(strength, space, skips, method.derive))
+
+
+_PARTS = {
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+    "gumbel": _gumbel,
+    "dirichlet": _dirichlet,
+    "perturb-random": _random,
+    "perturb-adversarial": _adversarial,
+    "edge-weights": _edge_weights,
+    "partial": _partial,
+    "alpha-warmup": _alpha_warmup,
+    "auxiliary-skip": _auxiliary_skip,
+    "beta-decay": _beta_decay,
+    "zero-one": _zero_one,
+    "dirichlet-kl": _divergence,
+    "threshold": _threshold,
+    "max-skips": _max_skips,
+}

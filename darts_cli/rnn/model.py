@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.derive import derive
-from darts_cli.methods.method import Tables, plain, softmax
+from darts_cli.methods.relaxation import new_alphas
+from darts_cli.methods.value import DARTS, Method, Tables, plain
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
@@ -76,11 +76,13 @@ class SearchCell(nn.Module):
         self.W0, self.Ws = _weights(dim, space.nodes)
         self.bn = BatchNorm1d(dim, affine=False)
 
-    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None) -> Tensor:
-        """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes."""
+    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None, auxiliary: float = 0.0) -> Tensor:
+        """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes; `auxiliary` is the
+        weight of an identity that is added to every edge."""
         x_gates, W_s = _input_gates(x, self.W0, masks)
         of = dict(zip(self.space.operations, weights.unbind(1), strict=True))
         zero = torch.zeros_like(weights[:, 0])  # of activations that the space does not have
+        of["identity"] = of.get("identity", zero) + auxiliary
         by_node = self.space.by_node(torch.stack([of.get(name, zero) for name in ACTIVATIONS], dim=1))
         outputs = []
         for x_gate in x_gates:
@@ -148,7 +150,7 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x (T, B) word ids, hidden (1, B, D) -> log-probabilities of the next words (T, B, V), hidden (1, B, D).
 
-        mixture    in a search: the operation weights, {"recurrent": (36, 5)}; the softmax of the alphas if none are given
+        mixture    in a search: the operation weights, {"recurrent": (36, 5)}; the strengths of the method if none are given
         """
         _, states, hidden = self._states(x, hidden, masks, mixture)
         return self.decoder(states).log_softmax(dim=-1), hidden
@@ -239,16 +241,18 @@ class SearchNetwork(LanguageModel):
         dropoute: float = 0.0,
         space: Space | None = None,
         alpha_scale: float = 1e-3,
+        method: Method = DARTS,
     ):
         dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
         super().__init__(vocab, dim, **dropouts)
-        self.space = space or default("rnn")
+        self.space, self.method = space or default("rnn"), method
+        self.auxiliary_skip = 0.0  # the weight of an identity that is added to every edge (DARTS-)
         self.cell = SearchCell(self.space, dim)
-        shape = len(self.space.edges()), len(self.space.operations)
-        self.alphas = nn.ParameterDict({"recurrent": nn.Parameter(alpha_scale * torch.randn(shape))})
+        self.alphas = new_alphas(self.space, alpha_scale, method.edge_weights)
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
-        return self.cell(x, s, (softmax(self.alphas) if mixture is None else mixture)["recurrent"], masks)
+        mixture = self.method.settled(self.alphas) if mixture is None else mixture
+        return self.cell(x, s, mixture["recurrent"], masks, self.auxiliary_skip)
 
     def measured(self) -> "SearchNetwork":
         """A copy to measure perplexity with: without dropout, but normalised by the statistics of each batch.
@@ -264,8 +268,8 @@ class SearchNetwork(LanguageModel):
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
 
     def genotype(self) -> Genotype:
-        """The discrete cell derived from the softmax of the alphas (sec. 2.4)."""
-        return derive(plain(softmax(self.alphas)), self.space)
+        """The discrete cell that the method derives from the alphas (sec. 2.4)."""
+        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
 
 
 class Network(LanguageModel):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
-from darts_cli.methods.derive import derive, entropy
-from darts_cli.methods.method import DARTS, plain
+from darts_cli.methods.derive import entropy
+from darts_cli.methods.value import Step, plain
 from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
@@ -31,18 +31,18 @@ def search_opening(
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, row: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
-    measured = metrics("train", sums[0]) | metrics("valid", sums[1])
-    strength = plain(DARTS.strength(network.alphas))
+    measured = metrics("train", sums[0]) | (metrics("valid", sums[1]) if sums[1, -1] else {})
+    strength = plain(network.method.strength(network.alphas))
     run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
-    cells = derive(strength, network.space)
+    cells = network.method.derive(strength, network.space)
     display.read(epoch, row, _summary(measured), f"{cell_table(cells)}\n\nentropy {entropy(strength):.3f}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cell."""
     measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
-    strength = plain(DARTS.strength(network.alphas))
-    cells = derive(strength, network.space)
+    strength = plain(network.method.strength(network.alphas))
+    cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     record = {
         "epoch": epoch + 1,
@@ -51,6 +51,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": plain(network.alphas),
         "operation_weights": strength,
+        **network.method.shown(Step(epoch, display.epochs, run.config.seed, 0)),
     }
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)

@@ -9,7 +9,9 @@ from torch import Tensor
 from darts_cli.architect import Architect, constant
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
-from darts_cli.methods.method import DARTS, Relaxation, Step
+from darts_cli.methods.method import parse
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.value import Step
 from darts_cli.rnn import data, report
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
 from darts_cli.rnn.model import Masks, SearchNetwork
@@ -38,7 +40,8 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     corpus, share = data.load(config.dataset, config.data), distributed.share(config.batch_size)  # the streams of this rank
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
     torch.manual_seed(config.seed)
-    settings = dropouts(config) | {"space": config.searched, "alpha_scale": config.alpha_scale}
+    settings = dropouts(config) | {"space": config.searched, "method": parse(config.method, "rnn")}
+    settings["alpha_scale"] = config.alpha_scale
     network = SearchNetwork(len(corpus.vocab), config.dim, **settings).to(device)
     architect, relaxation = make_architect(network, config, device)
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
@@ -68,6 +71,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
             sums = now["sums"].to(device, copy=True)
             network.train()
+            network.auxiliary_skip = network.method.auxiliary(Step(epoch, config.epochs, config.seed, 0))
             for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                 seed(config.seed, "masks", epoch, step)
                 batch = _batch(network, train, start, length, hidden)
@@ -123,10 +127,12 @@ def search_step(
 
     Returns the sums of both batches (2, 2), of all ranks, the norm of the weights' gradient, and both hidden states.
     """
-    tables = relaxation.draw(step)
-    valid_nll, valid_hidden = architect.hypergradient(train, valid)
-    relaxation.step(tables)
-    relaxation.draw(step)
+    tables, valid_nll, valid_hidden = relaxation.draw(step), None, valid.hidden
+    if step.epoch >= relaxation.method.alpha_warmup:
+        valid_nll, valid_hidden = architect.hypergradient(train, valid)
+        relaxation.step(tables, step)
+        tables = relaxation.draw(step)
+    relaxation.disturb(tables, step, lambda: architect.loss(train)[0], architect.average)
     architect.w_optimizer.zero_grad()
     given = {"masks": train.masks, "mixture": relaxation.weights}
     with constant(relaxation.weights.values()), autocast(train.x.device, config.precision):
@@ -135,7 +141,9 @@ def search_step(
     distributed.average_gradients(architect.weights)
     norm = torch.nn.utils.clip_grad_norm_(architect.weights, config.grad_clip)
     architect.w_optimizer.step()
-    sums = distributed.total(torch.stack([scores(nll, train.y), scores(valid_nll, valid.y)]))
+    train_scores = scores(nll, train.y)
+    valid_scores = torch.zeros_like(train_scores) if valid_nll is None else scores(valid_nll, valid.y)
+    sums = distributed.total(torch.stack([train_scores, valid_scores]))
     return sums, norm, hidden.detach(), valid_hidden
 
 
@@ -145,7 +153,7 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(DARTS, network.alphas, adam)
+    relaxation = Relaxation(network, adam)
 
     def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         with autocast(device, config.precision):

@@ -35,9 +35,14 @@ class Watch:
         """Look at a step: training loss and norm of the weights' gradient; in a search also alpha, its loss and gradient."""
         numbers = {"the training loss": [loss], "the gradient of the weights": [norm]}
         if valid_loss is not None:
-            of_alpha = {"the validation loss": [valid_loss], "the gradient of alpha": [alpha.grad for alpha in alphas]}
+            of_alpha = {
+                "the validation loss": [valid_loss],
+                "the gradient of alpha": [a.grad for a in alphas if a.grad is not None],
+            }
             numbers = {**of_alpha, "alpha": alphas, **numbers}  # in the order in which a step computes them
         for name, tensors in numbers.items():
+            if not tensors:  # alpha has no gradient while it is still to stay as it is
+                continue
             finite = torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
             if name not in self._bad:
                 self._bad[name] = torch.full((), NEVER, device=finite.device)

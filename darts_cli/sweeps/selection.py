@@ -210,11 +210,11 @@ class _Selection:
             for name, part in comparison.items()
             if name != "first_two" and part["trained"]
         )
-        lines = [
-            f"The validation accuracies are those after {TABLE_EPOCHS} epochs on {self.table}, from NAS-Bench-201."
-            if self.table
-            else f"Each candidate was trained for {self.short.epochs} epochs with seed {self.short.seed}, without the test part."
-        ]
+        if self.table:
+            lines = [f"The validation accuracies are those after {TABLE_EPOCHS} epochs on {self.table}, from NAS-Bench-201."]
+        else:
+            epochs, seed = self.short.epochs, self.short.seed
+            lines = [f"Each candidate was trained for {epochs} epochs with seed {seed}, without the test part."]
         lines += [f"{means}."]
         first_two = comparison["first_two"]
         if first_two and first_two["apart"] is not None:

@@ -1,0 +1,91 @@
+"""The commands `darts method ...`: which search methods there are, and what each computes."""
+
+import json
+
+import click
+
+from darts_cli import DartsError
+from darts_cli.commands.options import option
+from darts_cli.methods.catalogue import METHODS, PARTS, REFUSED, Part
+from darts_cli.methods.spec import read
+from darts_cli.text import lines, meant, table
+
+
+@click.group()
+def method():
+    """List and explain search methods."""
+
+
+@method.command("list")
+def list_():
+    """List the methods of papers, and the parts that they are made of.
+
+    A search takes --method NAME, with other parts added: --method pc-darts+beta-decay:30.
+
+    \b
+    Example: darts method list
+    """
+    named = [(name, known.parts, known.idea) for name, known in METHODS.items()]
+    parts = [(name, part.axis, part.formula) for name, part in PARTS.items()]
+    click.echo(table([("method", "parts", "idea"), *named]))
+    click.echo()
+    click.echo(table([("part", "decides", "what it does"), *parts]))
+
+
+@method.command("show")
+@click.argument("name", metavar="METHOD|PART")
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name, as_json):
+    """Explain a method or a part: formula, parameters, recipe, paper, and what it does not combine with.
+
+    \b
+    Example: darts method show gdas
+    """
+    about = _about(name.lower())
+    if as_json:
+        click.echo(json.dumps(about))
+        return
+    click.echo(lines({key: str(value) for key, value in about.items() if not isinstance(value, dict) and value}))
+    for title in ("parameters", "recipe", "does not combine with"):
+        if about.get(title):
+            click.echo(f"\n{title}")
+            click.echo(table([("", key, str(value)) for key, value in about[title].items()]))
+
+
+def _about(name: str) -> dict:
+    if name in METHODS:
+        known, spec = METHODS[name], read(name)
+        return {
+            "method": name,
+            "idea": known.idea,
+            "paper": known.paper,
+            "parts": "; ".join(f"{part}: {PARTS[part].formula}" for part in spec.parts),
+            "written out": str(spec),
+            "without": "the operation none" if known.without_none else "",
+            "parameters": {key: text for part in spec.parts for key, text in _parameters(PARTS[part]).items()},
+            "recipe": {key.replace("_", "-"): value for key, value in known.recipe.items()},
+            "does not combine with": {other: why for part in spec.parts for other, why in _refused(part).items()},
+        }
+    if name in PARTS:
+        part = PARTS[name]
+        return {
+            "part": name,
+            "decides": part.axis,
+            "formula": part.formula,
+            "paper": part.paper,
+            "needs": part.needs or "",
+            "domains": ", ".join(part.domains),
+            "parameters": _parameters(part),
+            "does not combine with": _refused(name),
+        }
+    there = meant(name, (*METHODS, *PARTS)) or "; darts method list shows all"
+    raise DartsError(f"{name[:40]}: there is no method or part of this name{there}")
+
+
+def _parameters(part: Part) -> dict[str, str]:
+    return {p.name: f"{p.help}; default {p.default:g}, {p.low:g} to {p.high:g}" for p in part.parameters}
+
+
+def _refused(part: str) -> dict[str, str]:
+    """The parts that this one does not combine with, each with the reason."""
+    return {other: why for pair, why in REFUSED.items() if part in pair for other in pair - {part}}

@@ -1,0 +1,107 @@
+"""Alpha, and the operation weights of a step as leaves: where the method meets the architect."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from darts_cli.methods.value import EDGES, Average, Step, Tables, cells, softmax
+from darts_cli.spaces.space import Space
+
+
+class Relaxation:
+    """Alpha, and the operation weights of a step as leaves.
+
+    All passes of the architect see the same ones. The step of the weights sees those of the new alpha, with the same chance.
+
+    network      the search network, with its method, alphas and space
+    optimizer    of alpha
+    weights      the operation weights, leaves; what `Architect.hypergradient` differentiates by
+    active       by kind of cell, the operations of every edge that are computed; None: all
+    """
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer):
+        self.method, self.network, self.alphas, self.optimizer = network.method, network, network.alphas, optimizer
+        self.weights = {cell: torch.zeros_like(alpha, requires_grad=True) for cell, alpha in self.alphas.items()}
+        self.active: dict[str, list[set[str]]] | None = None
+
+    def draw(self, step: Step) -> Tables:
+        """Set the operation weights to those of a step; returns them as functions of alpha."""
+        tables = self.method.mixture(self.alphas, step)
+        self._set(tables)
+        if self.method.one_hot:
+            chosen = {cell: table.argmax(dim=-1).tolist() for cell, table in cells(self.weights).items()}
+            choices = self.network.space.choices
+            self.active = {
+                cell: [{row[k]} for row, k in zip(choices(cell), columns, strict=True)] for cell, columns in chosen.items()
+            }
+        return tables
+
+    def disturb(self, tables: Tables, step: Step, loss: Callable[[], Tensor], average: Average) -> None:
+        """Set the operation weights of the step of the weights, where the method perturbs them.
+
+        tables    what `draw` returned
+        loss      that of the training batch, at the operation weights that are set
+        average   see Architect
+        """
+        if self.method.disturbed is None:
+            return
+        edges = {name: table.detach() for name, table in tables.items() if name.endswith(EDGES)}
+        p = {cell: table.detach() for cell, table in softmax(self.alphas).items()}
+
+        def at(m: Tables) -> Tensor:
+            """The loss in evaluation mode: no statistics change."""
+            for cell, table in (weighted(m, edges) if edges else m).items():
+                self.weights[cell] = table
+            return loss()
+
+        leaves, training = dict(self.weights), self.network.training
+        self.network.eval()
+        try:
+            m = self.method.disturbed(p, step, at, average)
+        finally:
+            self.network.train(training)
+            self.weights.update(leaves)
+        self._set(weighted(m, edges) if edges else m)
+
+    @torch.no_grad()
+    def _set(self, tables: Tables) -> None:
+        """Set the operation weights."""
+        for cell, leaf in self.weights.items():
+            if cell in tables:
+                leaf.copy_(tables[cell])
+
+    def step(self, tables: Tables, step: Step) -> None:
+        """Step alpha. The chain rule, applied once, turns the gradient in `grad` of the operation weights into that of alpha;
+        that of the penalty is added.
+
+        tables    what `draw` returned
+        """
+        used = [cell for cell in self.weights if cell in tables]
+        outputs, gradients = [tables[cell] for cell in used], [self.weights[cell].grad for cell in used]
+        penalty = self.method.penalty(self.alphas, step)
+        if penalty is not None:
+            outputs, gradients = [*outputs, penalty], [*gradients, torch.ones_like(penalty)]
+        alphas = list(self.alphas.values())
+        found = torch.autograd.grad(outputs, alphas, gradients, allow_unused=True, materialize_grads=True)
+        for alpha, gradient in zip(alphas, found, strict=True):
+            alpha.grad = gradient
+        self.optimizer.step()
+
+
+def new_alphas(space: Space, scale: float, edge_weights: bool) -> nn.ParameterDict:
+    """Alpha for every kind of cell of a space, scale N(0, 1); and the numbers of its edges, where these are weighted."""
+    shapes = {kind: (len(space.edges()), len(space.choices(kind)[0])) for kind in space.cells}
+    if edge_weights:
+        shapes |= {edges_of(kind): (len(space.edges()),) for kind in space.cells}
+    return nn.ParameterDict({kind: nn.Parameter(scale * torch.randn(shape)) for kind, shape in shapes.items()})
+
+
+def edges_of(cell: str) -> str:
+    """The name of the table with the weights of a cell's edges."""
+    return cell + EDGES
+
+
+def weighted(tables: Tables, edges: Tables) -> dict[str, Tensor]:
+    """Operation weights, each row times the weight of its edge."""
+    return {cell: table * edges[edges_of(cell)][:, None] for cell, table in tables.items()}

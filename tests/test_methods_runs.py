@@ -1,0 +1,137 @@
+"""Every search method from end to end: killed and resumed to the same bits; what a step computes and leaves alone."""
+
+import copy
+import json
+
+import pytest
+import torch
+from conftest import assert_same_run, darts, finish, kill_after, start
+
+from darts_cli.cnn import search as cnn
+from darts_cli.cnn.model import SearchNetwork, search_network
+from darts_cli.config import SearchCNN
+from darts_cli.genotype import load
+from darts_cli.methods.catalogue import METHODS, PARTS
+from darts_cli.methods.method import parse
+from darts_cli.methods.spec import read
+from darts_cli.methods.value import Step
+from darts_cli.spaces.space import load as load_space
+
+COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
+    "pc-darts": ["--method", "pc-darts:k=2,warmup=1", "--unrolled"],
+    "gdas": ["--method", "gdas", "--unrolled"],
+    "drnas": ["--method", "drnas:warmup=0+dirichlet-kl", "--unrolled"],
+    "sum": ["--method", "edge-weights+beta-decay:3+perturb-adversarial+max-skips:1"],
+    "nas-bench-201": ["--method", "gdas+edge-weights", "--space", "nas-bench-201", "--layers", "1"],
+    "fade": ["--method", "darts-minus", "--space", "nas-bench-201", "--layers", "1", "--unrolled"],
+}
+SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversarial": "radius", "beta-decay": "penalty_weight"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
+    command = [*tiny, "--channels", "4", *COMMANDS[name]]
+    check_resumed(command, tmp_path, read(COMMANDS[name][1]))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if all("rnn" in PARTS[p].domains for p in read(name).parts)])
+def test_a_search_of_text_is_resumed(name, text, tmp_path):
+    sizes = "--epochs 2 --batch-size 4 --bptt 5 --dim 8 --seed 0 --nodes 3".split()
+    warm = f"{name}:warmup=1" if "alpha-warmup" in read(name).parts else name
+    check_resumed(["search", "rnn", "--dataset", "text", "--data", text, *sizes, "--method", warm], tmp_path, read(warm))
+
+
+def check_resumed(command, tmp_path, spec):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = darts(*command, "--run", whole)
+    assert done.exit_code == 0, done.stderr
+    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 4)
+    code, _, err = finish(start(*command, "--run", killed))
+    assert code == 0, err
+    assert_same_run(whole, killed)
+    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    for part in spec.parts:
+        assert part not in SHOWN or SHOWN[part] in records[-1]
+    assert load(whole).to_dict() == records[-1]["genotype"]
+    assert darts("visualize", whole, "--what", "alphas", "--format", "png", "--output", tmp_path).exit_code == 0
+
+
+def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):
+    done = darts(*tiny, "--method", "alpha-warmup:1", "--epochs", "2", "--run", tmp_path / "a", "--log-every", "1")
+    assert done.exit_code == 0, done.stderr
+    first, second = (json.loads(line)["alphas"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
+    torch.manual_seed(0)
+    assert first == {cell: alpha.tolist() for cell, alpha in SearchNetwork(2, 2, 3).alphas.items()}
+    assert first != second
+
+
+def a_step(method, space="darts", **settings):
+    """Of a small search: the network before and after, and what was seen of every pass."""
+    config = SearchCNN(method=method, space=space, channels=8, layers=3, device="cpu", **settings)
+    torch.manual_seed(0)
+    network = search_network(config.searched)(8, 10, 3, space=config.searched, method=parse(config.method)).double()
+    architect, relaxation = cnn.make_architect(network, config, torch.device("cpu"))
+    seen, loss = [], architect.loss
+
+    def watched(batch):
+        seen.append(
+            ({cell: table.detach().clone() for cell, table in relaxation.weights.items()}, relaxation.active, network.training)
+        )
+        return loss(batch)
+
+    architect.loss = watched
+    train, valid = (cnn.Batch(torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.arange(4), (0, 0, k)) for k in (0, 1))
+    before = copy.deepcopy(network)
+    cnn.search_step(architect, relaxation, Step(20, 50, 0, 3), train, valid, 5.0)
+    return before, network, seen
+
+
+@pytest.mark.parametrize("method", ["gdas", "drnas"])
+def test_one_draw_serves_all_passes_of_second_order(method):
+    _, _, seen = a_step(method, unrolled=True)
+    assert len(seen) == 5  # training, validation, both perturbed ones, and the step of the weights
+    for weights, *_ in seen[1:4]:
+        assert all(torch.equal(weights[cell], seen[0][0][cell]) for cell in weights)
+
+
+def test_gdas_computes_one_operation_per_edge():
+    before, after, seen = a_step("gdas")
+    for weights, active, _ in seen:
+        for cell, table in weights.items():
+            assert table.sum(-1).tolist() == [1.0] * 14
+            assert [len(names) for names in active[cell]] == [1] * 14
+    chosen = seen[-1][1]
+    unused = 0
+    for i, cell in enumerate(after.cells):
+        for j, edge in enumerate(cell.edges):
+            for name, op in edge.items():
+                old = dict(before.cells[i].edges[j][name].named_buffers())
+                if name not in chosen[cell.kind][j] and not any(name in active[cell.kind][j] for _, active, _ in seen):
+                    unused += 1  # its BatchNorm saw nothing, its weights have no gradient
+                    assert all(torch.equal(buffer, old[key]) for key, buffer in op.named_buffers())
+                    assert all(weight.grad is None for weight in op.parameters())
+    assert unused > 100
+
+
+@pytest.mark.parametrize("method", ["sdarts-rs", "sdarts-adv"])
+def test_a_perturbation_moves_the_step_of_the_weights_only(method):
+    """The alpha step sees alpha's own weights; the ascent runs in evaluation mode and leaves the statistics alone."""
+    _, after, seen = a_step(method)
+    p = seen[0][0]
+    assert all(torch.allclose(table.sum(-1), torch.ones(14, dtype=torch.float64)) for table in p.values())
+    last, _, training = seen[-1]
+    assert training
+    assert any(not torch.allclose(last[cell], p[cell], atol=1e-3) for cell in p)
+    if method == "sdarts-adv":
+        assert [training for *_, training in seen] == [True, *[False] * 9, True]
+    counts = {int(b) for name, b in after.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counts == {1}  # the step of the weights
+
+
+@pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
+def test_edge_weights_and_penalties_reach_their_alphas(space):
+    before, after, _ = a_step("edge-weights+beta-decay:30", space)
+    for name, alpha in after.alphas.items():
+        assert not torch.equal(alpha, before.alphas[name]), name
+    kinds = load_space(space).cells
+    assert set(after.alphas) == {*kinds, *(f"{kind}_edges" for kind in kinds)}
