@@ -87,9 +87,7 @@ class TrainCNN(Config):
     """The training of a convolutional cell at full size; the defaults are the paper's for CIFAR-10 and for ImageNet."""
 
     dataset: str = setting("cifar10", "Images to train on.", choices=(*IMAGES, "imagenet"))
-    recipe: str | None = setting(
-        None, "Whose defaults to use.", default_text="those of the space of the cells", choices=RECIPES
-    )
+    recipe: str = setting("darts", "Whose defaults to use: those of the space of the cells.", choices=RECIPES, hidden=True)
     epochs: int = setting(600, "Epochs of the training.", recipes={"imagenet": 250, "digits": 30, "nas-bench-201": 200}, ge=1)
     batch_size: int = setting(
         96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128, "nas-bench-201": 256}, ge=2
@@ -172,7 +170,7 @@ class TrainCNN(Config):
     def default(self, setting: Setting) -> object:
         if setting.name == "warmup":
             return 5 if self.dataset == "imagenet" and self.schedule == "cosine" else 0
-        return RECIPES[0] if setting.name == "recipe" else super().default(setting)
+        return super().default(setting)
 
     def recipe_names(self) -> list[str]:
         return [self.dataset, self.recipe]

@@ -55,13 +55,14 @@ def unused(cell: Cell, macro: str) -> list[int]:
 
 
 def collapsed(genotype: Genotype) -> str | None:
-    """A warning if the normal cell has so many skip connections that the search has probably collapsed."""
-    skips = genotype.cells["normal"].count("skip_connect") if "normal" in genotype.cells else 0
+    """A warning if the normal cell, or the only one, has so many skip connections that the search has probably collapsed."""
+    kind = MACROS[genotype.macro].cells[0]
+    skips = genotype.cells[kind].count("skip_connect")
     if skips < MANY_SKIPS:
         return None
     return (
-        f"the normal cell has {skips} skip connections. Collapsed searches end like this, and such cells usually train badly. "
-        "Search with other seeds, or for fewer epochs."
+        f"the {cell_name(kind)} has {skips} skip connections. Collapsed searches end like this, and such cells usually train "
+        "badly. Search with other seeds, or for fewer epochs."
     )
 
 

@@ -44,6 +44,7 @@ class Setting:
     metavar: str | None = None
     recipes: Mapping[str, object] | None = None  # the default by data set, space or recipe, where it differs
     by_method: bool = False  # True: the recipe of a search method may change the default
+    hidden: bool = False  # True: no option sets it, but what is trained
     changes_result: bool = True  # False: runs that differ in this only are the same run
     infinite: bool = False  # True: infinity is allowed
     ge: float | None = None
@@ -117,12 +118,16 @@ class Config:
 
     def __post_init__(self):
         for setting in self.settings().values():
-            value = getattr(self, setting.name)
-            try:
-                value = self.default(setting) if value is None else setting.check(value)
-            except ValueError as error:
-                raise DartsError(f"{' '.join(_option(setting.name, value))}: {error}", exit_code=2) from None
-            self._set(setting.name, value)
+            if getattr(self, setting.name) is None:
+                self._set(setting.name, self.default(setting))
+            self._check_one(setting)
+
+    def _check_one(self, setting: Setting) -> None:
+        value = getattr(self, setting.name)
+        try:
+            self._set(setting.name, setting.check(value))
+        except ValueError as error:
+            raise DartsError(f"{' '.join(_option(setting.name, value))}: {error}", exit_code=2) from None
 
     def _set(self, name: str, value: object) -> None:
         """The only place that sets a value of a frozen configuration."""
@@ -187,7 +192,7 @@ class Config:
         folder    of the run, which keeps what a file held
         """
         values = [(setting, getattr(self, setting.name)) for setting in self.settings().values()]
-        given = [(setting.name, value) for setting, value in values if value != self.default(setting)]
+        given = [(setting.name, value) for setting, value in values if value != self.default(setting) and not setting.hidden]
         return [shlex.join(_option(name, str(folder) if isinstance(value, dict) else value)) for name, value in given]
 
     def folder_name(self, command: str, genotype=None) -> str:
@@ -205,6 +210,8 @@ class SearchConfig(Config):
     domain: ClassVar[str]
 
     def __post_init__(self):
+        for name in ("space", "operations", "nodes", "method"):
+            self._check_one(self.settings()[name])
         self._set("method", str(read(self.method, self.domain)))
         named, searched = choose(self.domain, self.space, self.operations, self.nodes)
         if self.operations is None and self.spec.without_none and named.keep is not None and "none" in named.operations:
@@ -231,6 +238,12 @@ class SearchConfig(Config):
         of_method = self.spec.recipe if self.domain == "cnn" else {}
         own = any(name in (setting.recipes or {}) for name in self.recipe_names())
         return of_method[setting.name] if setting.name in of_method and not own else super().default(setting)
+
+    def compared(self) -> dict:
+        values = super().compared()
+        if isinstance(self.space, dict):  # what a file is called changes nothing
+            values["space"] = {key: value for key, value in self.space.items() if key != "name"}
+        return values
 
     def recipe_names(self) -> list[str]:
         return [self.dataset, self.space if isinstance(self.space, str) else self.space["macro"]]

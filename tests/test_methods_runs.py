@@ -80,7 +80,7 @@ def a_step(method, space="darts", **settings):
         return loss(batch)
 
     architect.loss = watched
-    train, valid = (cnn.Batch(torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.arange(4), (0, 0, k)) for k in (0, 1))
+    train, valid = (cnn.Batch(torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.arange(4), (0, k)) for k in (0, 1))
     before = copy.deepcopy(network)
     cnn.search_step(architect, relaxation, Step(20, 50, 0, 3), train, valid, 5.0)
     return before, network, seen

@@ -99,9 +99,7 @@ def test_a_genotype_names_its_space_only_where_it_is_not_the_default():
             DartsError, match="space: the domain cnn has the spaces darts, nas-bench-201, s1, s2, s3, s4, small, n"
         ):
             Genotype.from_dict(plain.to_dict() | {"space": wrong})
-    with pytest.raises(
-        DartsError, match=r"operation 'dil_conv_3x3' is not in the space s3; it has none, skip_connect, sep_conv"
-    ):
+    with pytest.raises(DartsError, match=r"operation 'dil_conv_3x3' is not in the space s3; it has skip_connect, sep_conv"):
         Genotype.from_dict(plain.to_dict() | {"space": "s3"})
 
 
@@ -168,6 +166,7 @@ def test_a_narrowed_space():
         (("cnn", None, "noise", None), "--operations: noise: is not in this space; a space file can have it; darts has"),
         (("cnn", None, "none", None), "--operations none: the edge from 0 to 2 of normal has no operation left"),
         (("cnn", None, "", None), "--operations: an empty name: is not in this space"),
+        (("cnn", None, "noise,noise", None), "--operations: noise is listed twice"),
         (("cnn", None, "skip_connect,,none", None), "--operations: an empty name: is not in this space"),
         (
             ("cnn", "s1", "skip_connect", None),
@@ -196,6 +195,10 @@ def test_a_space_in_the_settings_is_compared_by_what_it_says(tmp_path):
     assert SearchCNN(space=str(tmp_path / "s3.yaml")) == SearchCNN(space="S3") != SearchCNN()
     (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("nodes: 2", "nodes: 3"))
     assert SearchCNN(space=str(tmp_path / "mine.yaml")).hash() != own.hash()
+    for wrong in ({"nodes": "three"}, {"space": 5}, {"operations": ["skip_connect"]}):
+        with pytest.raises(DartsError, match="must be") as error:
+            SearchCNN(**wrong)
+        assert error.value.exit_code == 2
     assert SearchCNN(space="s3", operations="sep_conv_3x3,skip_connect").operations == "skip_connect,sep_conv_3x3"
 
 
@@ -239,6 +242,56 @@ def test_random_cells_keep_to_the_operations_of_each_edge():
                 assert all(edge.op in rows[edge.input] and edge.op != "none" for edge in node)
                 seen.update((len(rows), edge.input, edge.op) for edge in node)
     assert len(seen) == 3 + 6
+
+
+def test_a_recurrent_space_edge_by_edge_is_the_full_one_with_zeros(tmp_path):
+    rows = (("none", "tanh"), ("relu", "tanh"), ("identity", "sigmoid"))
+    own = replace(default("rnn"), name="own", nodes=2, edgewise={"recurrent": rows}, operations=("none", "tanh", "relu"))
+    network, full = (rnn.SearchNetwork(5, 4, space=s).double() for s in (own, replace(default("rnn"), nodes=2)))
+    assert network.alphas["recurrent"].shape == (3, 2)
+    full.load_state_dict({key: value for key, value in network.state_dict().items() if "alphas" not in key}, strict=False)
+    table, wide = torch.rand(3, 2, dtype=torch.float64), torch.zeros(3, 5, dtype=torch.float64)
+    for i, row in enumerate(rows):
+        for k, name in enumerate(row):
+            wide[i, default("rnn").operations.index(name)] = table[i, k]
+    x, hidden, masks = torch.randint(0, 5, (4, 3)), network.initial(3), network.masks(3)
+    found, _ = network(x, hidden, masks, {"recurrent": table})
+    torch.testing.assert_close(found, full(x, hidden, masks, {"recurrent": wide})[0])
+    assert network.genotype().cells["recurrent"].nodes[1][0].op in ("relu", "tanh", "identity", "sigmoid")
+
+
+def test_a_genotype_of_a_space_has_the_operations_of_its_edges():
+    cell = {"nodes": [[["sep_conv_3x3", 0], ["skip_connect", 1]]], "concat": [2]}
+    data = {"domain": "cnn", "space": "s1", "normal": cell, "reduce": cell}
+    with pytest.raises(
+        DartsError, match=r"normal.nodes\[0\]\[0\]: operation 'sep_conv_3x3' is not in the space s1; it has skip"
+    ):
+        Genotype.from_dict(data)
+    none = {"nodes": [[["none", 0], ["skip_connect", 1]]], "concat": [2]}
+    with pytest.raises(DartsError, match="operation 'none' is not in the space s3; it has skip_connect, sep_conv_3x3 here"):
+        Genotype.from_dict(data | {"space": "s3", "normal": none})
+
+
+def test_a_space_that_only_bears_the_name_of_another_is_not_named_by_its_genotypes():
+    assert replace(load("s3"), keep=1).genotype_space is None
+    assert replace(load("s3"), nodes=5).genotype_space is None
+    assert replace(load("s1"), edgewise=load("s1").edgewise | {"normal": load("s1").edgewise["reduce"]}).genotype_space is None
+    assert replace(load("s3"), nodes=2, operations=("skip_connect",)).genotype_space == "s3"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_noise_is_the_same_however_the_network_computes(fused):
+    network = SearchNetwork(4, 10, 3, fused=fused, space=load("s4")).double()
+    torch.manual_seed(1)
+    plain = SearchNetwork(4, 10, 3, fused=False, space=load("s4")).double()
+    plain.load_state_dict(network.state_dict())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    outputs = []
+    for one in (network, plain):
+        torch.manual_seed(2)
+        outputs.append(one(x))
+    torch.testing.assert_close(*outputs)
+    assert not torch.allclose(network(x), outputs[0])
 
 
 @pytest.mark.parametrize("name", names())

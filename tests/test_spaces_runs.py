@@ -90,6 +90,12 @@ def test_a_space_file_stays_with_its_run(tiny, tmp_path, monkeypatch):
     assert Path("first/metrics.jsonl").read_bytes() == Path("second/metrics.jsonl").read_bytes()
     assert [len(node) for node in load("first").cells["normal"].nodes] == [2]
     assert "--space first" in Path("first/report.md").read_text()
+    assert (
+        darts(*tiny, "--space", "s3", "--operations", "skip_connect,sep_conv_3x3", "--nodes", "2", "--run", "third").exit_code
+        == 0
+    )
+    shown = yaml.safe_load(darts("space", "show", "third").stdout)
+    assert (shown["nodes"], shown["operations"]) == (2, ["skip_connect", "sep_conv_3x3"])
     refused = darts(*tiny, "--space", "small", "--run", "first")
     assert refused.exit_code == 1
     assert "is a run with other settings (--space was" in refused.stderr
@@ -122,6 +128,8 @@ def test_a_selection_from_the_table(tiny, tmp_path):
     scores = [entry["score"] for entry in selection["candidates"]]
     assert scores == sorted(scores, reverse=True)
     assert not (tmp_path / "a" / "select").exists()
+    other = darts(*command[:-4], "--random-cells", "0", "--alpha-lr", "0.3", "--select-epochs", "0", "--run", tmp_path / "a")
+    assert "is a run with other settings" in other.stderr
     assert "which chose nothing" in (tmp_path / "a" / "report.md").read_text()
     for given, message in (
         (["--select-from-table", "--select-epochs", "3"], "leave --select-epochs out"),
@@ -152,11 +160,10 @@ def test_the_recipe_of_the_benchmark(parts, tmp_path):
     expected = {"lr": 0.1, "lr_min": 0.0, "nesterov": True, "weight_decay": 5e-4, "momentum": 0.9, "batch_size": 256}
     expected |= {"drop_path": 0.0, "cutout": 0, "grad_clip": float("inf"), "recipe": "nas-bench-201"}
     assert {key: settings[key] for key in expected} == expected
-    assert darts(*command, *small, "--recipe", "darts", "--drop-path", "0", "--run", tmp_path / "b").exit_code == 0
-    settings = yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())
-    assert (settings["lr"], settings["nesterov"], settings["batch_size"]) == (0.025, False, 96)
+    repeat = (tmp_path / "a" / "report.md").read_text().splitlines()[-1].split()
+    assert darts(*repeat[1:]).exit_code == 0  # the same run: it is complete already
     refused = darts(*command, *small, "--drop-path", "0.2", "--run", tmp_path / "c")
-    assert "are trained without --auxiliary and --drop-path, and not on imagenet" in refused.stderr
+    assert "are trained with --no-auxiliary and --drop-path 0, and not on imagenet" in refused.stderr
 
 
 # ---- published cells
@@ -244,7 +251,7 @@ version = "1.0"
 [project.entry-points."darts.operations"]
 blur_3x3 = "blur:blur"
 wrong_size = "blur:wrong_size"
-broken = "blur:broken"
+broken_3x3 = "blur:broken"
 """
 
 
@@ -297,12 +304,18 @@ def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed
             "wrong_size",
             "operation wrong_size: blur:wrong_size must map (2, 2, 4, 4) to (2, 2, 4, 4) with stride 1, not to (2, 2, 2, 2)",
         ),
-        ("broken", "operation broken: blur:broken does not make a usable module (TypeError: broken() takes 2 positional"),
+        (
+            "broken_3x3",
+            "operation broken_3x3: blur:broken does not make a usable module (TypeError: broken() takes 2 positional",
+        ),
     ):
         (tmp_path / "bad.yaml").write_text(form.format(name))
         refused = run_with(installed, "search", "cnn", *TINY, "--data", images, "--space", "bad.yaml", cwd=tmp_path)
         assert refused.returncode == 1
         assert message in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
+    assert "multiply-adds" in run_with(installed, "genotype", "info", "a", cwd=tmp_path).stdout
+    missing = darts("eval", "--checkpoint", tmp_path / "b")
+    assert "its cells have blur_3x3; install the package that provides this operation" in missing.stderr
     elsewhere = darts("space", "validate", tmp_path / "mine.yaml")
     assert "operations: unknown operation 'blur_3x3'" in elsewhere.stderr

@@ -24,6 +24,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import autocast, exact, resolve, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
+from darts_cli.spaces.rules import unknown_operations
 
 
 def evaluate(
@@ -78,7 +79,7 @@ def evaluate(
 def measure(network: nn.Module, batches, precision: str, after_each: Callable[[], None] = lambda: None) -> Tensor:
     """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch.
 
-    Operations such as noise draw the same numbers in every pass.
+    Operations such as noise draw the same numbers in every pass over the same batches.
     """
     network.eval()
     seed("evaluation", distributed.rank())
@@ -134,6 +135,9 @@ def restore(path: str | Path | Checkpoint, genotype: Genotype | None = None) -> 
         raise DartsError(
             f"{path}: comes from darts {state['command']}; a trained network is needed: darts train cnn --genotype RUN"
         )
+    foreign = unknown_operations(state.get("genotype"))
+    if foreign:
+        raise DartsError(f"{path}: its cells have {', '.join(foreign)}; install the package that provides this operation")
     try:
         cells = Genotype.from_dict(state["genotype"])
         trained = _ours(path, state, cells)

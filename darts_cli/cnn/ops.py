@@ -1,7 +1,7 @@
 """The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), stems, the auxiliary head."""
 
-import copy
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -168,7 +168,8 @@ class Noise(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+        shape = x[:, :, :: self.stride, :: self.stride].shape
+        return torch.randn(shape, dtype=x.dtype, device=x.device)  # the same for every layout of x
 
 
 # Each operation's constructor: (C, stride, affine) -> module.
@@ -193,19 +194,27 @@ def operation(name: str, C: int, stride: int, affine: bool) -> nn.Module:
     """The module of an operation, of this program or of another package. Raises DartsError when that is of no use."""
     if name in OPERATIONS:
         return OPERATIONS[name](C, stride, affine)
+    _check_added(name, C, stride)
+    return added()[name].load()(C, stride, affine)
+
+
+@cache
+def _check_added(name: str, C: int, stride: int) -> None:
+    """Try an operation of another package on random pixels. Raises DartsError when it is of no use."""
     point = added()[name]
     try:
-        module = point.load()(C, stride, affine)
-        with torch.no_grad():
-            x = torch.zeros(2, C, 4, 4)
-            shape = tuple(copy.deepcopy(module).cpu().eval()(x).shape)
+        with torch.device("cpu"), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            x = torch.randn(2, C, 4, 4)
+            before = x.clone()
+            shape = tuple(point.load()(C, stride, False).eval()(x).shape)
+            if not torch.equal(x, before):
+                raise ValueError("it changes its input in place")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise DartsError(f"operation {name}: {point.value} does not make a usable module ({reason})") from None
     if shape != (2, C, 4 // stride, 4 // stride):
         rule = f"must map (2, {C}, 4, 4) to (2, {C}, {4 // stride}, {4 // stride}) with stride {stride}, not to {shape}"
         raise DartsError(f"operation {name}: {point.value} {rule}")
-    return module
 
 
 class MixedOp(nn.ModuleDict):

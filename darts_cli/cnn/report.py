@@ -73,10 +73,11 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
 def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
     cells, last = network.genotype(), run.reports.metrics[-1]
     order, truth = "Second" if config.unrolled else "First", _true(config, cells)
+    used = f"a random part of the training set, {config.max_images:,} images," if config.max_images else "the training set"
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
-{_warning(cells)}{order} order, seed {config.seed}. Only the training set was used, split by seed {config.split_seed}:
+{_warning(cells)}{order} order, seed {config.seed}. Only {used} was used, split by seed {config.split_seed}:
 {config.train_portion:.0%} of it trained the weights, the rest alpha. The validation figures are on images without augmentation.
 
 | | loss | accuracy |
@@ -168,7 +169,8 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 
 def _protocol(config: TrainCNN, last: dict) -> str:
     if config.train_portion == 1:
-        return "The network was trained on the whole training set, and no part chose an epoch: the result is the last epoch's."
+        part = f"{config.max_images:,} images of the training set" if config.max_images else "the whole training set"
+        return f"The network was trained on {part}, and no part chose an epoch: the result is the last epoch's."
     opened = "evaluated once, at the end" if "test_loss" in last else "not opened"
     return (
         f"{config.train_portion:.0%} of the training set, split by seed {config.split_seed}, trained the weights; "

@@ -27,11 +27,11 @@ from darts_cli.runtime.schedules import cosine, set_lr
 
 
 class Batch(NamedTuple):
-    """Images, their labels, and the position that seeds operations such as noise, the same in all passes of a step."""
+    """Images, their labels, and what seeds operations such as noise: the same in all passes over this batch."""
 
     images: Tensor
     labels: Tensor
-    chance: tuple[int, ...] | None = None
+    chance: tuple | None = None
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
@@ -77,7 +77,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             for step in range(now["step"], steps):
                 held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
                 at = Step(epoch, config.epochs, config.seed, step)
-                batches = (Batch(*each, (config.seed, epoch, step)) for each in (train.augmented(epoch, step), held_out))
+                batches = Batch(*train.augmented(epoch, step), (at, "train")), Batch(*held_out, (at, "valid"))
                 step_sums, norm = search_step(architect, relaxation, at, *batches, config.grad_clip)
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))

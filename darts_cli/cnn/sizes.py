@@ -45,6 +45,8 @@ def sizes(genotype: Genotype, channels: int | None = None, layers: int | None = 
                 "multiply_adds": multiply_adds(built, side, side),
             }
         )
+    if not rows:
+        raise DartsError(f"--resolution {resolution}: must be less than {MIN_IMAGENET_PIXELS} for these cells", exit_code=2)
     return rows
 
 

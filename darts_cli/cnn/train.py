@@ -209,7 +209,8 @@ def _sizes(config: TrainCNN, genotype: Genotype, about: dict) -> dict:
     """The arguments of Network besides the genotype."""
     stem = "imagenet" if config.dataset == "imagenet" else "cifar"
     if genotype.macro == "nas-bench-201" and (stem != "cifar" or config.auxiliary or config.drop_path):
-        raise DartsError("cells of nas-bench-201 are trained without --auxiliary and --drop-path, and not on imagenet", 2)
+        rule = "are trained with --no-auxiliary and --drop-path 0, and not on imagenet"
+        raise DartsError(f"cells of nas-bench-201 {rule}; from Python, TrainCNN(recipe='nas-bench-201') sets both", 2)
     side, (height, width) = model.AUXILIARY_SIDE_PIXELS[stem], about["size"]
     fits = (height, width) == (side, side) and genotype.macro == "darts"
     if config.auxiliary and not fits:

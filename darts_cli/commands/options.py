@@ -20,7 +20,7 @@ SECTIONS = {
     "Options": "genotype dataset data space method unrolled epochs seed run config help",
     "Data": "batch_size eval_batch_size bptt train_portion split_seed max_images flip cutout color_jitter",
     "Space": "operations nodes benchmark_data",
-    "Network": "recipe layers channels dim init_op auxiliary auxiliary_weight drop_path"
+    "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
     " dropout dropouth dropoutx dropouti dropoute init_from",
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
@@ -133,7 +133,8 @@ def options(config: type[Config], *others: Callable) -> Callable:
     file = option("--config", type=FILE, is_eager=True, expose_value=False, callback=partial(_read_config, config), help=help)
 
     def decorate(command: Callable) -> Callable:
-        for decorator in (*map(_option, config.settings().values()), file, *others):
+        settings = [setting for setting in config.settings().values() if not setting.hidden]
+        for decorator in (*map(_option, settings), file, *others):
             command = decorator(command)
         return command
 

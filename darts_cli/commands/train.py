@@ -16,7 +16,7 @@ from darts_cli.commands.options import (
     parallel_option,
     run_options,
 )
-from darts_cli.config import RECIPES, TrainCNN, TrainRNN
+from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count
 from darts_cli.text import hint, lines
 
@@ -57,8 +57,7 @@ def train_cnn(genotype, run, quiet, repeats, parallel, **settings):
     \b
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
     """
-    if settings["recipe"] is None and genotype.space in RECIPES:
-        settings["recipe"] = genotype.space
+    settings["recipe"] = genotype.macro
     _train("cnn", genotype, TrainCNN(**on_the_same_data(settings)), run, quiet, repeats, parallel)
 
 

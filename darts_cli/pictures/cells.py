@@ -95,6 +95,8 @@ class Film:
                 attributes |= {key: edge[key] for key in ("id", "color", "fontcolor")}
                 if cell is not None and edge["id"] not in ops:
                     attributes["style"] = "invis"
+                elif ops.get(edge["id"]) == "none":
+                    attributes["style"] = "dotted"
             drawing.edge(objects[edge["tail"]]["name"], objects[edge["head"]]["name"], **attributes)
         return drawing
 

@@ -51,9 +51,9 @@ def alphas(history: History, cell: str, form: str) -> bytes:
     figure = _figure(1.8 * columns + 2.4, 1.1 * space.nodes + 1.0)
     grid = figure.add_gridspec(space.nodes, columns)
     flat = [weight for table in tables for row in table for weight in row]
-    extent = (0.5, len(tables) + 0.5, len(space.operations) - 0.5, -0.5)
     for edge, ((state, node), operations) in enumerate(zip(space.edges(), space.choices(cell), strict=True)):
         panel = figure.add_subplot(grid[node - space.inputs, state])
+        extent = (0.5, len(tables) + 0.5, len(operations) - 0.5, -0.5)
         weights = [[table[edge][k] for table in tables] for k in range(len(operations))]
         image = panel.imshow(weights, aspect="auto", vmin=min(flat), vmax=max(flat), extent=extent)
         panel.set_title(f"{names[state]} → {names[node]}", fontsize=8, pad=2)

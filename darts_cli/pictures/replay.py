@@ -78,7 +78,7 @@ def _skips(genotype: Genotype) -> dict:
     figure = FIGURES[genotype.macro]
     counts = {name: cell.count(figure.identity) for name, cell in genotype.cells.items()}
     shown = ", ".join(f"{count} in {name}" for name, count in counts.items())
-    return {"skips": f"{figure.identities}: {shown}", "many": counts.get("normal", 0) >= MANY_SKIPS}
+    return {"skips": f"{figure.identities}: {shown}", "many": counts.get("normal", counts.get("cell", 0)) >= MANY_SKIPS}
 
 
 def _chart(history: History, measure: str, form: str) -> dict:

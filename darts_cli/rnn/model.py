@@ -75,15 +75,15 @@ class SearchCell(nn.Module):
         self.space = space
         self.W0, self.Ws = _weights(dim, space.nodes)
         self.bn = BatchNorm1d(dim, affine=False)
+        columns = [[[float(name == op) for name in ACTIVATIONS] for op in row] for row in space.choices("recurrent")]
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.register_buffer("identity", torch.tensor([float(name == "identity") for name in ACTIVATIONS]), persistent=False)
 
     def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None, auxiliary: float = 0.0) -> Tensor:
         """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes; `auxiliary` is the
         weight of an identity that is added to every edge."""
         x_gates, W_s = _input_gates(x, self.W0, masks)
-        of = dict(zip(self.space.operations, weights.unbind(1), strict=True))
-        zero = torch.zeros_like(weights[:, 0])  # of activations that the space does not have
-        of["identity"] = of.get("identity", zero) + auxiliary
-        by_node = self.space.by_node(torch.stack([of.get(name, zero) for name in ACTIVATIONS], dim=1))
+        by_node = self.space.by_node((weights[:, :, None] * self.columns).sum(1) + auxiliary * self.identity)
         outputs = []
         for x_gate in x_gates:
             c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)

@@ -62,6 +62,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
 
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
     last = run.reports.metrics[-1]
+    undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
@@ -73,7 +74,7 @@ normalised by each batch's own statistics.
 | training, last epoch, with dropout | {last["train_loss"]:.4f} | {last["train_perplexity"]:.2f} |
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
-Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {math.log(len(network.space.operations)):.3f}).
+Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
 
 ```yaml
 {network.genotype().to_yaml()}```

@@ -37,12 +37,10 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
-    corpus, share = data.load(config.dataset, config.data), distributed.share(config.batch_size)  # the streams of this rank
+    share = distributed.share(config.batch_size)  # the streams of this rank
+    corpus = data.load(config.dataset, config.data)
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
-    torch.manual_seed(config.seed)
-    settings = dropouts(config) | {"space": config.searched, "method": parse(config.method, "rnn")}
-    settings["alpha_scale"] = config.alpha_scale
-    network = SearchNetwork(len(corpus.vocab), config.dim, **settings).to(device)
+    network = _network(config, len(corpus.vocab)).to(device)
     architect, relaxation = make_architect(network, config, device)
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
@@ -101,6 +99,13 @@ def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor
     train = data.streams(corpus.train, config.batch_size, "training")[:, share]
     valid = data.streams(corpus.valid, config.batch_size, "validation")[:, share]
     return train, valid, data.streams(corpus.valid, config.eval_batch_size, "validation")
+
+
+def _network(config: SearchRNN, vocab: int) -> SearchNetwork:
+    torch.manual_seed(config.seed)
+    method = parse(config.method, "rnn")
+    settings = {"space": config.searched, "method": method, "alpha_scale": config.alpha_scale, **dropouts(config)}
+    return SearchNetwork(vocab, config.dim, **settings)
 
 
 def _pieces(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, int]]:

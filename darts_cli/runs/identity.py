@@ -53,7 +53,7 @@ class Identity:
         differing = [
             f"{option_name(key)} was {data.get(key)}, now {value}"
             for key, value in self.config.compared().items()
-            if data.get(key) != value
+            if _compared(data.get(key)) != _compared(value)
         ]
         if differing:
             settings = "; ".join(differing)
@@ -127,3 +127,8 @@ class Identity:
 
     def _unusable(self, error: OSError) -> DartsError:
         return DartsError(f"{self.folder}: cannot be used as run folder ({error.strerror}); choose another folder with --run")
+
+
+def _compared(value: object) -> object:
+    """A value as it is compared: a space without its name."""
+    return {key: item for key, item in value.items() if key != "name"} if isinstance(value, dict) else value

@@ -7,7 +7,7 @@ from pathlib import Path
 from darts_cli import DartsError, files
 from darts_cli.spaces import operations
 from darts_cli.spaces.rules import MAX_NODES, space_problems
-from darts_cli.spaces.space import Space, default, load, names
+from darts_cli.spaces.space import DEFAULTS, Space, default, load, names
 from darts_cli.text import meant
 
 
@@ -29,10 +29,13 @@ def read(name_or_path: str) -> Space:
 
 def _of_run(config: dict, path: Path) -> Space:
     """The space in the config.yaml of a search."""
-    space = config.get("space")
-    if not isinstance(space, str | dict):
+    space, words = config.get("space"), str(config["command"]).split()
+    if not isinstance(space, str | dict) or len(words) < 2 or words[1] not in DEFAULTS:
         raise DartsError(f"{path}: names no space; name the folder of a search, or a space file")
-    return load(space) if isinstance(space, str) else checked(space, str(path), path.parent.name)
+    try:
+        return choose(words[1], space, config.get("operations"), config.get("nodes"))[1]
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}") from None
 
 
 def checked(data: object, source: str, name: str) -> Space:
@@ -86,6 +89,8 @@ def _with_nodes(space: Space, nodes: int) -> Space:
 def _narrowed(space: Space, only: str) -> Space:
     wanted = [name.strip() for name in only.split(",")]
     for name in wanted:
+        if wanted.count(name) > 1:
+            raise DartsError(f"--operations: {name or 'an empty name'} is listed twice; list every operation once", exit_code=2)
         if name not in space.operations:
             known = operations.is_known(space.domain, name)
             remedy = "; a space file can have it" if known else meant(name, space.operations)
@@ -95,7 +100,9 @@ def _narrowed(space: Space, only: str) -> Space:
     for cell, edges in rows.items():
         for (state, node), row in zip(space.edges(), edges, strict=True):
             if not set(row) - {"none"}:
-                raise DartsError(f"--operations {only}: the edge from {state} to {node} of {cell} has no operation left", 2)
+                raise DartsError(
+                    f"--operations {only}: the edge from {state} to {node} of {cell} has no operation left; keep another", 2
+                )
         if len({len(row) for row in edges}) > 1:
             raise DartsError(f"--operations {only}: leaves some edges of {cell} with fewer operations than others", exit_code=2)
     kept = tuple(op for op in space.operations if op in wanted)

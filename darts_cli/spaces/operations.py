@@ -4,6 +4,7 @@ A package adds an operation for images as an entry point of the group `darts.ope
 object a function (C, stride, affine) -> torch.nn.Module that maps (B, C, H, W) to (B, C, H/stride, W/stride).
 """
 
+import re
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -25,6 +26,9 @@ def added() -> dict[str, EntryPoint]:
     """The operations for images of other installed packages, by name. Raises DartsError where two share a name."""
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
+        if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)+", point.name):
+            rule = "must be lower-case words and numbers, joined by _, such as blur_3x3"
+            raise DartsError(f"{point.value}: the operation {point.name!r} {rule}; rename this entry point of {GROUP}")
         if point.name in SHIPPED["cnn"] or (point.name in points and points[point.name].value != point.value):
             raise DartsError(f"{point.value}: there is already an operation {point.name}; rename this entry point of {GROUP}")
         points[point.name] = point

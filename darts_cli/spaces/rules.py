@@ -1,5 +1,6 @@
 """The rules of genotypes and of space files: what is wrong with one, a line per problem with key, rule and remedy."""
 
+import re
 import reprlib
 from collections.abc import Iterator, Sequence
 
@@ -85,18 +86,20 @@ def _edge_problems(key: str, edge: object, node: int, space: Space) -> Iterator[
         return
     op, state = edge
     last = space.inputs + node - 1
-    yield from _operation_problems(key, op, space)
+    yield from _operation_problems(key, op, space, (state, space.inputs + node))
     if type(state) is not int:
         yield f"{key}: the input must be the number of a state, not {reprlib.repr(state)}"
     elif not 0 <= state <= last:
         yield f"{key}: input {reprlib.repr(state)} does not exist yet; node {node} may use the states 0 to {last}"
 
 
-def _operation_problems(key: str, op: object, space: Space) -> Iterator[str]:
-    """Of an edge of a genotype: a space that is no macro's own restricts the operations to those that it has."""
-    if space.name not in MACROS and op not in space.operations:
-        there = ", ".join(space.operations)
-        yield f"{key}: operation {reprlib.repr(op)} is not in the space {space.name}; it has {there}"
+def _operation_problems(key: str, op: object, space: Space, edge: tuple) -> Iterator[str]:
+    """Of an edge of a genotype: a space that is no macro's own has certain operations there."""
+    edges, cell = space.edges(), key.partition(".")[0]
+    row = space.choices(cell)[edges.index(edge)] if edge in edges else space.operations
+    allowed = [row[k] for k in space.chosen(row)]
+    if space.name not in MACROS and op not in allowed:
+        yield f"{key}: operation {reprlib.repr(op)} is not in the space {space.name}; it has {', '.join(allowed)} here"
     elif not operations.is_known(space.domain, op) or (space.domain == "rnn" and op == "none"):
         known = operations.in_genotypes(space.domain)
         yield f"{key}: unknown operation {reprlib.repr(op)}{meant(op, known)}; {space.domain} has {', '.join(known)}"
@@ -116,6 +119,13 @@ def _concat_problems(key: str, concat: list, space: Space, count: int) -> Iterat
             seen.add(state)
     if MACROS[space.macro].joined == "last" and concat != [nodes[-1]]:
         yield f"{key}: in the space {space.name} the output is the last node, [{nodes[-1]}], not {reprlib.repr(concat)}"
+
+
+def unknown_operations(data: object) -> list[str]:
+    """The operations of a genotype in plain form that nobody provides here, if it has no other problem."""
+    problems = genotype_problems(data)
+    found = [re.search(r"unknown operation '([a-z0-9_]+)'", problem) for problem in problems]
+    return list(dict.fromkeys(match[1] for match in found)) if problems and all(found) else []
 
 
 # ---- spaces

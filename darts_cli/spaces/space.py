@@ -101,9 +101,18 @@ class Space:
     def genotype_space(self) -> str | None:
         """The space that a genotype of this one names: none for the default of the domain, whose rules others may share."""
         shipped = load(self.name) if self.name in names() else None
-        part = shipped is not None and shipped.macro == self.macro and set(self.operations) <= set(shipped.operations)
+        part = shipped is not None and (shipped.macro, shipped.keep) == (self.macro, self.keep)
+        part = part and self.nodes <= shipped.nodes and self._within(shipped)
         name = self.name if part else self.macro
         return None if name == DEFAULTS[self.domain] else name
+
+    def _within(self, other: "Space") -> bool:
+        """Whether every edge has some of the operations that it has in the other space."""
+        return all(
+            set(row) <= set(wider)
+            for cell in self.cells
+            for row, wider in zip(self.choices(cell), other.choices(cell), strict=False)
+        )
 
     def edges(self) -> list[tuple[int, int]]:
         """(state, node) of every edge, both numbered as states, in the order of alpha's rows."""

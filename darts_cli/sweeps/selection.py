@@ -67,8 +67,10 @@ def select(
             f"--random-cells {random_cells}",
             *parallel_options(parallel),
         ),
-        settings={"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells}
-        | ({"select_from_table": True, "benchmark_data": config.benchmark_data} if from_table else {}),
+        settings={
+            **{"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells, "select_from_table": from_table},
+            **({"benchmark_data": config.benchmark_data} if from_table else {}),
+        },
         replaced=("seed",),
     )
     sweep = Sweep(Task("search", domain, "seeds"), settings, folder)
@@ -221,6 +223,8 @@ class _Selection:
             difference, noise = show(first_two["difference"]), show(first_two["noise"])
             lines.append(f"The first two are {difference} apart, {first_two['apart']:.1f} times the noise of {noise}.")
         lines += [f"**{reason}**" for reason in reasons]
+        if self.table:
+            return "\n".join(lines) + "\n\nThe highest wins; random cells never do."
         definitions = f"""
 
 Score: {self.measure.name.replace("_", " ")}, {rule}; random cells never win. Spread: sample deviation of the judged epochs.
