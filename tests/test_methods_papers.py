@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 
 from darts_cli import legacy
 from darts_cli.cnn.model import SearchNetwork
-from darts_cli.methods.derive import at_most_skips, derive, derive_above
+from darts_cli.genotype import Edge
+from darts_cli.methods.derive import at_most_skips, derive, derive_above, derive_pairs
 from darts_cli.methods.method import parse
 from darts_cli.methods.papers import drnas, gdas, pc_darts, sdarts
 from darts_cli.methods.value import Step, plain
@@ -256,3 +258,18 @@ def test_a_draw_depends_on_nothing_but_the_step():
         assert all(torch.equal(first[cell], again[cell]) for cell in alphas)
         assert any(not torch.equal(first[cell], later[cell]) for cell in alphas)
         assert not torch.equal(first["normal"], first["reduce"])
+
+
+def test_the_pairs_of_gdas():
+    """Two pairs of operation and input a node, none excluded; both may come from one input."""
+    reference = REFERENCE["gdas"]["derive_pairs"]
+    ours = dict(zip(reference["ops"], default("cnn").operations, strict=True))  # eight operations, none first, in any order
+    space = replace(default("cnn"), operations=tuple(ours.values()))
+    strength = {cell: reference[f"{cell}_alphas"].softmax(-1).tolist() for cell in ("normal", "reduce")}
+    found = derive_pairs(strength, space)
+    for cell in ("normal", "reduce"):
+        expected = [[(ours[op], state) for op, state in node] for node in reference[cell]]
+        assert [[tuple(edge) for edge in node] for node in found.cells[cell].nodes] == expected
+    table = [[0.1, 0.5, 0.4], [0.3, 0.35, 0.35]]
+    shared = derive_pairs({"normal": table, "reduce": table}, replace(load("s3"), nodes=1))
+    assert shared.cells["normal"].nodes == ((Edge("skip_connect", 0), Edge("sep_conv_3x3", 0)),)

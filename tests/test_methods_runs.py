@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from conftest import assert_same_run, darts, finish, kill_after, start
 from darts_cli.cnn import search as cnn
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
+from darts_cli.formats.genotypes import parse as parse_genotype
 from darts_cli.genotype import load
 from darts_cli.methods.catalogue import METHODS, PARTS
+from darts_cli.methods.derive import derive, derive_above
 from darts_cli.methods.method import parse
 from darts_cli.methods.spec import read
 from darts_cli.methods.value import Step
+from darts_cli.spaces.space import default
 from darts_cli.spaces.space import load as load_space
 
 COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
@@ -135,3 +139,28 @@ def test_edge_weights_and_penalties_reach_their_alphas(space):
         assert not torch.equal(alpha, before.alphas[name]), name
     kinds = load_space(space).cells
     assert set(after.alphas) == {*kinds, *(f"{kind}_edges" for kind in kinds)}
+
+
+def test_cells_are_derived_again_from_a_finished_search(tiny, tmp_path):
+    command = [*tiny, "--channels", "4", "--method", "darts+max-skips:0", "--alpha-lr", "0.3", "--run", tmp_path / "a"]
+    done = darts(*command)
+    assert done.exit_code == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert darts("genotype", "derive", tmp_path / "a").stdout == done.stdout
+    for epoch, record in enumerate(records, 1):
+        again = parse_genotype(darts("genotype", "derive", tmp_path / "a", "--epoch", epoch).stdout, "again")
+        assert again.to_dict() == record["genotype"]
+        assert again.cells["normal"].count("skip_connect") == 0
+        plain = parse_genotype(
+            darts("genotype", "derive", tmp_path / "a", "--epoch", epoch, "--rule", "magnitude").stdout, "plain"
+        )
+        assert plain == derive(record["operation_weights"], default("cnn"))
+    sparse = darts("genotype", "derive", tmp_path / "a", "--rule", "threshold", "--threshold", "0.2").stdout
+    assert parse_genotype(sparse, "sparse") == derive_above(records[-1]["operation_weights"], default("cnn"), 0.2)
+    for given, message in (
+        (["--epoch", "9"], "--epoch 9: .* has 2 finished epochs"),
+        (["--threshold", "0.2"], "--threshold: only together with --rule threshold"),
+    ):
+        refused = darts("genotype", "derive", tmp_path / "a", *given)
+        assert refused.exit_code == 2
+        assert re.search(message, refused.stderr)

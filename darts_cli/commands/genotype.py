@@ -8,13 +8,15 @@ from dataclasses import replace
 import click
 
 from darts_cli import DartsError, files
-from darts_cli.commands.completion import FILE, GENOTYPE, SPACE
+from darts_cli.commands.completion import DIR, FILE, GENOTYPE, SPACE
 from darts_cli.commands.errors import check_files
 from darts_cli.commands.options import option
 from darts_cli.describe import about, differences
 from darts_cli.formats import nasbench201
 from darts_cli.formats.genotypes import WRITERS, parse
 from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
+from darts_cli.runs.derivation import derived
+from darts_cli.runs.history import read
 from darts_cli.spaces.choose import choose
 from darts_cli.spaces.rules import genotype_problems
 from darts_cli.spaces.space import default
@@ -174,6 +176,33 @@ def random_(domain, space, seed, count):
         number = f", number {i + 1}" if count > 1 else ""
         cells = replace(random_genotype(space, rng), source=f"drawn uniformly from {where}, seed {seed}{number}")
         click.echo(("---\n" if i else "") + cells.to_yaml(), nl=False)
+
+
+@genotype.command("derive")
+@click.argument("run", metavar="RUN", type=DIR)
+@option("--epoch", type=click.IntRange(1), show_default="the last", help="Epoch whose operation weights to use.")
+@option("--max-skips", type=click.IntRange(0), show_default="no limit", help="Skip connections of the normal cell, at most.")
+@option(
+    "--rule",
+    type=click.Choice(["method", "magnitude", "threshold", "pairs"]),
+    default="method",
+    show_default=True,
+    help="That of the search's method; the strongest operation of the strongest edges; the same above --threshold; or the "
+    "strongest pairs of operation and edge.",
+)
+@option(
+    "--threshold", type=click.FloatRange(0, 1), show_default="0.85", help="Operation weight below which edges are left out."
+)
+def derive_(run, epoch, max_skips, rule, threshold):
+    """Derive the cells of a search again, from the operation weights that it recorded.
+
+    \b
+    Example: darts genotype derive runs/first --epoch 30 --max-skips 2
+    """
+    if threshold is not None and rule != "threshold":
+        raise DartsError("--threshold: only together with --rule threshold", exit_code=2)
+    cells = derived(read(run), epoch, max_skips, rule, 0.85 if threshold is None else threshold)
+    click.echo(cells.to_yaml(), nl=False)
 
 
 @genotype.command("convert")

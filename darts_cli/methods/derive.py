@@ -50,6 +50,22 @@ def derive_above(strength: Mapping[str, Table], space: Space, threshold: float) 
     return Genotype(space.domain, cells, space=space.genotype_space)
 
 
+def derive_pairs(strength: Mapping[str, Table], space: Space) -> Genotype:
+    """The cells whose nodes keep their strongest pairs of operation and input, which may share the input (GDAS' own rule).
+
+    A space that keeps all edges has no such rule.
+    """
+    cells = {}
+    for kind in space.cells:
+        nodes = []
+        for rows, choices in zip(space.by_node(strength[kind]), space.by_node(space.choices(kind)), strict=True):
+            pairs = [(j, k) for j, ops in enumerate(choices) for k in space.chosen(ops)]
+            best = sorted(pairs, key=lambda pair: -rows[pair[0]][pair[1]])[: space.keep]
+            nodes.append(tuple(Edge(choices[j][k], j) for j, k in best))
+        cells[kind] = Cell(tuple(nodes), space.joined())
+    return Genotype(space.domain, cells, space=space.genotype_space)
+
+
 def _weight(rows: Table, space: Space, kind: str, node: int, edge: Edge) -> float:
     choices = space.by_node(space.choices(kind))[node][edge.input]
     return rows[edge.input][choices.index(edge.op)]
