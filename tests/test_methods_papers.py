@@ -225,6 +225,21 @@ def test_the_skip_connections_that_darts_minus_adds(fused):
     torch.testing.assert_close(network(x, m), expected)
 
 
+@pytest.mark.parametrize("case", REFERENCE["pdarts"], ids=range(3))
+def test_the_skips_of_p_darts(case):
+    """Its last stage: three operations an edge, other ones for each; derived, and restricted to at most M skip connections."""
+    operations = default("cnn").operations
+    rows = {cell: tuple(tuple(operations[k] for k in row) for row in case["ops_before"][cell]) for cell in ("normal", "reduce")}
+    space = replace(default("cnn"), edgewise=rows)
+    strength = {cell: alpha.softmax(-1).tolist() for cell, alpha in case["alphas"].items()}
+    cells = {"derived": (case["derived"], 8)} | {most: (cells, int(most)) for most, cells in case["restricted"].items()}
+    for expected, most in cells.values():
+        found = at_most_skips(strength, space, most)
+        for cell, edges in expected.items():
+            nodes = [sorted(edges[i : i + 2]) for i in range(0, 8, 2)]
+            assert [sorted(map(list, node)) for node in found.cells[cell].nodes] == nodes
+
+
 def test_at_most_so_many_skips():
     """Written plainly: while there are too many, the weakest that is kept goes, and the cell is derived again."""
     space = load("s3")
