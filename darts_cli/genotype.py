@@ -179,7 +179,12 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
             raise DartsError(f"{path.parent}: holds no genotype.yaml; name the run folder of a search, or a file")
     elif not os.path.exists(path) and not path.suffix:
         raise _unknown_name(str(name_or_path), domain)
-    return checked(files.read_yaml(path), path, domain)
+    try:
+        data = files.read_yaml(path)
+    except DartsError as error:
+        other = "" if path.suffix in (".yaml", ".yml") else "; darts genotype convert reads other notations"
+        raise DartsError(f"{error}{other}") from None
+    return checked(data, path, domain)
 
 
 def checked(data: object, source: str | Path, domain: str | None = None) -> Genotype:

@@ -130,7 +130,7 @@ def test_a_selection_from_the_table(tiny, tmp_path):
     assert not (tmp_path / "a" / "select").exists()
     other = darts(*command[:-4], "--random-cells", "0", "--alpha-lr", "0.3", "--select-epochs", "0", "--run", tmp_path / "a")
     assert "is a run with other settings" in other.stderr
-    assert "which chose nothing" in (tmp_path / "a" / "report.md").read_text()
+    assert "which were not used for any choice" in (tmp_path / "a" / "report.md").read_text()
     for given, message in (
         (["--select-from-table", "--select-epochs", "3"], "leave --select-epochs out"),
         (["--select-from-table", "--space", "s3"], "the cells of --space nas-bench-201 only"),

@@ -86,7 +86,7 @@ def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: t
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
-{f"{chr(10)}From NAS-Bench-201, the {truth}. It chose nothing.{chr(10)}" if truth else ""}
+{f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
 ```yaml
 {cells.to_yaml()}```
 
@@ -101,8 +101,8 @@ def _true(config: SearchCNN, cells: Genotype) -> str | None:
     known = nasbench201.cell_of(cells)
     if known is None:
         return None
-    place = nasbench201.place(nasbench201.truth(known)[config.benchmark_data])
-    return f"true test accuracy of this cell on {config.benchmark_data}: {place}"
+    ranked = nasbench201.in_words(nasbench201.truth(known)[config.benchmark_data])
+    return f"true test accuracy of this cell on {config.benchmark_data}: {ranked}"
 
 
 def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, steps: int) -> list[str]:

@@ -144,8 +144,8 @@ def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.
     """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
 
     def loss(batch: Batch) -> tuple[Tensor, Tensor]:
-        images, labels, chance = batch
-        if chance is not None:
+        images, labels, *chance = batch  # a plain pair will do where no operation draws
+        if any(chance):
             seed(*chance, distributed.rank())
         with autocast(device, precision):
             logits = network(images, relaxation.weights, relaxation.active)

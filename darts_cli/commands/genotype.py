@@ -128,7 +128,7 @@ def _info_lines(result: dict) -> str:
             counts += f", {size['multiply_adds'] / 1e6:,.1f} M multiply-adds"
         shown[size["network"]] = f"{counts} ({size['size']})"
     for dataset, truth in result.get("truth", {}).items():
-        shown[f"test accuracy on {dataset}"] = nasbench201.place(truth)
+        shown[f"test accuracy on {dataset}"] = nasbench201.in_words(truth)
     return lines(shown)
 
 
@@ -194,7 +194,9 @@ def random_(domain, space, seed, count):
     "--threshold", type=click.FloatRange(0, 1), show_default="0.85", help="Operation weight below which edges are left out."
 )
 def derive_(run, epoch, max_skips, rule, threshold):
-    """Derive the cells of a search again, from the operation weights that it recorded.
+    """Derive the cells of a search again.
+
+    They come from the operation weights that the search recorded.
 
     \b
     Example: darts genotype derive runs/first --epoch 30 --max-skips 2

@@ -141,7 +141,7 @@ def holds(space: Space) -> bool:
     return (space.macro, space.nodes) == (known.macro, known.nodes) and set(space.operations) <= set(OPERATIONS)
 
 
-def place(known: Mapping[str, float]) -> str:
+def in_words(known: Mapping[str, float]) -> str:
     """The truth about a cell on one data set, in words."""
     return f"{known['accuracy']:.2f} %, rank {known['rank']:,} of {CELLS:,}; the best cell has {known['best']:.2f} %"
 

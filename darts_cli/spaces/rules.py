@@ -190,11 +190,11 @@ def _choice_problems(data: dict, domain: str, macro: Macro, nodes: int | None) -
 def _rows_problems(key: str, rows: list, domain: str, macro: Macro, nodes: int | None) -> Iterator[str]:
     edges = None if nodes is None else sum(range(macro.inputs, macro.inputs + nodes))
     if edges is not None and len(rows) != edges:
-        yield f"{key}: {nodes} nodes have {edges} edges, and so many lists are needed, not {len(rows)}"
+        yield f"{key}: {nodes} nodes have {edges} edges, so there must be {edges} lists, not {len(rows)}"
     problems = [problem for k, row in enumerate(rows) for problem in row_problems(f"{key}[{k}]", row, domain)]
     yield from problems
     if not problems and len({len(row) for row in rows}) > 1:
-        yield f"{key}: every edge needs as many operations as the others; alpha is a table"
+        yield f"{key}: all edges need equally many operations, because alpha is a table"
 
 
 def row_problems(key: str, row: object, domain: str) -> Iterator[str]:

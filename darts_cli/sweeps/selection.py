@@ -236,8 +236,12 @@ Noise: the root of the mean of the squared spreads of two candidates. It is the 
         cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
         known = winner and nasbench201.cell_of(winner.cells)
         if known:
-            truths = [f"- {dataset}: {nasbench201.place(truth)}" for dataset, truth in nasbench201.truth(known).items()]
-            cells += "Its true test accuracies, from NAS-Bench-201, which chose nothing:\n\n" + "\n".join(truths) + "\n\n"
+            truths = [f"- {dataset}: {nasbench201.in_words(truth)}" for dataset, truth in nasbench201.truth(known).items()]
+            cells += (
+                "Its true test accuracies, from NAS-Bench-201, which were not used for any choice:\n\n"
+                + "\n".join(truths)
+                + "\n\n"
+            )
         if winner and collapsed(winner.cells):
             cells += f"**Warning:** {collapsed(winner.cells)}\n\n"
         return f"""# Selection of cells on {self.sweep.config.dataset}
