@@ -86,19 +86,19 @@ def _edge_problems(key: str, edge: object, node: int, space: Space) -> Iterator[
         return
     op, state = edge
     last = space.inputs + node - 1
-    yield from _operation_problems(key, op, space, (state, space.inputs + node))
+    yield from _operation_problems(key, op, space, (state, space.inputs + node) if type(state) is int else None)
     if type(state) is not int:
         yield f"{key}: the input must be the number of a state, not {reprlib.repr(state)}"
     elif not 0 <= state <= last:
         yield f"{key}: input {reprlib.repr(state)} does not exist yet; node {node} may use the states 0 to {last}"
 
 
-def _operation_problems(key: str, op: object, space: Space, edge: tuple) -> Iterator[str]:
+def _operation_problems(key: str, op: object, space: Space, edge: tuple[int, int] | None) -> Iterator[str]:
     """Of an edge of a genotype: a space that is no macro's own has certain operations there."""
     edges, cell = space.edges(), key.partition(".")[0]
     row = space.choices(cell)[edges.index(edge)] if edge in edges else space.operations
     allowed = [row[k] for k in space.chosen(row)]
-    if space.name not in MACROS and op not in allowed:
+    if space.name not in MACROS and not (isinstance(op, str) and op in allowed):
         yield f"{key}: operation {reprlib.repr(op)} is not in the space {space.name}; it has {', '.join(allowed)} here"
     elif not operations.is_known(space.domain, op) or (space.domain == "rnn" and op == "none"):
         known = operations.in_genotypes(space.domain)
