@@ -147,7 +147,8 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
         for cell in space.cells:
             for tables in ("alphas", "operation_weights"):
                 _check_table(f"{prefix}: {tables} of {cell}", record.get(tables), cell, space)
-            _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], space)
+            fewer = "threshold" in config.spec.parts  # which leaves nodes out
+            _check_nodes(f"{prefix}: genotype: {cell}", record["genotype"][cell], space, fewer)
 
 
 def numbers(task: Task, config: Config) -> list[str]:
@@ -180,6 +181,6 @@ def _check_table(prefix: str, tables: object, cell: str, space: Space) -> None:
         raise DartsError(f"{prefix}: must be {rows} rows of {columns} numbers, one row per edge and one column per operation")
 
 
-def _check_nodes(prefix: str, cell: dict, space: Space) -> None:
-    if not 1 <= len(cell["nodes"]) <= space.nodes:
-        raise DartsError(f"{prefix}: a search finds {space.nodes} nodes at most, not {len(cell['nodes'])}")
+def _check_nodes(prefix: str, cell: dict, space: Space, fewer: bool) -> None:
+    if len(cell["nodes"]) > space.nodes or (len(cell["nodes"]) < space.nodes and not fewer):
+        raise DartsError(f"{prefix}: a search finds {space.nodes} nodes, not {len(cell['nodes'])}")
