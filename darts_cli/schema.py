@@ -227,6 +227,13 @@ class SearchConfig(Config):
         """The space that is searched: with the operations and the nodes that are set."""
         return choose(self.domain, self.space, self.operations, self.nodes)[1]
 
+    def among(self) -> str:
+        """Where and how the search differs from DARTS, in words; nothing where it does not."""
+        default = self.space == DEFAULTS[self.domain] and self.operations is None and self.nodes is None
+        parts = [] if default else [f"in the space {self.searched.name}"]
+        parts += [] if self.method == "darts" else [f"by {self.method}"]
+        return "".join(f", {part}" for part in parts)
+
     @property
     def spec(self) -> Spec:
         """The method: its parts and its recipe."""

@@ -38,11 +38,14 @@ def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
     check_resumed(command, tmp_path, read(COMMANDS[name][1]))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if all("rnn" in PARTS[p].domains for p in read(name).parts)])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in METHODS if all("rnn" in PARTS[p].domains or p in METHODS[name].optional for p in read(name).parts)],
+)
 def test_a_search_of_text_is_resumed(name, text, tmp_path):
     sizes = "--epochs 2 --batch-size 4 --bptt 5 --dim 8 --seed 0 --nodes 3".split()
     warm = f"{name}:warmup=1" if "alpha-warmup" in read(name).parts else name
-    check_resumed(["search", "rnn", "--dataset", "text", "--data", text, *sizes, "--method", warm], tmp_path, read(warm))
+    check_resumed(["search", "rnn", "--dataset", "text", "--data", text, *sizes, "--method", warm], tmp_path, read(warm, "rnn"))
 
 
 def check_resumed(command, tmp_path, spec):

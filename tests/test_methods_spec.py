@@ -25,6 +25,8 @@ from darts_cli.methods.spec import read
         ("zero-one+sigmoid", "zero-one:zero_one=10+sigmoid"),
         ("beta-decay", "softmax+beta-decay:beta=50"),
         ("darts+max-skips", "darts+max-skips:skips=2"),
+        ("gdas:tau_start=1.23456789,tau_end=0.1", "gdas:tau_start=1.23456789,tau_end=0.1"),
+        ("beta-decay:123456.7", "softmax+beta-decay:beta=123456.7"),
         ("drnas+dirichlet-kl:1e-3", "drnas:warmup=10+dirichlet-kl:kl=0.001"),
     ],
 )
@@ -38,12 +40,19 @@ def test_the_expanded_form(text, expanded):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("domain", ["cnn", "rnn"])
 def test_every_method_has_a_meaning_or_is_refused(name, domain):
-    parts = set(read(name).parts)
+    parts = set(read(name).parts) - set(METHODS[name].optional)
     if any(domain not in PARTS[part].domains for part in parts):
         with pytest.raises(DartsError, match="has no meaning for recurrent cells"):
             parse(name, domain)
     else:
         assert parse(name, domain).name.startswith(name)
+
+
+def test_fair_darts_of_text_has_no_threshold():
+    spec = read("fair-darts", "rnn")
+    assert (str(spec), set(spec.parts)) == ("fair-darts:zero_one=10", {"sigmoid", "zero-one"})
+    assert read(str(spec), "rnn") == spec
+    assert parse("fair-darts", "rnn").derive is parse("darts", "rnn").derive
 
 
 def test_there_are_enough_refused_combinations():

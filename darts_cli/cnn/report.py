@@ -14,7 +14,7 @@ from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.value import Step, plain
-from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.display import Display, added, cell_table, duration
 from darts_cli.runs.run import Run
 from darts_cli.text import counted
 
@@ -23,7 +23,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
     weights = sum(weight.numel() for weight in network.weights())
     alphas = sum(alpha.numel() for alpha in network.alphas.values())
     return [
-        f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}",
+        f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
     ]
@@ -45,6 +45,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
     measured, strength = _measured(run, sums), plain(network.method.strength(network.alphas))
     cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
+    shown = network.method.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
         "epoch": epoch + 1,
         "lr": lr,
@@ -54,14 +55,14 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": plain(network.alphas),
         "operation_weights": strength,
-        **network.method.shown(Step(epoch, display.epochs, run.config.seed, 0)),
+        **shown,
     }
     known = nasbench201.cell_of(cells)
     if known is not None:
         record["truth"] = nasbench201.truth(known)
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
-    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}"
+    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
     truth = _true(run.config, cells)
     if truth:
@@ -77,7 +78,7 @@ def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: t
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
-{_warning(cells)}{order} order, seed {config.seed}. Only {used} was used, split by seed {config.split_seed}:
+{_warning(cells)}{order} order{config.among()}, seed {config.seed}. Only {used} was used, split by seed {config.split_seed}:
 {config.train_portion:.0%} of it trained the weights, the rest alpha. The validation figures are on images without augmentation.
 
 | | loss | accuracy |

@@ -45,6 +45,7 @@ class Named:
     """The method of a paper: parts, and the settings that it changes in a search of images.
 
     without_none    whether the paper searches without the operation `none`
+    optional        parts that are left out in a domain where they have no meaning
     """
 
     parts: str
@@ -52,6 +53,7 @@ class Named:
     idea: str
     recipe: Mapping[str, object] = field(default_factory=dict)
     without_none: bool = False
+    optional: tuple[str, ...] = ()
 
 
 _DARTS = "Liu et al., arXiv 1806.09055"
@@ -173,6 +175,7 @@ METHODS = {
         "let operations not compete, and push each towards 0 or 1",
         {"batch_size": 128, "lr": 5e-3, "alpha_lr": 3e-3, "alpha_betas": (0.9, 0.999), "alpha_scale": 0.0},
         without_none=True,
+        optional=("threshold",),
     ),
     "gdas": Named(
         "gumbel", _GDAS, "draw one operation per edge and step, and compute it alone", {"epochs": 250, "weight_decay": 5e-4}

@@ -27,7 +27,7 @@ class Spec:
     def __str__(self) -> str:
         """The expanded form: every parameter of every part."""
         own = dict(_sum(METHODS[self.name].parts)) if self.name else {}
-        first = {key: value for part in own for key, value in self.parts[part].items()}
+        first = {key: value for part in own if part in self.parts for key, value in self.parts[part].items()}
         words = [_written(self.name, first)] if self.name else []
         words += [
             _written(part, values)
@@ -43,7 +43,10 @@ def read(text: str, domain: str = "cnn") -> Spec:
     words = text.strip().lower().split("+")
     name = words[0].partition(":")[0].strip()
     if name in METHODS:
-        own = {part: dict(values) for part, values in _sum(METHODS[name].parts)}
+        optional = METHODS[name].optional
+        own = {
+            part: values for part, values in _sum(METHODS[name].parts) if domain in PARTS[part].domains or part not in optional
+        }
         _set(words[0], name, own)
     else:
         name, own = None, {}
@@ -134,4 +137,9 @@ def _check(parts: Mapping[str, object], domain: str) -> None:
 
 
 def _written(name: str, values: Mapping[str, float]) -> str:
-    return name + (":" + ",".join(f"{key}={value:g}" for key, value in values.items()) if values else "")
+    return name + (":" + ",".join(f"{key}={_exact(value)}" for key, value in values.items()) if values else "")
+
+
+def _exact(value: float) -> str:
+    """The shortest text that is read as this number: 30, not 30.0."""
+    return str(int(value)) if value == int(value) else repr(value)

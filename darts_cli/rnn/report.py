@@ -12,7 +12,7 @@ from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
-from darts_cli.runs.display import Display, cell_table, duration
+from darts_cli.runs.display import Display, added, cell_table, duration
 from darts_cli.runs.run import Run
 from darts_cli.text import counted
 
@@ -22,7 +22,7 @@ def search_opening(
 ) -> list[str]:
     order = "second" if config.unrolled else "first"
     return [
-        f"{run.folder}: {order} order search on {config.dataset}, {len(corpus.vocab):,} different words",
+        f"{run.folder}: {order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
     ]
@@ -44,6 +44,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
     strength = plain(network.method.strength(network.alphas))
     cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
+    shown = network.method.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
         "epoch": epoch + 1,
         **measured,
@@ -51,11 +52,11 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "genotype": cells.to_dict(),
         "alphas": plain(network.alphas),
         "operation_weights": strength,
-        **network.method.shown(Step(epoch, display.epochs, run.config.seed, 0)),
+        **shown,
     }
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
-    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}")
+    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}")
     if changed and not display.live:
         display.say(cell_table(cells))
 
@@ -65,8 +66,9 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
-{"Second" if config.unrolled else "First"} order, seed {config.seed}. The training text trained the weights, the validation text
-alpha; of the test text only the vocabulary was used. The validation perplexity is that of the search network, without dropout,
+{"Second" if config.unrolled else "First"} order{config.among()}, seed {config.seed}.
+The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used. The validation
+perplexity is that of the search network, without dropout,
 normalised by each batch's own statistics.
 
 | | loss | perplexity |

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -101,6 +102,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def added(numbers: Mapping[str, float]) -> str:
+    """What a method adds to a line, such as its temperature."""
+    return "".join(f"  {name.replace('_', ' ')} {value:.3g}" for name, value in numbers.items())
 
 
 def cell_table(genotype: Genotype) -> str:
