@@ -95,6 +95,16 @@ def test_the_threshold_of_fair_darts(threshold):
         assert [list(edge) for node in darts.cells[cell].nodes for edge in node] == edges
 
 
+def test_a_cell_below_the_threshold_keeps_its_strongest_edge():
+    space = replace(load("s2"), nodes=2)
+    weak = [[0.1, 0.2], [0.3, 0.1], [0.1, 0.1], [0.2, 0.4], [0.1, 0.3]]
+    cell = derive_above({"normal": weak, "reduce": weak}, space, 0.9).cells["normal"]
+    assert cell.nodes == ((Edge("sep_conv_3x3", 1),),)
+    at = derive_above({"normal": weak, "reduce": weak}, space, 0.3).cells["normal"]  # what equals the threshold stays
+    assert at.nodes == ((Edge("skip_connect", 1),), (Edge("sep_conv_3x3", 1), Edge("sep_conv_3x3", 2)))
+    assert at.concat == (2, 3)
+
+
 def test_gdas():
     """The hard sample and its gradient for given noise; what it draws is one-hot, as often as the softmax says."""
     for sample in REFERENCE["gdas"]["samples"]:

@@ -135,6 +135,23 @@ def test_a_perturbation_moves_the_step_of_the_weights_only(method):
     assert counts == {1}  # the step of the weights
 
 
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_the_gradient_of_the_penalty_is_added_once(unrolled):
+    """To that of the validation loss, at the alpha before the step, in either order."""
+    _, plain, _ = a_step("darts", unrolled=unrolled)
+    before, penalised, _ = a_step("beta-decay:30", unrolled=unrolled)
+    penalty = penalised.method.penalty(before.alphas, Step(20, 50, 0, 3))
+    for cell, gradient in zip(before.alphas, torch.autograd.grad(penalty, list(before.alphas.values())), strict=True):
+        torch.testing.assert_close(penalised.alphas[cell].grad - plain.alphas[cell].grad, gradient, rtol=1e-9, atol=1e-9)
+
+
+def test_the_step_of_the_weights_sees_the_new_alpha():
+    _, after, seen = a_step("darts")
+    for cell, weights in after.method.strength(after.alphas).items():
+        torch.testing.assert_close(seen[-1][0][cell], weights.detach(), rtol=1e-12, atol=0)
+        assert not torch.equal(seen[0][0][cell], seen[-1][0][cell])
+
+
 @pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
 def test_edge_weights_and_penalties_reach_their_alphas(space):
     before, after, _ = a_step("edge-weights+beta-decay:30", space)
