@@ -28,7 +28,7 @@ def measure(name: str, batch_size: int) -> None:
     torch.manual_seed(0)
     config = SearchCNN(method=name, device="cpu")
     network = SearchNetwork(16, 10, 8, space=config.searched, method=parse(name))
-    network.auxiliary_skip = network.method.auxiliary(Step(EPOCH, 50, 0, 0))
+    network.added = network.method.added(Step(EPOCH, 50, 0, 0))
     architect, relaxation = make_architect(network, config, torch.device("cpu"))
     batch = Batch(torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,)))
     seconds = []

@@ -31,14 +31,14 @@ class SearchCNN(SearchConfig):
     layers: int = setting(
         8, "Cells of the search network; in nas-bench-201 of each stage.", recipes={"digits": 3, "nas-bench-201": 5}, ge=1
     )
-    channels: int = settings.channels(16, recipes={"digits": 8})
+    channels: int = settings.channels(16, recipes={"digits": 8}, by_method=True)
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0, by_method=True)
     lr_min: float = setting(
         0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0, by_method=True
     )
     momentum: float = setting(0.9, "Momentum of the weights' SGD.", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay of the weights.", ge=0, by_method=True)
-    grad_clip: float = settings.clip(5.0)
+    grad_clip: float = settings.clip(5.0, by_method=True)
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0, by_method=True)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1, by_method=True)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
@@ -71,8 +71,6 @@ class SearchCNN(SearchConfig):
         k = self.spec.parts.get("partial", {"k": 1})["k"]
         if self.channels % (2 * k):
             raise DartsError(f"--channels {self.channels}: must be a multiple of {2 * k}, twice the k of partial", exit_code=2)
-        if k > 1 and self.searched.macro != "darts":
-            raise DartsError(f"--method: partial channels are not for the cells of {self.searched.macro}", exit_code=2)
         if self.layers < 3 and self.searched.macro == "darts":
             raise DartsError(f"--layers {self.layers}: must be at least 3, two of which reduce", exit_code=2)
 

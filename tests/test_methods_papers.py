@@ -15,7 +15,7 @@ from darts_cli.genotype import Edge
 from darts_cli.methods.derive import at_most_skips, derive, derive_above, derive_pairs
 from darts_cli.methods.method import parse
 from darts_cli.methods.papers import drnas, gdas, pc_darts, sdarts
-from darts_cli.methods.value import Step, plain
+from darts_cli.methods.value import Added, Step, plain
 from darts_cli.spaces.choose import choose
 from darts_cli.spaces.space import default, load
 
@@ -214,7 +214,7 @@ def test_the_shuffle_of_pc_darts(name):
 def test_the_skip_connections_that_darts_minus_adds(fused):
     """At stride 1 they are as much more of skip_connect; d falls linearly to 0, and the last epoch still has some."""
     method = parse("darts-minus")
-    assert [method.auxiliary(Step(epoch, 50, 0, 0)) for epoch in (0, 25, 49)] == pytest.approx([1, 0.5, 0.02])
+    assert [method.added(Step(epoch, 50, 0, 0)).auxiliary_skip for epoch in (0, 25, 49)] == pytest.approx([1, 0.5, 0.02])
     network = SearchNetwork(4, 10, 3, fused=fused, method=method).double().eval()
     for skip in network.cells[1].skips:  # their own layers of the reduction cells do nothing here
         for weight in skip.parameters():
@@ -231,7 +231,7 @@ def test_the_skip_connections_that_darts_minus_adds(fused):
             if cell == "normal" or state >= space.inputs:
                 more[cell][row, space.operations.index("skip_connect")] += 0.3
     expected = network(x, more)
-    network.auxiliary_skip = 0.3
+    network.added = Added(auxiliary_skip=0.3)
     torch.testing.assert_close(network(x, m), expected)
 
 

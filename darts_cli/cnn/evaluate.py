@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,20 +77,36 @@ def evaluate(
 # ---- what is measured
 
 
-def measure(network: nn.Module, batches, precision: str, after_each: Callable[[], None] = lambda: None) -> Tensor:
+def measure(
+    network: nn.Module,
+    batches,
+    precision: str,
+    after_each: Callable[[], None] = lambda: None,
+    *,
+    count: int | None = None,
+    training: bool = False,
+    **given,
+) -> Tensor:
     """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch.
+
+    count       how many batches, the first ones; all, if none is given
+    training    normalise by the statistics of each batch, and leave the running statistics as they are
+    given       other arguments of the network
 
     Operations such as noise draw the same numbers in every pass over the same batches.
     """
-    network.eval()
+    network.train(training)
+    kept = [buffer.clone() for buffer in network.buffers()] if training else []
     seed("evaluation", distributed.rank())
     sums = 0
-    for images, labels in batches.in_order():
+    for images, labels in islice(batches.in_order(), count):
         with torch.no_grad(), autocast(images.device, precision):
-            output = network(images)
+            output = network(images, **given)
             logits = exact(output[0] if isinstance(output, tuple) else output)
         sums = sums + scores(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
         after_each()
+    for buffer, before in zip(network.buffers(), kept, strict=training):
+        buffer.copy_(before)
     return distributed.total(sums)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import nasbench201, ops
-from darts_cli.cnn.search_cell import Active, SearchCell
+from darts_cli.cnn.search_cell import Active, Form, SearchCell
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.relaxation import edges_of, new_alphas
-from darts_cli.methods.value import DARTS, Method, Tables, plain
+from darts_cli.methods.relaxation import Searching, edges_of
+from darts_cli.methods.value import DARTS, Method, Tables
 from darts_cli.spaces.space import Space, default
 
 # ---- what both networks share
@@ -32,7 +32,7 @@ def _reductions(layers: int) -> tuple[int, int]:
 # ---- the search
 
 
-class SearchNetwork(nn.Module):
+class SearchNetwork(Searching, nn.Module):
     """The network the search trains: a stem and `layers` cells, with reduction cells at one and two thirds of the depth.
 
     All normal cells share the architecture parameters `alphas["normal"]` (14 edges, 8 operations), all reduction cells
@@ -42,7 +42,7 @@ class SearchNetwork(nn.Module):
     fused        compute the edges of a node together; False: eqs. 1 and 2 as written, module by module
     recompute    of fused nodes: compute depthwise convolutions once more for the gradient instead of keeping their results
     method       what the method asks of the network: partial channels, weights of edges (`alphas["normal_edges"]` and so on),
-                 added skip connections, whose weight is the attribute `auxiliary_skip`
+                 added skip connections
     """
 
     def __init__(
@@ -59,8 +59,7 @@ class SearchNetwork(nn.Module):
     ):
         super().__init__()
         self.space, self.fused, self.method = space or default("cnn"), fused, method
-        self.auxiliary_skip = 0.0
-        kwargs = {"partial": method.partial, "auxiliary": method.auxiliary_skip is not None}
+        form = Form(fused, recompute, method.partial, method.auxiliary_skip is not None)
         C = channels
         self.stem = ops.CifarStem(3 * C)
         C_prev_prev, C_prev, reduction_prev = 3 * C, 3 * C, False
@@ -69,10 +68,10 @@ class SearchNetwork(nn.Module):
             reduction = i in _reductions(layers)
             C *= 2 if reduction else 1
             kind = "reduce" if reduction else "normal"
-            self.cells.append(SearchCell(self.space, kind, C_prev_prev, C_prev, C, reduction_prev, fused, recompute, **kwargs))
+            self.cells.append(SearchCell(self.space, kind, C_prev_prev, C_prev, C, reduction_prev, form))
             C_prev_prev, C_prev, reduction_prev = C_prev, self.space.nodes * C, reduction
         self.classifier = nn.Linear(C_prev, num_classes)
-        self.alphas = new_alphas(self.space, alpha_scale, method.edge_weights)
+        self.relax(self.space, method, alpha_scale)
         if fused:
             self.to(memory_format=torch.channels_last)
 
@@ -82,21 +81,13 @@ class SearchNetwork(nn.Module):
         mixture    the operation weights, {"normal": (14, 8), "reduce": (14, 8)}; the strengths of the method if none are given
         active     for every edge of each kind of cell the names of the operations to compute; the others add nothing
         """
-        mixture = self.method.settled(self.alphas) if mixture is None else mixture
+        mixture = self.settled() if mixture is None else mixture
         s0, s1 = self.stem(x.contiguous(memory_format=torch.channels_last) if self.fused else x)
         for cell in self.cells:
             chosen, edges = None if active is None else active[cell.kind], mixture.get(edges_of(cell.kind))
-            y = cell(s0, s1, mixture[cell.kind], chosen, edges, self.auxiliary_skip)
+            y = cell(s0, s1, mixture[cell.kind], chosen, edges, self.added)
             s0, s1 = s1, y if cell is self.cells[-1] else F.relu_(y)
         return self.classifier(s1.mean(dim=(2, 3)))
-
-    def weights(self) -> list[nn.Parameter]:
-        """All parameters except the alphas: the w of the bilevel problem."""
-        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
-
-    def genotype(self) -> Genotype:
-        """The discrete cells that the method derives from the alphas (sec. 2.4)."""
-        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
 
 
 # ---- the network of a genotype

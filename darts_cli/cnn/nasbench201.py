@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import ops
-from darts_cli.cnn.fused.node import State, mixed_node
+from darts_cli.cnn.search_cell import Active, Form, MixedCell
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.relaxation import new_alphas
-from darts_cli.methods.value import DARTS, Method, Tables, plain
+from darts_cli.methods.relaxation import Searching, edges_of
+from darts_cli.methods.value import DARTS, NOTHING, Added, Method, Tables
 from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces.space import Space, load
 
@@ -66,30 +66,25 @@ class Stages(nn.Module):
 # ---- the search
 
 
-class SearchCell(nn.Module):
-    """A cell whose nodes each sum the mixed operations of all earlier states (eq. 1)."""
+class SearchCell(MixedCell):
+    """A cell of one input; its last node is its output."""
 
-    def __init__(self, space: Space, C: int, fused: bool):
-        super().__init__()
-        self.space, self.fused = space, fused
-        self.edges = nn.ModuleList(ops.MixedOp(row, C, 1, normalise_pools=False) for row in space.choices("cell"))
+    def __init__(self, space: Space, C: int, form: Form):
+        super().__init__(space, "cell", C, 1, form, normalise_pools=False)
 
-    def forward(self, x: Tensor, weights: Tensor, active=None, auxiliary: float = 0.0) -> Tensor:
-        """x (B, C, H, W), weights (6, 5) -> (B, C, H, W)."""
-        active = [None] * len(self.edges) if active is None else active
-        states = [State(x, 1) if self.fused else x]
-        for edges, rows, names in zip(*map(self.space.by_node, (self.edges, weights, active)), strict=True):
-            if self.fused:
-                y = mixed_node(states, edges, rows, names)
-                y = y + auxiliary * sum(state.x for state in states) if auxiliary else y
-                states.append(State(y, 1))
-            else:
-                y = sum(edge(s, row, name) for edge, s, row, name in zip(edges, states, rows, names, strict=True))
-                states.append(y + auxiliary * sum(states) if auxiliary else y)
-        return states[-1].x if self.fused else states[-1]
+    def forward(
+        self,
+        x: Tensor,
+        weights: Tensor,
+        active: Active = None,
+        edge_weights: Tensor | None = None,
+        added: Added = NOTHING,
+    ) -> Tensor:
+        """x (B, C, H, W), weights (6, 5) -> (B, C, H, W); the others as in `nodes`."""
+        return self.nodes([x], weights, active, edge_weights, added)[-1]
 
 
-class SearchNetwork(Stages):
+class SearchNetwork(Searching, Stages):
     """The network the search trains; all cells share `alphas["cell"]` (6 edges, 5 operations), which start at `alpha_scale`
     N(0, 1). The arguments are those of `model.SearchNetwork`, but `layers` are the cells of each stage."""
 
@@ -106,25 +101,18 @@ class SearchNetwork(Stages):
         method: Method = DARTS,
     ):
         space = space or load("nas-bench-201")
-        super().__init__(channels, num_classes, layers, lambda C: SearchCell(space, C, fused))
+        form = Form(fused, recompute, method.partial, method.auxiliary_skip is not None)
+        super().__init__(channels, num_classes, layers, lambda C: SearchCell(space, C, form))
         self.space, self.fused, self.method = space, fused, method
-        self.auxiliary_skip = 0.0  # the weight of added skip connections (DARTS-)
-        self.alphas = new_alphas(space, alpha_scale, method.edge_weights)
+        self.relax(space, method, alpha_scale)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, mixture: Tables | None = None, active: Mapping | None = None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes); the others as in `model.SearchNetwork.forward`."""
-        mixture = self.method.settled(self.alphas) if mixture is None else mixture
+        mixture = self.settled() if mixture is None else mixture
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.logits(x, mixture["cell"], None if active is None else active["cell"], self.auxiliary_skip)
-
-    def weights(self) -> list[nn.Parameter]:
-        """All parameters except the alphas: the w of the bilevel problem."""
-        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
-
-    def genotype(self) -> Genotype:
-        """The discrete cell that the method derives from the alphas."""
-        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
+        chosen = None if active is None else active["cell"]
+        return self.logits(x, mixture["cell"], chosen, mixture.get(edges_of("cell")), self.added)
 
 
 # ---- the network of a genotype

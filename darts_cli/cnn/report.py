@@ -32,7 +32,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
-    measured, strength = _measured(run, sums), plain(network.method.strength(network.alphas))
+    measured, strength = _measured(run, sums), plain(network.strength())
     cells = network.method.derive(strength, network.space)
     run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     facts = f"entropy {entropy(strength):.3f}   skip connections: {_skips(cells)}"
@@ -42,10 +42,10 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cells."""
-    measured, strength = _measured(run, sums), plain(network.method.strength(network.alphas))
+    measured, strength = _measured(run, sums), plain(network.strength())
     cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
-    shown = network.method.shown(Step(epoch, display.epochs, run.config.seed, 0))
+    shown = network.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
         "epoch": epoch + 1,
         "lr": lr,

@@ -16,8 +16,8 @@ from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
-from darts_cli.methods.relaxation import Relaxation
-from darts_cli.methods.value import Step
+from darts_cli.methods.relaxation import Relaxation, active
+from darts_cli.methods.value import Stage, Step, Tables
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -69,11 +69,14 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
         display.begin(now["epoch"], now["step"], opening)
         for epoch in range(now["epoch"], config.epochs):
-            lr = cosine(config.lr, config.lr_min, epoch, config.epochs)
+            stage = network.method.stage(epoch, config.epochs)
+            lr = learning_rate(config, stage, epoch)
             set_lr(architect.w_optimizer, lr)
+            if epoch == stage.start and now["step"] == 0:
+                architect.w_optimizer.state.clear()
             sums = now["sums"].to(device)
             network.train()
-            network.auxiliary_skip = network.method.auxiliary(Step(epoch, config.epochs, config.seed, 0))
+            network.added = network.method.added(Step(epoch, config.epochs, config.seed, 0))
             for step in range(now["step"], steps):
                 held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
                 at = Step(epoch, config.epochs, config.seed, step)
@@ -88,12 +91,36 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
 
             run.state.check_finite()
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
+            at = Step(epoch, config.epochs, config.seed, steps)
+            network.conclude(at, partial(accuracy, network, valid, config.precision, after_each))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
             report.search_record(display, run, network, sums, epoch, lr)
             now = state(epoch + 1, 0, torch.zeros(2, 3))
             run.state.save(now)
     run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
+
+
+def learning_rate(config: SearchCNN, stage: Stage, epoch: int) -> float:
+    """That of the weights: half a cosine over the stage."""
+    first = config.lr * stage.scale
+    return cosine(first, min(config.lr_min, first), epoch - stage.start, stage.end - stage.start)
+
+
+def accuracy(
+    network: SearchNetwork,
+    valid: Batches,
+    precision: str,
+    after_each: Callable[[], None],
+    tables: Tables,
+    *,
+    batches: int | None = None,
+    training: bool = False,
+) -> float:
+    """That of operation weights on the validation half, or on some batches of it; see `measure`."""
+    given = {"mixture": tables, "active": active(tables, network.space)}
+    sums = measure(network, valid, precision, after_each, count=batches, training=training, **given)
+    return float(sums[1] / sums[3])
 
 
 def search_step(

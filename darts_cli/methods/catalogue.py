@@ -64,6 +64,8 @@ _DRNAS = "Chen et al., DrNAS, arXiv 2006.10355"
 _SDARTS = "Chen and Hsieh, SDARTS, arXiv 2002.05283"
 _BETA = "Ye et al., beta-DARTS, arXiv 2203.01665"
 _MINUS = "Chu et al., DARTS-, arXiv 2009.01027"
+_SHARING = "Li and Talwalkar, random search, arXiv 1902.07638"
+_PT = "Wang et al., DARTS-PT, arXiv 2108.04392"
 _P_DARTS = "Chen et al., P-DARTS, arXiv 1904.12760"
 
 _RADIUS = (
@@ -88,6 +90,17 @@ PARTS = {
         "mixture",
         "every step draws the weights of an edge from a Dirichlet distribution with concentration elu(alpha) + 1",
         _DRNAS,
+    ),
+    "uniform": Part(
+        "mixture",
+        "every step draws an architecture, each with the same chance; alpha stays as it is, and the best of random architectures "
+        "is found with the shared weights",
+        _SHARING,
+        (
+            Parameter("candidates", 1000, 1, 1_000_000, "random architectures after the last epoch; 10 after the others"),
+            Parameter("batches", 10, 1, 1_000_000, "batches of the validation part that rank them"),
+            Parameter("finalists", 10, 1, 1000, "of which the best on all of it is found"),
+        ),
     ),
     "partial": Part(
         "channels",
@@ -144,6 +157,20 @@ PARTS = {
         _MINUS,
         (Parameter("skip_start", 1.0, 0, 100, "d in the first epoch"),),
     ),
+    "skip-dropout": Part(
+        "skip dropout",
+        "drops elements after skip connections of stride 1; the rate falls, and is small after the warm-up of alpha",
+        _P_DARTS,
+        (Parameter("rate", 0.4, 0, 0.99, "rate before the first epoch"),),
+        domains=("cnn",),
+    ),
+    "perturbation-selection": Part(
+        "derivation",
+        "the last epochs decide one edge after the other: the operation without which the validation accuracy is lowest stays, "
+        "and then the inputs of each node likewise",
+        _PT,
+        (Parameter("share", 0.615, 0, 0.99, "share of the epochs that decide; the paper's is 80 of 130"),),
+    ),
     "threshold": Part(
         "derivation",
         "leaves out edges whose best operation weight is below a threshold, and nodes without edges",
@@ -195,9 +222,23 @@ METHODS = {
     "darts-minus": Named(
         "softmax+auxiliary-skip", _MINUS, "give every edge a skip connection that fades, so that none is needed"
     ),
+    "darts-pt": Named(
+        "softmax+perturbation-selection",
+        _PT,
+        "keep what the trained network misses most, whatever alpha says",
+        {"epochs": 130},
+        without_none=True,
+    ),
+    "random-sharing": Named(
+        "uniform",
+        _SHARING,
+        "share weights among random architectures, and take the best of them",
+        {"epochs": 150, "channels": 24, "grad_clip": 1.0},
+    ),
 }
 
 _SAMPLED = "a drawn mixture is noise already"
+_UNTRAINED = "alpha is never trained there"
 _SIMPLEX = "the perturbed weights are put back on the simplex, which sigmoids do not live on"
 # Pairs that have no meaning together, with the reason.
 REFUSED = {
@@ -219,6 +260,11 @@ REFUSED = {
     frozenset({"threshold", "softmax"}): "softmax weights of many operations are all below it",
     frozenset({"threshold", "gumbel"}): "softmax weights of many operations are all below it",
     frozenset({"threshold", "dirichlet"}): "softmax weights of many operations are all below it",
+    frozenset({"uniform", "alpha-warmup"}): _UNTRAINED,
+    frozenset({"uniform", "edge-weights"}): _UNTRAINED,
+    frozenset({"uniform", "perturbation-selection"}): "the best of random architectures are found already",
+    frozenset({"perturbation-selection", "edge-weights"}): "its edges are chosen by what the network misses, not by weights",
+    frozenset({"perturbation-selection", "max-skips"}): "every edge is decided, and no weights are left to derive again from",
     frozenset({"auxiliary-skip", "partial"}): "a part of the channels passes by already, and nobody has tried both",
     frozenset({"auxiliary-skip", "sigmoid"}): "skip connections do not compete there, so nothing has to be taken from them",
     frozenset({"threshold", "edge-weights"}): "the weights of the edges of a node add up to 1, and so are below it",

@@ -6,12 +6,15 @@ from dataclasses import replace
 from torch import Tensor
 
 from darts_cli.methods.derive import at_most_skips, derive_above
-from darts_cli.methods.papers import beta_darts, drnas, fair_darts, gdas, pc_darts, sdarts
+from darts_cli.methods.papers import beta_darts, darts_pt, drnas, fair_darts, gdas, p_darts, pc_darts, random_sharing, sdarts
 from darts_cli.methods.relaxation import weighted
 from darts_cli.methods.spec import read
-from darts_cli.methods.value import Average, Loss, Method, Step, Tables
+from darts_cli.methods.value import Average, Loss, Method, Score, Stage, Step, Tables
+from darts_cli.spaces.space import Space
 
 __all__ = ["Method", "Step", "parse"]
+
+NEVER = 10**9  # epochs
 
 
 def parse(text: str, domain: str = "cnn") -> Method:
@@ -50,7 +53,19 @@ def _gumbel(method: Method, tau_start: float, tau_end: float) -> Method:
 
 
 def _dirichlet(method: Method) -> Method:
-    return replace(method, mixture=drnas.dirichlet)
+    return replace(method, mixture=drnas.dirichlet, mean=drnas.mean)
+
+
+def _uniform(method: Method, candidates: int, batches: int, finalists: int) -> Method:
+    def mixture(alphas: Tables, step: Step) -> Tables:
+        return random_sharing.architecture(alphas, step.generator("architecture"))
+
+    def conclude(decided: Tables, strength: Tables, step: Step, score: Score, space: Space) -> Tables:
+        first = space.choices(space.cells[0])[0]
+        none = first.index("none") if "none" in first and space.keep is not None else None
+        return random_sharing.best(strength, none, step, score, candidates, batches, finalists)
+
+    return replace(method, mixture=mixture, one_hot=True, conclude=conclude, decides=False, alpha_warmup=NEVER)
 
 
 # ---- the perturbed step of the weights
@@ -113,6 +128,13 @@ def _auxiliary_skip(method: Method, skip_start: float) -> Method:
     return replace(method, auxiliary_skip=weight, shown=_shows(method, "auxiliary_skip", weight))
 
 
+def _skip_dropout(method: Method, rate: float) -> Method:
+    def dropout(step: Step) -> float:
+        return p_darts.skip_dropout(rate, step.epoch, step.epochs, method.alpha_warmup)
+
+    return replace(method, skip_dropout=dropout, shown=_shows(method, "skip_dropout", dropout))
+
+
 # ---- penalties
 
 
@@ -145,9 +167,23 @@ def _max_skips(method: Method, skips: int) -> Method:
     return replace(method, derive=lambda strength, space: at_most_skips(strength, space, skips, method.derive))
 
 
+def _selection(method: Method, share: float) -> Method:
+    def conclude(decided: Tables, strength: Tables, step: Step, score: Score, space: Space) -> Tables:
+        for number in range(darts_pt.done(decided, space), darts_pt.due(step, share, darts_pt.rounds(space))):
+            decided = darts_pt.select(strength, decided, step, score, space, number)
+        return decided
+
+    def stages(epochs: int) -> tuple[Stage, ...]:
+        first = epochs - round(share * epochs)
+        return Stage(0, first), Stage(first, epochs, darts_pt.LR_SCALE)
+
+    return replace(method, conclude=conclude, stages=stages)
+
+
 _PARTS = {
     "softmax": _softmax,
     "sigmoid": _sigmoid,
+    "uniform": _uniform,
     "gumbel": _gumbel,
     "dirichlet": _dirichlet,
     "perturb-random": _random,
@@ -156,9 +192,11 @@ _PARTS = {
     "partial": _partial,
     "alpha-warmup": _alpha_warmup,
     "auxiliary-skip": _auxiliary_skip,
+    "skip-dropout": _skip_dropout,
     "beta-decay": _beta_decay,
     "zero-one": _zero_one,
     "dirichlet-kl": _divergence,
     "threshold": _threshold,
     "max-skips": _max_skips,
+    "perturbation-selection": _selection,
 }

@@ -5,8 +5,56 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from darts_cli.methods.value import EDGES, Average, Step, Tables, cells, softmax
+from darts_cli.genotype import Genotype
+from darts_cli.methods.decisions import Decisions
+from darts_cli.methods.value import EDGES, NOTHING, Average, Method, Score, Step, Tables, cells, plain, softmax
 from darts_cli.spaces.space import Space
+
+
+class Searching:
+    """What all search networks have: alpha, a space and a method.
+
+    alphas       the architecture parameters, by kind of cell
+    added        what the step of the search adds to every edge
+    decisions    what the search has decided with its trained weights; None where the method does not
+    """
+
+    alphas: nn.ParameterDict
+
+    def relax(self, space: Space, method: Method, alpha_scale: float) -> None:
+        """Make alpha, of scale N(0, 1)."""
+        self.alphas = new_alphas(space, alpha_scale, method.edge_weights)
+        self.decisions = None if method.conclude is None else Decisions(space)
+        self.added = NOTHING
+
+    def weights(self) -> list[nn.Parameter]:
+        """All parameters except the alphas: the w of the bilevel problem."""
+        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
+
+    def strength(self) -> Tables:
+        """The operation weights without chance, with what is decided."""
+        tables = self.method.strength(self.alphas)
+        return tables if self.decisions is None else self.decisions(tables)
+
+    def settled(self) -> Tables:
+        """All that the network needs to mix without chance: the operation weights and, where there are any, those of edges."""
+        return {**self.method.edges(self.alphas), **self.strength()}
+
+    def genotype(self) -> Genotype:
+        """The discrete cells that the method derives from the operation weights (sec. 2.4)."""
+        return self.method.derive(plain(self.strength()), self.space)
+
+    def shown(self, step: Step) -> dict[str, float]:
+        """The numbers of the method that the display and the records add."""
+        undecided = {} if self.decisions is None else {"undecided_edges": self.decisions.open()}
+        return self.method.shown(step) | undecided
+
+    @torch.no_grad()
+    def conclude(self, step: Step, score: Score) -> None:
+        """Decide what the method decides after an epoch, all of it or, when `score` raises, nothing."""
+        if self.decisions is not None:
+            expected = self.method.expected(self.alphas)
+            self.decisions.set(self.method.conclude(self.decisions.tables(), expected, step, score, self.space))
 
 
 class Relaxation:
@@ -27,14 +75,12 @@ class Relaxation:
 
     def draw(self, step: Step) -> Tables:
         """Set the operation weights to those of a step; returns them as functions of alpha."""
-        tables = self.method.mixture(self.alphas, step)
+        tables, decisions = self.method.mixture(self.alphas, step), self.network.decisions
+        if decisions is not None and self.method.decides:
+            tables = decisions(tables)
         self._set(tables)
-        if self.method.one_hot:
-            chosen = {cell: table.argmax(dim=-1).tolist() for cell, table in cells(self.weights).items()}
-            choices = self.network.space.choices
-            self.active = {
-                cell: [{row[k]} for row, k in zip(choices(cell), columns, strict=True)] for cell, columns in chosen.items()
-            }
+        if self.method.one_hot or (decisions is not None and self.method.decides):
+            self.active = active(self.weights, self.network.space)
         return tables
 
     def disturb(self, tables: Tables, step: Step, loss: Callable[[], Tensor], average: Average) -> None:
@@ -87,6 +133,15 @@ class Relaxation:
         for alpha, gradient in zip(alphas, found, strict=True):
             alpha.grad = gradient
         self.optimizer.step()
+
+
+def active(tables: Tables, space: Space) -> dict[str, list[set[str]]]:
+    """By kind of cell, the operations of every edge whose weight is not 0."""
+    chosen = {cell: table.tolist() for cell, table in cells(tables).items()}
+    return {
+        cell: [{op for op, a in zip(ops, row, strict=True) if a} for ops, row in zip(space.choices(cell), rows, strict=True)]
+        for cell, rows in chosen.items()
+    }
 
 
 def new_alphas(space: Space, scale: float, edge_weights: bool) -> nn.ParameterDict:

@@ -53,7 +53,35 @@ def plain(tables: Tables) -> dict[str, list]:
     return {cell: table.tolist() for cell, table in tables.items()}
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Epochs of a search with a schedule of their own, from `start` to before `end`; the optimiser of the weights starts anew.
+
+    scale    of the initial learning rate
+    """
+
+    start: int
+    end: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a step adds to every edge of a search network.
+
+    auxiliary_skip    the weight of an added skip connection (DARTS-)
+    skip_dropout      the rate of dropout after skip connections of stride 1 (P-DARTS)
+    """
+
+    auxiliary_skip: float = 0.0
+    skip_dropout: float = 0.0
+
+
+NOTHING = Added()
 Loss = Callable[[Tables], Tensor]  # the loss of a batch at operation weights
+Score = Callable[
+    ..., float
+]  # of operation weights on the validation part, the higher the better: (tables, *, batches, training)
 Average = Callable[[list[Tensor]], list[Tensor]]  # of several processes with a part of each batch, the means
 
 
@@ -62,6 +90,7 @@ class Method:
     """How alpha becomes operation weights, and these become cells. Every field is a plain function or number.
 
     strength        the operation weights without chance: what derivation, entropy, records and pictures read
+    mean            their mean, where it is not the strength
     mixture         those of one step: a function of alpha and of the step
     penalty         what is added to the validation loss, a function of alpha; None where there is nothing
     disturbed       those of the step of the weights, given the undisturbed ones, the step, the loss of the batch, and averages
@@ -71,12 +100,18 @@ class Method:
     edges           these weights
     alpha_warmup    epochs in which alpha stays as it is
     auxiliary_skip  the weight of an added skip connection of every edge, where there is one
+    skip_dropout    the rate of dropout after skip connections, where there is any
+    conclude        what the search decides after an epoch with its trained weights: a function of the tables that are decided
+                    (NaN where nothing is), the strengths, the step, a score and the space; returns these tables
+    decides         whether steps of the search mix by what is decided
+    stages          number of epochs -> the stages of the search
     derive          operation weights, space -> cells
     shown           numbers of a step that the display and the records add
     """
 
     name: str = "darts"
     strength: Callable[[Tables], Tables] = softmax
+    mean: Callable[[Tables], Tables] | None = None
     mixture: Callable[[Tables, Step], Tables] = lambda alphas, step: softmax(alphas)
     penalty: Callable[[Tables, Step], Tensor | None] = lambda alphas, step: None
     disturbed: Callable[[Tables, Step, Loss, Average], Tables] | None = None
@@ -86,16 +121,27 @@ class Method:
     edges: Callable[[Tables], dict[str, Tensor]] = lambda alphas: {}
     alpha_warmup: int = 0
     auxiliary_skip: Callable[[Step], float] | None = None
+    skip_dropout: Callable[[Step], float] | None = None
+    conclude: Callable[[Tables, Tables, Step, Score, Space], Tables] | None = None
+    decides: bool = True
+    stages: Callable[[int], tuple[Stage, ...]] = lambda epochs: (Stage(0, epochs),)
     derive: Callable[[Mapping[str, list], Space], Genotype] = derive
     shown: Callable[[Step], dict[str, float]] = lambda step: {}
 
-    def auxiliary(self, step: Step) -> float:
-        """The weight of the added skip connections; 0 where there are none."""
-        return 0.0 if self.auxiliary_skip is None else self.auxiliary_skip(step)
+    def added(self, step: Step) -> Added:
+        """What a step adds to every edge."""
+        auxiliary_skip, skip_dropout = (
+            0.0 if value is None else value(step) for value in (self.auxiliary_skip, self.skip_dropout)
+        )
+        return Added(auxiliary_skip, skip_dropout)
 
-    def settled(self, alphas: Tables) -> Tables:
-        """All that a network needs to mix without chance: the operation weights and, where there are any, those of edges."""
-        return self.edges(alphas) | self.strength(alphas) if self.edge_weights else self.strength(alphas)
+    def stage(self, epoch: int, epochs: int) -> Stage:
+        """The stage of an epoch."""
+        return next(stage for stage in self.stages(epochs) if epoch < stage.end)
+
+    def expected(self, alphas: Tables) -> Tables:
+        """The mean of the operation weights."""
+        return self.strength(alphas) if self.mean is None else self.mean(alphas)
 
 
 DARTS = Method()

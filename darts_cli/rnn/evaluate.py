@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from darts_cli import genotype as genotypes
 from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.legacy import Checkpoint
+from darts_cli.methods.value import Tables
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network
 from darts_cli.rnn.sizes import parameters
@@ -73,17 +75,27 @@ def evaluate(
 
 
 def measure(
-    network: LanguageModel, source: Tensor, bptt: int, precision: str, after_each: Callable[[], None] = lambda: None
+    network: LanguageModel,
+    source: Tensor,
+    bptt: int,
+    precision: str,
+    after_each: Callable[[], None] = lambda: None,
+    *,
+    count: int | None = None,
+    mixture: Tables | None = None,
 ) -> Tensor:
     """The sums of `scores` over streams (rows, B), taken `bptt` rows at a time; `after_each` is called after each piece.
+
+    count      how many pieces, the first ones; all, if none is given
+    mixture    of a search network: its operation weights
 
     The network must be in eval mode, so that there is no dropout.
     """
     hidden, sums = network.initial(source.shape[1]), 0
-    for start in range(0, len(source) - 1, bptt):
+    for start in islice(range(0, len(source) - 1, bptt), count):
         x, y = data.piece(source, start, bptt)
         with torch.no_grad(), autocast(source.device, precision):
-            _, nll, hidden = network.loss(x, y, hidden)
+            _, nll, hidden = network.loss(x, y, hidden, mixture=mixture)
         sums = sums + scores(nll, y)
         after_each()
     return sums

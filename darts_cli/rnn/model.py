@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
-from darts_cli.methods.relaxation import new_alphas
-from darts_cli.methods.value import DARTS, Method, Tables, plain
+from darts_cli.methods.relaxation import Searching
+from darts_cli.methods.value import DARTS, Method, Tables
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
@@ -223,7 +223,7 @@ class LanguageModel(nn.Module):
             return NextWords.apply(states, weight, bias, y) / len(y)
 
 
-class SearchNetwork(LanguageModel):
+class SearchNetwork(Searching, LanguageModel):
     """The network the search trains; `alphas["recurrent"]` (36 edges, 5 operations) starts at `alpha_scale` N(0, 1).
 
     `space` says what the cell may be; if none is given, it is the default space of text.
@@ -246,13 +246,12 @@ class SearchNetwork(LanguageModel):
         dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
         super().__init__(vocab, dim, **dropouts)
         self.space, self.method = space or default("rnn"), method
-        self.auxiliary_skip = 0.0  # the weight of an identity that is added to every edge (DARTS-)
         self.cell = SearchCell(self.space, dim)
-        self.alphas = new_alphas(self.space, alpha_scale, method.edge_weights)
+        self.relax(self.space, method, alpha_scale)
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
-        mixture = self.method.settled(self.alphas) if mixture is None else mixture
-        return self.cell(x, s, mixture["recurrent"], masks, self.auxiliary_skip)
+        mixture = self.settled() if mixture is None else mixture
+        return self.cell(x, s, mixture["recurrent"], masks, self.added.auxiliary_skip)
 
     def measured(self) -> "SearchNetwork":
         """A copy to measure perplexity with: without dropout, but normalised by the statistics of each batch.
@@ -262,14 +261,6 @@ class SearchNetwork(LanguageModel):
         network = copy.deepcopy(self).eval()
         network.cell.bn.train()
         return network
-
-    def weights(self) -> list[nn.Parameter]:
-        """All parameters except the alphas: the w of the bilevel problem."""
-        return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
-
-    def genotype(self) -> Genotype:
-        """The discrete cell that the method derives from the alphas (sec. 2.4)."""
-        return self.method.derive(plain(self.method.strength(self.alphas)), self.space)
 
 
 class Network(LanguageModel):

@@ -32,7 +32,7 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
     measured = metrics("train", sums[0]) | (metrics("valid", sums[1]) if sums[1, -1] else {})
-    strength = plain(network.method.strength(network.alphas))
+    strength = plain(network.strength())
     run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
     cells = network.method.derive(strength, network.space)
     display.read(epoch, row, _summary(measured), f"{cell_table(cells)}\n\nentropy {entropy(strength):.3f}")
@@ -41,10 +41,10 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cell."""
     measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
-    strength = plain(network.method.strength(network.alphas))
+    strength = plain(network.strength())
     cells = network.method.derive(strength, network.space)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
-    shown = network.method.shown(Step(epoch, display.epochs, run.config.seed, 0))
+    shown = network.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
         "epoch": epoch + 1,
         **measured,

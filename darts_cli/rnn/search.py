@@ -1,5 +1,6 @@
 """The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
 from darts_cli.methods.relaxation import Relaxation
-from darts_cli.methods.value import Step
+from darts_cli.methods.value import Step, Tables
 from darts_cli.rnn import data, report
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
 from darts_cli.rnn.model import Masks, SearchNetwork
@@ -65,16 +66,16 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         done = sum(length for _, length in _pieces(config, train, now["epoch"])[: now["step"]])
         display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus, words), unit="word")
         for epoch in range(now["epoch"], config.epochs):
-            pieces = _pieces(config, train, epoch)
+            stage, pieces = network.method.stage(epoch, config.epochs), _pieces(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
             sums = now["sums"].to(device, copy=True)
             network.train()
-            network.auxiliary_skip = network.method.auxiliary(Step(epoch, config.epochs, config.seed, 0))
+            network.added = network.method.added(Step(epoch, config.epochs, config.seed, 0))
             for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                 seed(config.seed, "masks", epoch, step)
                 batch = _batch(network, train, start, length, hidden)
                 held_out = _batch(network, valid, start % (len(valid) - 1), config.bptt, valid_hidden)
-                set_lr(architect.w_optimizer, config.lr * length / config.bptt)  # the architect's too
+                set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
                 at = Step(epoch, config.epochs, config.seed, step)
                 step_sums, norm, hidden, valid_hidden = search_step(architect, relaxation, at, network, config, batch, held_out)
                 sums += step_sums
@@ -86,12 +87,33 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
 
             run.state.check_finite()
             after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
+            at = Step(epoch, config.epochs, config.seed, len(pieces))
+            network.conclude(at, partial(likelihood, network, evaluation, config, after_each))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
             report.search_record(display, run, network, sums, epoch)
             now = state(epoch + 1, *start_of_epoch)
             run.state.save(now)
     run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
+
+
+def likelihood(
+    network: SearchNetwork,
+    evaluation: Tensor,
+    config: SearchRNN,
+    after_each: Callable[[], None],
+    tables: Tables,
+    *,
+    batches: int | None = None,
+    training: bool = True,
+) -> float:
+    """The mean log-likelihood of a word of the validation text, or of some pieces of it, at operation weights.
+
+    It is always normalised by the statistics of each batch, whatever `training` says.
+    """
+    given = {"count": batches, "mixture": tables}
+    nll, words = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each, **given))
+    return -float(nll / words)
 
 
 def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,12 @@ def dirichlet(alphas: Tables, step: Step) -> Tables:
     return {cell: Sample.apply(concentration(alpha), generator) for cell, alpha in cells(alphas).items()}
 
 
+def mean(alphas: Tables) -> Tables:
+    """The mean of the distribution: c / sum c."""
+    concentrations = {cell: concentration(alpha) for cell, alpha in cells(alphas).items()}
+    return {cell: c / c.sum(-1, keepdim=True) for cell, c in concentrations.items()}
+
+
 class Sample(Function):
     """A sample m of Dirichlet(c), drawn on the CPU in float64, with PyTorch's implicit gradient by c.
 

@@ -15,11 +15,11 @@ def edge_weights(alphas: Tables) -> dict[str, Tensor]:
 
 def softmax_by_node(beta: Tensor) -> Tensor:
     """The softmax of beta (edges,) over the edges of each node."""
-    ends = list(accumulate(_per_node(len(beta)), initial=0))
+    ends = list(accumulate(per_node(len(beta)), initial=0))
     return torch.cat([beta[start:end].softmax(dim=0) for start, end in pairwise(ends)])
 
 
-def _per_node(edges: int) -> list[int]:
+def per_node(edges: int) -> list[int]:
     """The edges of each node: one more than those of the node before; the first has one or two, never both for a total."""
     for first in (1, 2):
         counts = [first]

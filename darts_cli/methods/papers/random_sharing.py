@@ -1,0 +1,41 @@
+"""Random search with weight sharing (Li and Talwalkar, arXiv 1902.07638): weights for all architectures."""
+
+import torch
+from torch import Tensor
+
+from darts_cli.methods.papers.pc_darts import per_node
+from darts_cli.methods.value import Score, Step, Tables, cells
+
+INPUTS = {"normal": 2, "reduce": 2, "recurrent": 1}  # of a node, by kind of cell; all in others
+INTERIM = 10  # candidates after every epoch but the last
+
+
+def architecture(alphas: Tables, generator: torch.Generator, none: int | None = None) -> dict[str, Tensor]:
+    """An architecture, drawn uniformly, as operation weights of 0 and 1: for every node its inputs, for each an operation.
+
+    none    a column that is not drawn
+    """
+    drawn = {}
+    for cell, alpha in cells(alphas).items():
+        table, start = torch.zeros_like(alpha), 0
+        columns = [k for k in range(alpha.shape[1]) if k != none]
+        for edges in per_node(len(alpha)):
+            for edge in torch.randperm(edges, generator=generator)[: INPUTS.get(cell, edges)].tolist():
+                table[start + edge, columns[int(torch.randint(len(columns), (), generator=generator))]] = 1.0
+            start += edges
+        drawn[cell] = table
+    return drawn
+
+
+def best(
+    alphas: Tables, none: int | None, step: Step, score: Score, candidates: int, batches: int, finalists: int
+) -> dict[str, Tensor]:
+    """The best of random architectures with the shared weights, in evaluation mode.
+
+    All are scored on some batches of the validation part, the best of these on all of it. Ties go to the first.
+    """
+    generator = step.generator("candidates")
+    count = candidates if step.epoch + 1 == step.epochs else min(INTERIM, candidates)
+    drawn = [architecture(alphas, generator, none) for _ in range(count)]
+    first = sorted(drawn, key=lambda tables: -score(tables, batches=batches))[:finalists]
+    return max(first, key=score) if len(first) > 1 else first[0]
