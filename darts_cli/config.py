@@ -29,7 +29,11 @@ class SearchCNN(SearchConfig):
     epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1, by_method=True)
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1, by_method=True)
     layers: int = setting(
-        8, "Cells of the search network; in nas-bench-201 of each stage.", recipes={"digits": 3, "nas-bench-201": 5}, ge=1
+        8,
+        "Cells of the search network; in nas-bench-201 of each stage.",
+        recipes={"digits": 3, "nas-bench-201": 5},
+        ge=1,
+        by_method=True,
     )
     channels: int = settings.channels(16, recipes={"digits": 8}, by_method=True)
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0, by_method=True)
@@ -42,6 +46,9 @@ class SearchCNN(SearchConfig):
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0, by_method=True)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1, by_method=True)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
+    alpha_clip: float = setting(
+        float("inf"), "Maximum norm of alpha's gradient; inf: no clipping.", infinite=True, gt=0, by_method=True
+    )
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0, by_method=True)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     max_images: int | None = settings.max_images()
@@ -68,9 +75,14 @@ class SearchCNN(SearchConfig):
         super().__post_init__()
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
-        k = self.spec.parts.get("partial", {"k": 1})["k"]
-        if self.channels % (2 * k):
-            raise DartsError(f"--channels {self.channels}: must be a multiple of {2 * k}, twice the k of partial", exit_code=2)
+        k, wide_k = (self.spec.parts.get(part, {name: 1})[name] for part, name in (("partial", "k"), ("widen", "wide_k")))
+        for name, parts in (("k of partial", k), ("wide_k of widen", wide_k)):
+            if self.channels % (2 * parts):
+                raise DartsError(
+                    f"--channels {self.channels}: must be a multiple of {2 * parts}, twice the {name}", exit_code=2
+                )
+        if "widen" in self.spec.parts and wide_k >= k:
+            raise DartsError(f"--method: widen: wide_k {wide_k} must be less than k {k}", exit_code=2)
         if self.layers < 3 and self.searched.macro == "darts":
             raise DartsError(f"--layers {self.layers}: must be at least 3, two of which reduce", exit_code=2)
 

@@ -186,6 +186,10 @@ class Config:
         """The values that change the result; two runs with the same ones are the same run."""
         return {name: value for name, value in self.to_dict().items() if self.settings()[name].changes_result}
 
+    def completed(self, values: Mapping) -> dict:
+        """What a run compares, with today's defaults where a run of an earlier version knew no such setting."""
+        return {name: values.get(name, self.default(self.settings()[name])) for name in self.compared()}
+
     def arguments(self, folder: str | Path) -> list[str]:
         """The options that a command line needs: those whose values are not the defaults.
 
@@ -221,6 +225,21 @@ class SearchConfig(Config):
         if self.operations is not None:
             self._set("operations", ",".join(searched.operations))
         super().__post_init__()
+        narrow = self.spec.parts.get("narrow")
+        if narrow:
+            self._check_stages(int(narrow["second"]), int(narrow["third"]))
+
+    def _check_stages(self, second: int, third: int) -> None:
+        """Check that every stage has an epoch, and fewer operations than the one before."""
+        whole, stages = min(len(ops) for cell in self.searched.cells for ops in self.searched.choices(cell)), 3 if third else 2
+        if not whole > second > third:
+            raise DartsError(
+                f"--method: narrow keeps {second}, then {third} operations of {whole}; every stage must keep fewer", exit_code=2
+            )
+        if self.searched.keep is not None and (third or second) < 2:
+            raise DartsError(f"--method: narrow: the last stage must keep at least 2 operations, not {third}", exit_code=2)
+        if self.epochs < stages:
+            raise DartsError(f"--epochs {self.epochs}: narrow has {stages} stages, each of which needs an epoch", exit_code=2)
 
     @property
     def searched(self) -> Space:

@@ -10,8 +10,8 @@ import torch
 from conftest import assert_same_run, darts, finish, kill_after, on_terminal, start
 from PIL import Image
 
-from darts_cli.cnn.search import cosine
 from darts_cli.genotype import load
+from darts_cli.runtime.schedules import cosine
 from darts_cli.spaces.space import default
 
 

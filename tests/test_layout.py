@@ -19,7 +19,7 @@ RULES = {
     "sweeps": {"runs", "runtime", "formats", "methods.derive"},
     "cnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
-    "methods": set(),
+    "methods": {"runtime.schedules"},
     "legacy": {"runs", "runtime", "formats", "methods.derive"},
     "pictures": {"runs.history", "runs.task"},
     "runs": {"runtime", "formats", "methods.derive"},
@@ -70,9 +70,11 @@ def from_outside(*modules):
 
 def allowed(module, other):
     home = module.split(".")[0]
-    rights = RULES[home] | LEAVES | {home, "methods.catalogue", "methods.spec"}
+    rights = RULES[home] | LEAVES | {home, "methods.catalogue", "methods.combinations", "methods.spec"}
     if home in LEAVES | {"architect"}:
-        rights = {"architect"} if home == "architect" else LEAVES | {"methods.catalogue", "methods.spec"}
+        rights = (
+            {"architect"} if home == "architect" else LEAVES | {"methods.catalogue", "methods.combinations", "methods.spec"}
+        )
     return any(other == right or other.startswith(f"{right}.") for right in rights)
 
 

@@ -34,7 +34,7 @@ def test_the_hypergradient_through_operation_weights_has_its_closed_form(unrolle
     """w' = w - xi (A^T m + w), so that d L_val(w', m) / dm = B w' + 2 m - xi A B^T m; times dm / d alpha."""
     A, B, w, alpha = problem()
     optimizer = torch.optim.SGD([alpha], 0.0)
-    relaxation = Relaxation(SimpleNamespace(method=DARTS, alphas={"normal": alpha}), optimizer)
+    relaxation = Relaxation(SimpleNamespace(method=DARTS, alphas={"normal": alpha}, decisions=None), optimizer)
 
     def loss(batch):
         m = relaxation.weights["normal"]
@@ -65,7 +65,8 @@ def test_every_pass_of_a_step_sees_the_same_draw():
         return softmax({"normal": tables["normal"] + noise})
 
     relaxation = Relaxation(
-        SimpleNamespace(method=Method("noisy", mixture=mixture), alphas={"normal": alpha}), torch.optim.SGD([alpha], 0.1)
+        SimpleNamespace(method=Method("noisy", mixture=mixture), alphas={"normal": alpha}, decisions=None),
+        torch.optim.SGD([alpha], 0.1),
     )
     seen = []
 

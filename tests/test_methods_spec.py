@@ -5,7 +5,8 @@ from conftest import darts
 
 from darts_cli import DartsError
 from darts_cli.config import SearchCNN, SearchRNN
-from darts_cli.methods.catalogue import METHODS, PARTS, REFUSED
+from darts_cli.methods.catalogue import METHODS, PARTS
+from darts_cli.methods.combinations import REFUSED
 from darts_cli.methods.method import parse
 from darts_cli.methods.spec import read
 
@@ -143,8 +144,8 @@ def test_a_mistake_is_one_line(text):
         (SearchCNN, {"method": "pc-darts", "channels": 4}, "--channels 4: must be a multiple of 8, twice the k of partial"),
         (
             SearchCNN,
-            {"method": "pc-darts", "space": "nas-bench-201"},
-            "partial channels are not for the cells of nas-bench-201",
+            {"method": "pc-darts", "space": "nas-bench-201", "channels": 4},
+            "--channels 4: must be a multiple of 8, twice the k of partial",
         ),
     ],
 )

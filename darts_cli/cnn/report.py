@@ -13,6 +13,7 @@ from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import entropy
+from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display, added, cell_table, duration
 from darts_cli.runs.run import Run
@@ -32,8 +33,8 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
 def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, step: int) -> None:
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
-    measured, strength = _measured(run, sums), plain(network.strength())
-    cells = network.method.derive(strength, network.space)
+    measured, strength = _measured(run, sums), spread(plain(network.strength()), network.space, run.config.searched)
+    cells = network.method.derive(strength, run.config.searched)
     run.reports.log(epoch=epoch + 1, step=step + 1, **measured)
     facts = f"entropy {entropy(strength):.3f}   skip connections: {_skips(cells)}"
     truth = _true(run.config, cells)
@@ -42,8 +43,8 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cells."""
-    measured, strength = _measured(run, sums), plain(network.strength())
-    cells = network.method.derive(strength, network.space)
+    measured, strength = _measured(run, sums), spread(plain(network.strength()), network.space, run.config.searched)
+    cells = network.method.derive(strength, run.config.searched)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     shown = network.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
@@ -53,7 +54,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "entropy": entropy(strength),
         "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
         "genotype": cells.to_dict(),
-        "alphas": plain(network.alphas),
+        "alphas": spread(plain(network.alphas), network.space, run.config.searched),
         "operation_weights": strength,
         **shown,
     }

@@ -17,13 +17,14 @@ from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
 from darts_cli.methods.relaxation import Relaxation, active
-from darts_cli.methods.value import Stage, Step, Tables
+from darts_cli.methods.stages import follow, space_of
+from darts_cli.methods.value import Method, Stage, Step, Tables
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
-from darts_cli.runtime.schedules import cosine, set_lr
+from darts_cli.runtime.schedules import set_lr
 
 
 class Batch(NamedTuple):
@@ -39,16 +40,10 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     and, with the state saved, when interrupted."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
-    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
-    data.check_varied(dataset)
-    used = data.limited(dataset, config.max_images, config.split_seed)
-    halves = zip(data.split(used, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
-    train, valid = (Batches(half, config.batch_size, config.seed, name, device, config.cutout) for half, name in halves)
-    torch.manual_seed(config.seed)
-    kwargs = {"space": config.searched, "method": parse(config.method), "alpha_scale": config.alpha_scale}
-    kwargs |= {"recompute": config.recompute}
-    network = search_network(config.searched)(config.channels, len(dataset.classes), config.layers, **kwargs).to(device)
-    architect, relaxation = make_architect(network, config, device)
+    about, used, train, valid = halves(config, device)
+    method = parse(config.method)
+    build = partial(make, config, len(used.classes), method, device, run)
+    network, architect, relaxation = build(method.stage(len(run.state.finished()), config.epochs))
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
     def state(epoch: int, step: int, sums: Tensor) -> dict:
@@ -63,48 +58,71 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         }
 
     steps = len(train)
-    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
-        run.start(environment(device), dataset.about())
+    with run.interruptible(), Display(config.epochs, steps, quiet) as display:
+        run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
         display.begin(now["epoch"], now["step"], opening)
         for epoch in range(now["epoch"], config.epochs):
-            stage = network.method.stage(epoch, config.epochs)
-            lr = learning_rate(config, stage, epoch)
+            stage = method.stage(epoch, config.epochs)
+            lr = stage.lr(config.lr, config.lr_min, epoch)
             set_lr(architect.w_optimizer, lr)
-            if epoch == stage.start and now["step"] == 0:
+            if stage.starts_anew(epoch, now["step"]):
                 architect.w_optimizer.state.clear()
             sums = now["sums"].to(device)
-            network.train()
-            network.added = network.method.added(Step(epoch, config.epochs, config.seed, 0))
-            for step in range(now["step"], steps):
-                held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
-                at = Step(epoch, config.epochs, config.seed, step)
-                batches = Batch(*train.augmented(epoch, step), (at, "train")), Batch(*held_out, (at, "valid"))
-                step_sums, norm = search_step(architect, relaxation, at, *batches, config.grad_clip)
-                sums += step_sums
-                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
-                display.step(epoch, step)
-                if display.due(step, config.log_every):
-                    report.search_reading(display, run, network, sums, epoch, step)
-                run.state.checkpoint(partial(state, epoch, step + 1, sums))
+            at = partial(Step, epoch, config.epochs, config.seed)
+            network.begin(at(0))
+            with detection(network, config.detect_anomaly):
+                for step in range(now["step"], steps):
+                    held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
+                    batches = Batch(*train.augmented(epoch, step), (at(step), "train")), Batch(*held_out, (at(step), "valid"))
+                    step_sums, norm = search_step(architect, relaxation, at(step), *batches, config.grad_clip)
+                    sums += step_sums
+                    run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
+                    display.step(epoch, step)
+                    if display.due(step, config.log_every):
+                        report.search_reading(display, run, network, sums, epoch, step)
+                    run.state.checkpoint(partial(state, epoch, step + 1, sums))
 
             run.state.check_finite()
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
-            at = Step(epoch, config.epochs, config.seed, steps)
-            network.conclude(at, partial(accuracy, network, valid, config.precision, after_each))
+            network.conclude(at(steps), partial(accuracy, network, valid, config.precision, after_each))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
             report.search_record(display, run, network, sums, epoch, lr)
-            now = state(epoch + 1, 0, torch.zeros(2, 3))
-            run.state.save(now)
+            network, architect, relaxation = follow((network, architect, relaxation), method, at(steps), build)
+            run.state.save(now := state(epoch + 1, 0, torch.zeros(2, 3)))
     run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
 
 
-def learning_rate(config: SearchCNN, stage: Stage, epoch: int) -> float:
-    """That of the weights: half a cosine over the stage."""
-    first = config.lr * stage.scale
-    return cosine(first, min(config.lr_min, first), epoch - stage.start, stage.end - stage.start)
+def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
+    """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
+    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
+    data.check_varied(dataset)
+    used = data.limited(dataset, config.max_images, config.split_seed)
+    parts = zip(data.split(used, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
+    return (
+        dataset.about(),
+        used,
+        *(Batches(part, config.batch_size, config.seed, name, device, config.cutout) for part, name in parts),
+    )
+
+
+def make(
+    config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
+) -> tuple[SearchNetwork, Architect, Relaxation]:
+    """The network of a stage, with its optimisers, as it begins."""
+    if stage.start == 0:
+        torch.manual_seed(config.seed)
+    else:
+        seed(config.seed, "stage", stage.start)
+    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    kwargs |= {
+        "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
+        "method": stage.method(method),
+    }
+    network = search_network(config.searched)(config.channels, classes, config.layers + stage.cells, **kwargs).to(device)
+    return network, *make_architect(network, config, device)
 
 
 def accuracy(
@@ -132,7 +150,7 @@ def search_step(
     gradient.
     """
     tables, valid_sums = relaxation.draw(step), None
-    if step.epoch >= relaxation.method.alpha_warmup:
+    if relaxation.method.trains_alpha(step):
         valid_sums = architect.hypergradient(train, valid)
         relaxation.step(tables, step)
         tables = relaxation.draw(step)
@@ -153,7 +171,7 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(network, adam)
+    relaxation = Relaxation(network, adam, config.alpha_clip)
     architect = Architect(
         loss_function(network, relaxation, device, config.precision),
         weights,

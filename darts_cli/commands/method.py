@@ -6,7 +6,8 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.commands.options import option
-from darts_cli.methods.catalogue import METHODS, PARTS, REFUSED, Part
+from darts_cli.methods.catalogue import METHODS, PARTS, Part
+from darts_cli.methods.combinations import REFUSED
 from darts_cli.methods.spec import read
 from darts_cli.text import lines, meant, table
 

@@ -24,7 +24,7 @@ SECTIONS = {
     " dropout dropouth dropoutx dropouti dropoute init_from",
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
-    "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_scale",
+    "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "seeds select_epochs select_from_table random_cells repeats parallel checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }

@@ -1,4 +1,4 @@
-"""What search methods are made of, in words: parts, their parameters, which of them combine, and the methods of papers.
+"""What search methods are made of, in words: parts, their parameters, and the methods of papers.
 
 A method of a paper is a sum of parts with a recipe. Plain data: no torch. `spec.py` reads what people write, `method.py` makes
 functions of it.
@@ -93,8 +93,8 @@ PARTS = {
     ),
     "uniform": Part(
         "mixture",
-        "every step draws an architecture, each with the same chance; alpha stays as it is, and the best of random architectures "
-        "is found with the shared weights",
+        "every step draws an architecture, each with the same chance; alpha stays as it is, and the best of random "
+        "architectures is found with the shared weights",
         _SHARING,
         (
             Parameter("candidates", 1000, 1, 1_000_000, "random architectures after the last epoch; 10 after the others"),
@@ -157,11 +157,40 @@ PARTS = {
         _MINUS,
         (Parameter("skip_start", 1.0, 0, 100, "d in the first epoch"),),
     ),
+    "narrow": Part(
+        "stages",
+        "two or three stages of equal length; every edge keeps its strongest operations for the next one",
+        _P_DARTS,
+        (
+            Parameter("second", 5, 2, 64, "operations that an edge keeps in the second stage"),
+            Parameter("third", 3, 0, 64, "and in the third; 0: there is none"),
+        ),
+    ),
+    "deepen": Part(
+        "depth",
+        "every stage starts a new network, with new alphas and more cells",
+        _P_DARTS,
+        (Parameter("cells", 6, 0, 1000, "cells that a stage adds"),),
+        needs="narrow",
+        domains=("cnn",),
+    ),
+    "widen": Part(
+        "width",
+        "after the first stage operations see more channels, whose weights copy random ones",
+        _DRNAS,
+        (Parameter("wide_k", 4, 1, 64, "operations see one of so many parts of the channels, instead of one of k"),),
+        needs="partial",
+        domains=("cnn",),
+    ),
     "skip-dropout": Part(
         "skip dropout",
         "drops elements after skip connections of stride 1; the rate falls, and is small after the warm-up of alpha",
         _P_DARTS,
-        (Parameter("rate", 0.4, 0, 0.99, "rate before the first epoch"),),
+        (
+            Parameter("rate", 0.4, 0, 0.99, "rate before the first epoch"),
+            Parameter("rate2", 0.4, 0, 0.99, "rate before the second stage, where there are stages"),
+            Parameter("rate3", 0.7, 0, 0.99, "rate before the third stage"),
+        ),
         domains=("cnn",),
     ),
     "perturbation-selection": Part(
@@ -222,6 +251,12 @@ METHODS = {
     "darts-minus": Named(
         "softmax+auxiliary-skip", _MINUS, "give every edge a skip connection that fades, so that none is needed"
     ),
+    "p-darts": Named(
+        "softmax+alpha-warmup:10+narrow+deepen+skip-dropout:rate=0.1+max-skips",
+        _P_DARTS,
+        "search in deeper and deeper networks, among fewer and fewer operations",
+        {"epochs": 75, "batch_size": 96, "layers": 5, "lr_min": 0.0, "alpha_lr": 6e-4, "alpha_clip": 5.0},
+    ),
     "darts-pt": Named(
         "softmax+perturbation-selection",
         _PT,
@@ -235,37 +270,4 @@ METHODS = {
         "share weights among random architectures, and take the best of them",
         {"epochs": 150, "channels": 24, "grad_clip": 1.0},
     ),
-}
-
-_SAMPLED = "a drawn mixture is noise already"
-_UNTRAINED = "alpha is never trained there"
-_SIMPLEX = "the perturbed weights are put back on the simplex, which sigmoids do not live on"
-# Pairs that have no meaning together, with the reason.
-REFUSED = {
-    frozenset({"perturb-random", "sigmoid"}): _SIMPLEX,
-    frozenset({"perturb-adversarial", "sigmoid"}): _SIMPLEX,
-    frozenset({"perturb-random", "gumbel"}): _SAMPLED,
-    frozenset({"perturb-adversarial", "gumbel"}): _SAMPLED,
-    frozenset({"perturb-random", "dirichlet"}): _SAMPLED,
-    frozenset({"perturb-adversarial", "dirichlet"}): _SAMPLED,
-    frozenset({"beta-decay", "sigmoid"}): "log sum exp is what the softmax divides by, and sigmoids have no such sum",
-    frozenset({"beta-decay", "gumbel"}): "it was made for the softmax itself",
-    frozenset({"beta-decay", "dirichlet"}): "alpha is a concentration there, which the penalty would only shrink",
-    frozenset({"zero-one", "softmax"}): "softmax weights add up to 1, so they cannot each go to 0 or 1",
-    frozenset({"zero-one", "gumbel"}): "drawn weights are 0 or 1 already",
-    frozenset({"zero-one", "dirichlet"}): "drawn weights add up to 1, so they cannot each go to 0 or 1",
-    frozenset({"dirichlet-kl", "softmax"}): "there is no distribution whose divergence it could be",
-    frozenset({"dirichlet-kl", "sigmoid"}): "there is no distribution whose divergence it could be",
-    frozenset({"dirichlet-kl", "gumbel"}): "there is no Dirichlet distribution whose divergence it could be",
-    frozenset({"threshold", "softmax"}): "softmax weights of many operations are all below it",
-    frozenset({"threshold", "gumbel"}): "softmax weights of many operations are all below it",
-    frozenset({"threshold", "dirichlet"}): "softmax weights of many operations are all below it",
-    frozenset({"uniform", "alpha-warmup"}): _UNTRAINED,
-    frozenset({"uniform", "edge-weights"}): _UNTRAINED,
-    frozenset({"uniform", "perturbation-selection"}): "the best of random architectures are found already",
-    frozenset({"perturbation-selection", "edge-weights"}): "its edges are chosen by what the network misses, not by weights",
-    frozenset({"perturbation-selection", "max-skips"}): "every edge is decided, and no weights are left to derive again from",
-    frozenset({"auxiliary-skip", "partial"}): "a part of the channels passes by already, and nobody has tried both",
-    frozenset({"auxiliary-skip", "sigmoid"}): "skip connections do not compete there, so nothing has to be taken from them",
-    frozenset({"threshold", "edge-weights"}): "the weights of the edges of a node add up to 1, and so are below it",
 }

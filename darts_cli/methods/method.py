@@ -121,6 +121,36 @@ def _alpha_warmup(method: Method, warmup: int) -> Method:
     return replace(method, alpha_warmup=warmup)
 
 
+def _narrow(method: Method, second: int, third: int) -> Method:
+    keep = (None, second, third) if third else (None, second)
+    return _staged(method, keep)
+
+
+def _deepen(method: Method, cells: int) -> Method:
+    return _staged(method, _kept(method), cells=cells)
+
+
+def _widen(method: Method, wide_k: int) -> Method:
+    return _staged(method, _kept(method), partial=wide_k)
+
+
+def _staged(method: Method, keep: tuple, cells: int | None = None, partial: int | None = None) -> Method:
+    def stages(epochs: int) -> tuple[Stage, ...]:
+        return p_darts.stages(epochs, keep, cells, partial)
+
+    def number(step: Step) -> int:
+        found = stages(step.epochs)
+        return 1 + found.index(next(stage for stage in found if step.epoch < stage.end))
+
+    return replace(method, stages=stages, shown=_shows(method, "stage", number))
+
+
+def _kept(method: Method) -> tuple[int | None, ...]:
+    """The operations that an edge keeps in each stage; two stages where nothing narrows."""
+    kept = tuple(stage.keep for stage in method.stages(2))
+    return kept if len(kept) > 1 else (None, None)
+
+
 def _auxiliary_skip(method: Method, skip_start: float) -> Method:
     def weight(step: Step) -> float:
         return step.between(skip_start, 0.0)
@@ -128,9 +158,11 @@ def _auxiliary_skip(method: Method, skip_start: float) -> Method:
     return replace(method, auxiliary_skip=weight, shown=_shows(method, "auxiliary_skip", weight))
 
 
-def _skip_dropout(method: Method, rate: float) -> Method:
+def _skip_dropout(method: Method, rate: float, rate2: float, rate3: float) -> Method:
     def dropout(step: Step) -> float:
-        return p_darts.skip_dropout(rate, step.epoch, step.epochs, method.alpha_warmup)
+        stage = method.stage(step.epoch, step.epochs)
+        first = (rate, rate2, rate3)[method.stages(step.epochs).index(stage)]
+        return p_darts.skip_dropout(first, step.epoch - stage.start, stage.end - stage.start, method.alpha_warmup)
 
     return replace(method, skip_dropout=dropout, shown=_shows(method, "skip_dropout", dropout))
 
@@ -191,6 +223,9 @@ _PARTS = {
     "edge-weights": _edge_weights,
     "partial": _partial,
     "alpha-warmup": _alpha_warmup,
+    "narrow": _narrow,
+    "deepen": _deepen,
+    "widen": _widen,
     "auxiliary-skip": _auxiliary_skip,
     "skip-dropout": _skip_dropout,
     "beta-decay": _beta_decay,

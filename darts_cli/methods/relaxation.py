@@ -27,6 +27,11 @@ class Searching:
         self.decisions = None if method.conclude is None else Decisions(space)
         self.added = NOTHING
 
+    def begin(self, step: Step) -> None:
+        """Begin an epoch, or go on with it: in training mode, with what its steps add to every edge."""
+        self.train()
+        self.added = self.method.added(step)
+
     def weights(self) -> list[nn.Parameter]:
         """All parameters except the alphas: the w of the bilevel problem."""
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
@@ -64,11 +69,13 @@ class Relaxation:
 
     network      the search network, with its method, alphas and space
     optimizer    of alpha
+    clip         maximum norm of alpha's gradient
     weights      the operation weights, leaves; what `Architect.hypergradient` differentiates by
     active       by kind of cell, the operations of every edge that are computed; None: all
     """
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer):
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, clip: float = float("inf")):
+        self.clip = clip
         self.method, self.network, self.alphas, self.optimizer = network.method, network, network.alphas, optimizer
         self.weights = {cell: torch.zeros_like(alpha, requires_grad=True) for cell, alpha in self.alphas.items()}
         self.active: dict[str, list[set[str]]] | None = None
@@ -132,6 +139,8 @@ class Relaxation:
         found = torch.autograd.grad(outputs, alphas, gradients, allow_unused=True, materialize_grads=True)
         for alpha, gradient in zip(alphas, found, strict=True):
             alpha.grad = gradient
+        if self.clip != float("inf"):
+            torch.nn.utils.clip_grad_norm_(alphas, self.clip)
         self.optimizer.step()
 
 

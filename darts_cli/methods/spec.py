@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from darts_cli import DartsError
-from darts_cli.methods.catalogue import METHODS, PARTS, REFUSED, Parameter
+from darts_cli.methods.catalogue import METHODS, PARTS, Parameter
+from darts_cli.methods.combinations import REFUSED
 from darts_cli.text import meant
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import derive
+from darts_cli.runtime.schedules import cosine
 from darts_cli.spaces.space import Space
 
 Tables = Mapping[str, Tensor]  # by kind of cell, (edges, operations): alpha, or operation weights
@@ -55,14 +56,47 @@ def plain(tables: Tables) -> dict[str, list]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs of a search with a schedule of their own, from `start` to before `end`; the optimiser of the weights starts anew.
+    """Epochs of a search, from `start` to before `end`, with one network.
 
-    scale    of the initial learning rate
+    scale       of the initial learning rate
+    schedule    the epochs of the learning rate's schedule, with which the optimiser of the weights starts anew; those of the
+                stage, if none are given
+    keep        operations that an edge keeps, where the stage has fewer than the one before; alpha's warm-up begins again
+    partial     K of the partial channels, where it differs from that of the method
+    cells       how many more the network has than in the first stage
+    fresh       whether network and alpha start anew, instead of going on
     """
 
     start: int
     end: int
     scale: float = 1.0
+    schedule: tuple[int, int] | None = None
+    keep: int | None = None
+    partial: int | None = None
+    cells: int = 0
+    fresh: bool = False
+
+    @property
+    def warmed_since(self) -> int:
+        """The epoch in which alpha's warm-up began."""
+        return 0 if self.keep is None and self.partial is None else self.start
+
+    def starts_anew(self, epoch: int, step: int) -> bool:
+        """Whether the optimiser of the weights forgets, before this step."""
+        return self.schedule is None and (epoch, step) == (self.start, 0)
+
+    def another_network(self, before: "Stage") -> bool:
+        """Whether the network differs from that of the stage before."""
+        return self != before and (self.fresh or self.keep is not None or self.partial is not None)
+
+    def method(self, method: "Method") -> "Method":
+        """The method, as the network of this stage has it."""
+        return method if self.partial is None else replace(method, partial=self.partial)
+
+    def lr(self, first: float, last: float, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0, between that of the first and the last epoch of a search."""
+        start, end = self.schedule or (self.start, self.end)
+        return cosine(first * self.scale, min(last, first * self.scale), epoch - start, end - start)
 
 
 @dataclass(frozen=True)
@@ -137,7 +171,12 @@ class Method:
 
     def stage(self, epoch: int, epochs: int) -> Stage:
         """The stage of an epoch."""
-        return next(stage for stage in self.stages(epochs) if epoch < stage.end)
+        stages = self.stages(epochs)
+        return next((stage for stage in stages if epoch < stage.end), stages[-1])
+
+    def trains_alpha(self, step: Step) -> bool:
+        """Whether the warm-up of alpha is over."""
+        return step.epoch - self.stage(step.epoch, step.epochs).warmed_since >= self.alpha_warmup
 
     def expected(self, alphas: Tables) -> Tables:
         """The mean of the operation weights."""

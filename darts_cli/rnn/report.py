@@ -7,6 +7,7 @@ from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.methods.derive import entropy
+from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
 from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
@@ -17,10 +18,8 @@ from darts_cli.runs.run import Run
 from darts_cli.text import counted
 
 
-def search_opening(
-    config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus, words: int
-) -> list[str]:
-    order = "second" if config.unrolled else "first"
+def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus) -> list[str]:
+    order, words = "second" if config.unrolled else "first", len(corpus.train) // config.batch_size - 1
     return [
         f"{run.folder}: {order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
@@ -32,17 +31,17 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     """Read the metrics so far off the device, show and log them."""
     run.state.check_finite()
     measured = metrics("train", sums[0]) | (metrics("valid", sums[1]) if sums[1, -1] else {})
-    strength = plain(network.strength())
+    strength = spread(plain(network.strength()), network.space, run.config.searched)
     run.reports.log(epoch=epoch + 1, step=row + 1, **measured)
-    cells = network.method.derive(strength, network.space)
+    cells = network.method.derive(strength, run.config.searched)
     display.read(epoch, row, _summary(measured), f"{cell_table(cells)}\n\nentropy {entropy(strength):.3f}")
 
 
 def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
     """Record a finished epoch: metrics, alphas, operation weights and cell."""
     measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
-    strength = plain(network.strength())
-    cells = network.method.derive(strength, network.space)
+    strength = spread(plain(network.strength()), network.space, run.config.searched)
+    cells = network.method.derive(strength, run.config.searched)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
     shown = network.shown(Step(epoch, display.epochs, run.config.seed, 0))
     record = {
@@ -50,7 +49,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         **measured,
         "entropy": entropy(strength),
         "genotype": cells.to_dict(),
-        "alphas": plain(network.alphas),
+        "alphas": spread(plain(network.alphas), network.space, run.config.searched),
         "operation_weights": strength,
         **shown,
     }

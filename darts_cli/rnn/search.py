@@ -12,7 +12,8 @@ from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
 from darts_cli.methods.relaxation import Relaxation
-from darts_cli.methods.value import Step, Tables
+from darts_cli.methods.stages import follow, space_of
+from darts_cli.methods.value import Method, Stage, Step, Tables
 from darts_cli.rnn import data, report
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
 from darts_cli.rnn.model import Masks, SearchNetwork
@@ -34,20 +35,19 @@ class Batch(NamedTuple):
 
 
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
-    """Search, or resume the search, in that run folder; returns the cell. Raises DartsError when a number is no longer finite
-    and, with the state saved, when interrupted."""
+    """Search, or resume, in that run folder; returns the cell. Raises DartsError if numbers are not finite, or if stopped."""
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data)
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
-    network = _network(config, len(corpus.vocab)).to(device)
-    architect, relaxation = make_architect(network, config, device)
+    method = parse(config.method, "rnn")
+    build = partial(make, config, len(corpus.vocab), method, device, run)
+    network, architect, relaxation = build(method.stage(len(run.state.finished()), config.epochs))
     parts = {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
     def state(epoch: int, step: int, sums: Tensor, hidden: Tensor, valid_hidden: Tensor) -> dict:
-        """Everything that resuming needs."""
-        return {
+        return {  # everything that resuming needs
             "epoch": epoch,
             "step": step,
             "sums": sums,  # of the epoch so far: negative log-likelihood and words of both texts
@@ -59,40 +59,37 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         }
 
     start_of_epoch = (0, torch.zeros(2, 2, dtype=sums_dtype(device)), *[network.initial(train.shape[1])] * 2)
-    words = len(train) - 1
-    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, words, quiet) as display:
+    with run.interruptible(), Display(config.epochs, len(train) - 1, quiet) as display:
         run.start(environment(device), corpus.about())
         now = run.state.restore(state(0, *start_of_epoch), **parts)
         done = sum(length for _, length in _pieces(config, train, now["epoch"])[: now["step"]])
-        display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus, words), unit="word")
+        display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus), unit="word")
         for epoch in range(now["epoch"], config.epochs):
-            stage, pieces = network.method.stage(epoch, config.epochs), _pieces(config, train, epoch)
+            stage, pieces = method.stage(epoch, config.epochs), _pieces(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
             sums = now["sums"].to(device, copy=True)
-            network.train()
-            network.added = network.method.added(Step(epoch, config.epochs, config.seed, 0))
-            for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
-                seed(config.seed, "masks", epoch, step)
-                batch = _batch(network, train, start, length, hidden)
-                held_out = _batch(network, valid, start % (len(valid) - 1), config.bptt, valid_hidden)
-                set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
-                at = Step(epoch, config.epochs, config.seed, step)
-                step_sums, norm, hidden, valid_hidden = search_step(architect, relaxation, at, network, config, batch, held_out)
-                sums += step_sums
-                run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
-                display.step(epoch, start + length - 1)
-                if display.due(step, config.log_every):
-                    report.search_reading(display, run, network, sums, epoch, start + length - 1)
-                run.state.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
+            at = partial(Step, epoch, config.epochs, config.seed)
+            network.begin(at(0))
+            with detection(network, config.detect_anomaly):
+                for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
+                    seed(config.seed, "masks", epoch, step)
+                    batches = _batches(config, network, (train, valid), (hidden, valid_hidden), start, length)
+                    set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
+                    added, norm, hidden, valid_hidden = search_step(architect, relaxation, at(step), network, config, *batches)
+                    sums += added
+                    run.state.watch.note(epoch, step, added[0], norm, added[1], list(network.alphas.values()))
+                    display.step(epoch, start + length - 1)
+                    if display.due(step, config.log_every):
+                        report.search_reading(display, run, network, sums, epoch, start + length - 1)
+                    run.state.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
 
             run.state.check_finite()
             after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
-            at = Step(epoch, config.epochs, config.seed, len(pieces))
-            network.conclude(at, partial(likelihood, network, evaluation, config, after_each))
+            network.conclude(at(len(pieces)), partial(likelihood, network, evaluation, config, after_each))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
             report.search_record(display, run, network, sums, epoch)
-            now = state(epoch + 1, *start_of_epoch)
-            run.state.save(now)
+            network, architect, relaxation = follow((network, architect, relaxation), method, at(len(pieces)), build)
+            run.state.save(now := state(epoch + 1, *start_of_epoch))
     run.reports.write(report.search_report(config, run, network, device))
     return network.genotype()
 
@@ -123,15 +120,34 @@ def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor
     return train, valid, data.streams(corpus.valid, config.eval_batch_size, "validation")
 
 
-def _network(config: SearchRNN, vocab: int) -> SearchNetwork:
-    torch.manual_seed(config.seed)
-    method = parse(config.method, "rnn")
-    settings = {"space": config.searched, "method": method, "alpha_scale": config.alpha_scale, **dropouts(config)}
-    return SearchNetwork(vocab, config.dim, **settings)
+def make(
+    config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
+) -> tuple[SearchNetwork, Architect, Relaxation]:
+    """The network of a stage, with its optimisers, as it begins."""
+    if stage.start == 0:
+        torch.manual_seed(config.seed)
+    else:
+        seed(config.seed, "stage", stage.start)
+    kwargs = {
+        "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
+        "method": method,
+        "alpha_scale": config.alpha_scale,
+    }
+    network = SearchNetwork(vocab, config.dim, **kwargs, **dropouts(config)).to(device)
+    return network, *make_architect(network, config, device)
 
 
 def _pieces(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, int]]:
     return data.search_pieces(len(train), config.bptt, config.seed, epoch)
+
+
+def _batches(
+    config: SearchRNN, network: SearchNetwork, texts: tuple, hidden: tuple, start: int, length: int
+) -> tuple[Batch, Batch]:
+    """Those of a step, from the training and the validation text, which begins again when it ends."""
+    train, valid = texts
+    batch = _batch(network, train, start, length, hidden[0])
+    return batch, _batch(network, valid, start % (len(valid) - 1), config.bptt, hidden[1])
 
 
 def _batch(network: SearchNetwork, source: Tensor, start: int, length: int, hidden: Tensor) -> Batch:
@@ -155,7 +171,7 @@ def search_step(
     Returns the sums of both batches (2, 2), of all ranks, the norm of the weights' gradient, and both hidden states.
     """
     tables, valid_nll, valid_hidden = relaxation.draw(step), None, valid.hidden
-    if step.epoch >= relaxation.method.alpha_warmup:
+    if relaxation.method.trains_alpha(step):
         valid_nll, valid_hidden = architect.hypergradient(train, valid)
         relaxation.step(tables, step)
         tables = relaxation.draw(step)

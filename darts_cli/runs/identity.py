@@ -50,10 +50,11 @@ class Identity:
             raise DartsError(f"{self.folder}: is the run folder of darts {data['command']}; choose another folder with --run")
         if not self.same_cells(data.get("genotype")):
             raise DartsError(f"{self.folder}: is a run of another --genotype; choose another folder with --run")
+        known = self.config.completed(data)
         differing = [
-            f"{option_name(key)} was {data.get(key)}, now {value}"
+            f"{option_name(key)} was {known[key]}, now {value}"
             for key, value in self.config.compared().items()
-            if _compared(data.get(key)) != _compared(value)
+            if _compared(known[key]) != _compared(value)
         ]
         if differing:
             settings = "; ".join(differing)
@@ -130,5 +131,6 @@ class Identity:
 
 
 def _compared(value: object) -> object:
-    """A value as it is compared: a space without its name."""
+    """A value as it is compared: a space without its name, numbers as a list."""
+    value = list(value) if isinstance(value, tuple) else value
     return {key: item for key, item in value.items() if key != "name"} if isinstance(value, dict) else value

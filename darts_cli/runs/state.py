@@ -71,6 +71,15 @@ class State:
         paths = [self.folder / name for name in (checkpoint.NEWEST, checkpoint.PREVIOUS)]
         return next((path for path in paths if path.exists()), None)
 
+    def finished(self) -> list[dict]:
+        """The records of the epochs that are in the checkpoint; none where it cannot be read, which `restore` then says."""
+        path = self.newest()
+        try:
+            records = checkpoint.read(path).get("metrics") if path else []
+        except DartsError:
+            return []
+        return records if type(records) is list and all("operation_weights" in record for record in records) else []
+
     def restore(self, fresh: dict, **parts) -> dict:
         """The state last saved or, in a fresh folder, `fresh`, the state at the beginning.
 
@@ -105,6 +114,7 @@ class State:
         """Load the parts and check the rest of the state, which is left in it; returns the metrics."""
         about = self._about()
         saved = {key: state.pop(key) for key in about}
+        saved["config"] = {name: _plain(value) for name, value in self.config.completed(saved["config"]).items()}
         if not self.identity.same_cells(saved["genotype"]):
             raise DartsError(f"{path}: comes from a run of another genotype; {_start_over(path)}")
         if any(saved[key] != about[key] for key in ("command", "config")):
@@ -168,6 +178,10 @@ class State:
         """Which checkpoint is good, and what to do about a number that is not finite."""
         saved = f"the last good checkpoint is of {_position(self._saved)}" if self._saved else "there is no checkpoint yet"
         return f"{saved}; {ADVICE}, or --detect-anomaly to find the source"
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _alike(value: object, other: object) -> bool:

@@ -44,7 +44,7 @@ def select(strength: Tables, decided: Tables, step: Step, score: Score, space: S
         if number < len(space.edges()):
             undecided = [edge for edge, row in enumerate(decided[cell]) if row.isnan().any()]
             edge = undecided[int(torch.randint(len(undecided), (), generator=generator))]
-            decided[cell][edge] = _operation(fixed(strength, decided), cell, edge, score, space)
+            decided[cell][edge] = missed(fixed(strength, decided), cell, edge, score, space)
         else:
             order = torch.randperm(len(_crowded(space)), generator=Step(0, 0, step.seed, 0).generator(f"nodes of {cell}"))
             node = _crowded(space)[int(order[number - len(space.edges())])]
@@ -53,7 +53,7 @@ def select(strength: Tables, decided: Tables, step: Step, score: Score, space: S
     return decided
 
 
-def _operation(tables: Tables, cell: str, edge: int, score: Score, space: Space) -> Tensor:
+def missed(tables: Tables, cell: str, edge: int, score: Score, space: Space) -> Tensor:
     """The row of an edge with the operation alone whose removal gives the lowest score; ties go to the first."""
     scores = without_operation(tables, cell, edge, score)
     kept = min(space.chosen(space.choices(cell)[edge]), key=scores.__getitem__)
