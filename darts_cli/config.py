@@ -3,11 +3,12 @@
 The command line is made from these classes (commands/options.py), and every run folder keeps one (runs/identity.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from darts_cli import DartsError, settings
+from darts_cli.guard import rules
 from darts_cli.schema import Config, SearchConfig, Setting, setting
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # image data sets that are held in memory
@@ -28,13 +29,7 @@ class SearchCNN(SearchConfig):
     unrolled: bool = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1, by_method=True)
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1, by_method=True)
-    layers: int = setting(
-        8,
-        "Cells of the search network; in nas-bench-201 of each stage.",
-        recipes={"digits": 3, "nas-bench-201": 5},
-        ge=1,
-        by_method=True,
-    )
+    layers: int = settings.layers(8, recipes={"digits": 3, "nas-bench-201": 5}, by_method=True)
     channels: int = settings.channels(16, recipes={"digits": 8}, by_method=True)
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0, by_method=True)
     lr_min: float = setting(
@@ -46,21 +41,17 @@ class SearchCNN(SearchConfig):
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0, by_method=True)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1, by_method=True)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
-    alpha_clip: float = setting(
-        float("inf"), "Maximum norm of alpha's gradient; inf: no clipping.", infinite=True, gt=0, by_method=True
+    alpha_clip: float = settings.clip(
+        float("inf"), help="Maximum norm of alpha's gradient; inf turns clipping off.", by_method=True
     )
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0, by_method=True)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     max_images: int | None = settings.max_images()
     flip: bool = settings.flip()
     cutout: int = settings.cutout(0)
-    benchmark_data: str | None = setting(
-        None,
-        "In nas-bench-201: data set whose true accuracies are shown.",
-        default_text="that of the search, or cifar10",
-        choices=("cifar10", "cifar100", "imagenet16-120"),
-        changes_result=False,
-    )
+    stop: str = settings.stop()
+    eigenvalue_every: int | None = settings.eigenvalue_every()
+    benchmark_data: str | None = settings.benchmark_data()
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
     precision: str = settings.precision()
     seed: int = setting(2, "Seed of weights, alphas, order and augmentation.", ge=0)
@@ -73,23 +64,30 @@ class SearchCNN(SearchConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        self._set("stop", str(rules.parse(self.stop)))
+        if self.stop.startswith("eigenvalue") and not self.eigenvalue_every:
+            raise DartsError("--eigenvalue-every 0: --stop eigenvalue needs eigenvalues", exit_code=2)
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
         k, wide_k = (self.spec.parts.get(part, {name: 1})[name] for part, name in (("partial", "k"), ("widen", "wide_k")))
         for name, parts in (("k of partial", k), ("wide_k of widen", wide_k)):
             if self.channels % (2 * parts):
-                raise DartsError(
-                    f"--channels {self.channels}: must be a multiple of {2 * parts}, twice the {name}", exit_code=2
-                )
+                rule = f"must be a multiple of {2 * parts}, twice the {name}"
+                raise DartsError(f"--channels {self.channels}: {rule}", exit_code=2)
         if "widen" in self.spec.parts and wide_k >= k:
             raise DartsError(f"--method: widen: wide_k {wide_k} must be less than k {k}", exit_code=2)
         if self.layers < 3 and self.searched.macro == "darts":
             raise DartsError(f"--layers {self.layers}: must be at least 3, two of which reduce", exit_code=2)
 
     def default(self, setting: Setting) -> object:
+        if setting.name == "eigenvalue_every":
+            return 2 if self.stop.strip().lower().startswith("eigenvalue") else 0
         if setting.name == "benchmark_data":
             return self.dataset if self.dataset in setting.choices else setting.choices[0]
         return super().default(setting)
+
+    def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
+        return rules.parse(self.stop).stopped(records, self.eigenvalue_every)
 
 
 @dataclass(frozen=True)
@@ -103,12 +101,7 @@ class TrainCNN(Config):
         96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128, "nas-bench-201": 256}, ge=2
     )
     accumulate: int = setting(1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
-    layers: int = setting(
-        20,
-        "Cells of the network; in nas-bench-201 of each stage.",
-        recipes={"imagenet": 14, "digits": 5, "nas-bench-201": 5},
-        ge=1,
-    )
+    layers: int = settings.layers(20, recipes={"imagenet": 14, "digits": 5, "nas-bench-201": 5})
     channels: int = settings.channels(36, recipes={"imagenet": 48, "digits": 8, "nas-bench-201": 16})
     lr: float = setting(
         0.025, "Highest learning rate.", aliases=("--learning-rate",), recipes={"imagenet": 0.1, "nas-bench-201": 0.1}, gt=0

@@ -167,10 +167,14 @@ def is_name(spelling: str) -> bool:
 def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
     """The genotype with that name, in that file, or of the search with that run folder.
 
-    Published names come first and case never matters; `cnn/darts_v2` names the domain. Raises DartsError with file, key, rule
+    Published names come first and case never matters; `cnn/darts_v2` names the domain. `RUN@N` are the cells that a search had
+    after epoch N. Raises DartsError with file, key, rule
     and remedy, or with the names that exist; also when the genotype is not of the domain.
     """
     path = _published(str(name_or_path), domain) or Path(name_or_path)
+    folder, at, epoch = str(name_or_path).rpartition("@")
+    if at and epoch.isdecimal() and not os.path.exists(path) and os.path.isdir(folder):
+        return checked(_of_epoch(Path(folder), int(epoch)), path, domain)
     if os.path.isdir(path):
         path = path / "genotype.yaml"
         if not os.path.exists(path):
@@ -185,6 +189,18 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
         other = "" if path.suffix in (".yaml", ".yml") else "; darts genotype convert reads other notations"
         raise DartsError(f"{error}{other}") from None
     return checked(data, path, domain)
+
+
+def _of_epoch(folder: Path, epoch: int) -> object:
+    """The plain form of the cells that a search had after an epoch, counted from 1. Raises DartsError."""
+    path = folder / "metrics.jsonl"
+    lines = files.read_lines(path) if path.exists() else []
+    if not 1 <= epoch <= len(lines):
+        raise DartsError(f"{folder}@{epoch}: the run has {len(lines)} finished epochs", exit_code=2)
+    try:
+        return json.loads(lines[epoch - 1])["genotype"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DartsError(f"{path}: line {epoch}: is not the record of an epoch of a search") from None
 
 
 def checked(data: object, source: str | Path, domain: str | None = None) -> Genotype:

@@ -7,7 +7,7 @@ import operator
 import reprlib
 import shlex
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -240,6 +240,10 @@ class SearchConfig(Config):
             raise DartsError(f"--method: narrow: the last stage must keep at least 2 operations, not {third}", exit_code=2)
         if self.epochs < stages:
             raise DartsError(f"--epochs {self.epochs}: narrow has {stages} stages, each of which needs an epoch", exit_code=2)
+
+    def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
+        """The epoch after which the search has stopped, and the one whose cells it takes, from 0; None while it goes on."""
+        return None
 
     @property
     def searched(self) -> Space:

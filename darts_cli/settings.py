@@ -1,4 +1,4 @@
-"""Settings that several configurations share: each makes a field of a class, with what differs."""
+"""Settings that several configurations share, or that take many lines: each makes a field of a class, with what differs."""
 
 from functools import partial
 
@@ -15,6 +15,7 @@ method = partial(setting, "darts", "Search method; see darts method list.", meta
 operations = partial(setting, None, "Operations to search with, some of those of the space.", metavar="A,B,...")
 nodes = partial(setting, None, "Nodes of a cell.", default_text="those of the space", ge=1, le=32)
 unrolled = partial(setting, False, "Use the second-order approximation (unroll one weight step).")
+layers = partial(setting, help="Cells of the network; in nas-bench-201 of each stage.", ge=1)
 channels = partial(
     setting, help="Channels of the first cells, an even number.", aliases=("--init-channels",), ge=2, multiple_of=2
 )
@@ -30,6 +31,27 @@ cutout = partial(
 )
 max_images = partial(setting, None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4)
 flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
+stop = partial(
+    setting,
+    "never",
+    "When to stop, with earlier cells: never, skips:N, eigenvalue:FACTOR or discretisation:POINTS.",
+    metavar="RULE",
+)
+eigenvalue_every = partial(
+    setting,
+    None,
+    "Epochs from one Hessian eigenvalue to the next; 0: none.",
+    default_text="2 for --stop eigenvalue, else 0",
+    ge=0,
+)
+benchmark_data = partial(
+    setting,
+    None,
+    "In nas-bench-201: data set whose true accuracies are shown.",
+    default_text="that of the search, or cifar10",
+    choices=("cifar10", "cifar100", "imagenet16-120"),
+    changes_result=False,
+)
 ar = partial(
     setting,
     0.0,

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
+from darts_cli.architect import constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import imagenet
-from darts_cli.cnn.model import Network, blocks, network
+from darts_cli.cnn.model import Network, SearchNetwork, blocks, network
+from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
@@ -108,6 +111,27 @@ def measure(
     for buffer, before in zip(network.buffers(), kept, strict=training):
         buffer.copy_(before)
     return distributed.total(sums)
+
+
+def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) -> float:
+    """The largest eigenvalue of the Hessian of the loss with respect to alpha, plus alpha's weight decay.
+
+    The loss is that of the first batch, in training mode. Every rank computes the same, of the whole batch. The statistics of
+    BatchNorm stay as they are.
+    """
+    alphas, training = list(network.alphas.values()), network.training
+    kept = [buffer.clone() for buffer in network.buffers()]
+    start = torch.randn(sum(map(torch.numel, alphas)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    network.train()
+    with distributed.alone(), plain_nodes(network), constant(network.weights()), torch.enable_grad():
+        seed("eigenvalue")
+        images, labels = batches.plain(0)
+        loss = F.cross_entropy(network(images), labels)
+        found = largest_eigenvalue(hessian_product(loss, alphas), start.to(batches.labels.device))
+    for buffer, before in zip(network.buffers(), kept, strict=True):
+        buffer.copy_(before)
+    network.train(training)
+    return found + weight_decay
 
 
 def scores(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
+from darts_cli.guard.rules import parse as parse_rule
+from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
@@ -41,8 +43,10 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     display.read(epoch, step, _summary(measured), f"{cell_table(cells)}\n\n{facts}" + (f"\n{truth}" if truth else ""))
 
 
-def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float) -> None:
-    """Record a finished epoch: metrics, alphas, operation weights and cells."""
+def search_record(
+    display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, lr: float, watched: dict[str, float]
+) -> None:
+    """Record a finished epoch: metrics, alphas, operation weights, cells, and what is watched."""
     measured, strength = _measured(run, sums), spread(plain(network.strength()), network.space, run.config.searched)
     cells = network.method.derive(strength, run.config.searched)
     changed = not run.reports.metrics or run.reports.metrics[-1]["genotype"] != cells.to_dict()
@@ -53,6 +57,8 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         **measured,
         "entropy": entropy(strength),
         "skip_connections": {name: cell.count("skip_connect") for name, cell in cells.cells.items()},
+        "parameter_free": parameter_free(cells),
+        **watched,
         "genotype": cells.to_dict(),
         "alphas": spread(plain(network.alphas), network.space, run.config.searched),
         "operation_weights": strength,
@@ -64,6 +70,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
+    facts += added({name: value for name, value in watched.items() if name == "eigenvalue"})
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
     truth = _true(run.config, cells)
     if truth:
@@ -72,8 +79,15 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         display.say(cell_table(cells))
 
 
-def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
-    cells, last = network.genotype(), run.reports.metrics[-1]
+def search_end(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> Genotype:
+    """Write the report; returns the cells: the last ones or, where `--stop` has ended the search, those of an earlier epoch."""
+    cells = run.taken()
+    run.reports.write(search_report(config, run, network, device, cells))
+    return cells
+
+
+def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, cells: Genotype) -> str:
+    last = run.reports.metrics[-1]
     order, truth = "Second" if config.unrolled else "First", _true(config, cells)
     used = f"a random part of the training set, {config.max_images:,} images," if config.max_images else "the training set"
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
@@ -88,6 +102,7 @@ def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: t
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
+{guarded(config, run)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
 ```yaml
 {cells.to_yaml()}```
@@ -96,6 +111,29 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 
     {run.repeat()}
 """
+
+
+def guarded(config: SearchCNN, run: Run) -> str:
+    """What the rules of `--stop` say of the search."""
+    records, lines = run.reports.metrics, []
+    stopped = config.stopped(records)
+    if stopped:
+        last, taken = stopped
+        lines.append(f"The search stopped after epoch {last + 1}, by {config.stop}; the cells are those of epoch {taken + 1}.")
+    for rule in map(parse_rule, ("skips", "eigenvalue")):
+        late = None if stopped else rule.stopped(records, config.eigenvalue_every or 1)
+        if late:
+            lines.append(
+                f"By the rule {rule} the search would have stopped after epoch {late[0] + 1}, with the cells of epoch "
+                f"{late[1] + 1}, before the collapse: `darts train cnn --genotype {run.folder}@{late[1] + 1}`."
+            )
+    last = records[-1]
+    if "discrete_accuracy" in last:
+        lines.append(
+            f"Operations without weights: {last['parameter_free']:.0%} of the edges. With the same weights, the discrete cells "
+            f"reach {last['discrete_accuracy']:.2%} on a part of the validation half."
+        )
+    return "\n".join(lines)
 
 
 def _true(config: SearchCNN, cells: Genotype) -> str | None:

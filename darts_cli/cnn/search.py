@@ -11,20 +11,24 @@ from torch import Tensor
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data, report
 from darts_cli.cnn.batches import Batches
-from darts_cli.cnn.evaluate import measure
+from darts_cli.cnn.evaluate import eigenvalue, measure
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard.watch import discrete
+from darts_cli.methods.derive import derive
 from darts_cli.methods.method import parse
 from darts_cli.methods.relaxation import Relaxation, active
 from darts_cli.methods.stages import follow, space_of
-from darts_cli.methods.value import Method, Stage, Step, Tables
+from darts_cli.methods.value import Method, Stage, Step, Tables, plain
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
+
+DISCRETE_BATCHES = 4  # of the validation half, that show what discrete cells are worth
 
 
 class Batch(NamedTuple):
@@ -62,8 +66,10 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
-        display.begin(now["epoch"], now["step"], opening)
+        display.begin(now["epoch"], now["step"], opening, complete=bool(config.stopped(run.reports.metrics)) or None)
         for epoch in range(now["epoch"], config.epochs):
+            if config.stopped(run.reports.metrics):
+                break
             stage = method.stage(epoch, config.epochs)
             lr = stage.lr(config.lr, config.lr_min, epoch)
             set_lr(architect.w_optimizer, lr)
@@ -88,11 +94,10 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
             network.conclude(at(steps), partial(accuracy, network, valid, config.precision, after_each))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
-            report.search_record(display, run, network, sums, epoch, lr)
+            report.search_record(display, run, network, sums, epoch, lr, watched(config, network, valid, epoch, after_each))
             network, architect, relaxation = follow((network, architect, relaxation), method, at(steps), build)
             run.state.save(now := state(epoch + 1, 0, torch.zeros(2, 3)))
-    run.reports.write(report.search_report(config, run, network, device))
-    return network.genotype()
+    return report.search_end(config, run, network, device)
 
 
 def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
@@ -139,6 +144,19 @@ def accuracy(
     given = {"mixture": tables, "active": active(tables, network.space)}
     sums = measure(network, valid, precision, after_each, count=batches, training=training, **given)
     return float(sums[1] / sums[3])
+
+
+def watched(
+    config: SearchCNN, network: SearchNetwork, valid: Batches, epoch: int, after_each: Callable[[], None]
+) -> dict[str, float]:
+    """What tells a collapse: the accuracy of the discrete cells with the same weights, on some batches of the validation half,
+    and in some epochs the largest eigenvalue of the Hessian."""
+    tables = discrete(derive(plain(network.strength()), network.space), network.space, network.alphas)
+    given = {"batches": DISCRETE_BATCHES, "training": True}
+    found = {"discrete_accuracy": accuracy(network, valid, config.precision, after_each, tables, **given)}
+    if config.eigenvalue_every and epoch % config.eigenvalue_every == 0:
+        found["eigenvalue"] = eigenvalue(network, valid, config.alpha_weight_decay)
+    return found
 
 
 def search_step(

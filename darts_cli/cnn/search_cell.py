@@ -1,7 +1,8 @@
 """The cells of the search networks, whose edges mix all operations (sec. 2.2 and 3.1.1)."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,20 @@ class MixedCell(nn.Module):
                 x = state.x if self.form.fused else state
                 change = change + row[list(edge).index("skip_connect")] * (F.dropout(x, rate) - x)
         return change
+
+
+@contextmanager
+def plain_nodes(network: nn.Module) -> Iterator[None]:
+    """Within it the nodes of a search network are computed as eq. 1 has them, which can be differentiated twice."""
+    cells = [module for module in network.modules() if isinstance(module, MixedCell)]
+    forms = [cell.form for cell in cells]
+    for cell in cells:
+        cell.form = replace(cell.form, fused=False)
+    try:
+        yield
+    finally:
+        for cell, form in zip(cells, forms, strict=True):
+            cell.form = form
 
 
 class SearchCell(MixedCell):

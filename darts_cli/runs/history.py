@@ -91,8 +91,10 @@ def complete(folder: Path) -> bool:
         return False
     last, trained = history.records[-1], files.read_yaml(folder / "config.yaml").get("genotype")
     stopped_early = getattr(history.config, "patience", None) and "test_loss" in last
-    ended = len(history.records) == history.config.epochs or stopped_early
-    return bool(ended) and last.get("genotype", trained) == cells.to_dict() and (folder / "report.md").exists()
+    stopped = history.config.stopped(history.records) if history.stage == "search" else None
+    ended = len(history.records) == history.config.epochs or stopped_early or stopped
+    found = (history.records[stopped[1]] if stopped else last).get("genotype", trained)
+    return bool(ended) and found == cells.to_dict() and (folder / "report.md").exists()
 
 
 def _read_config(path: Path) -> tuple[Task, Config]:
@@ -142,6 +144,9 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         if "operation_weights" not in record:
             raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
+        for name in ("discrete_accuracy", "parameter_free", "eigenvalue"):
+            if name in record:
+                _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
         if "truth" in record:
             _check_truth(f"{prefix}: truth", record["truth"])
         for cell in space.cells:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from darts_cli import DartsError
+from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs import signals
 from darts_cli.runs.identity import Identity
@@ -69,6 +70,14 @@ class Run:
         self.state.data = data
         if distributed.rank() == 0:
             self.identity.write(environment, data["fingerprint"])
+
+    def taken(self) -> Genotype:
+        """The cells of a search that has ended: the last ones or, where it has stopped, those of an earlier epoch."""
+        stopped = self.config.stopped(self.reports.metrics)
+        cells = Genotype.from_dict(self.reports.metrics[stopped[1] if stopped else -1]["genotype"])
+        if distributed.rank() == 0:
+            genotypes.save(cells, self.folder / "genotype.yaml")
+        return cells
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

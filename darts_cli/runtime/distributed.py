@@ -22,6 +22,7 @@ from darts_cli import DartsError
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
 SILENT_SECONDS = 20  # after these a rank that waits for the others says so
 TIMEOUT = datetime.timedelta(minutes=10)  # for the ranks to connect, and for each collective
+_alone = False  # see `alone`
 communicated = {"bytes": 0, "calls": 0}  # what this rank has put into collectives so far
 
 
@@ -56,12 +57,23 @@ def join() -> None:
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not _alone else 0
 
 
 def ranks() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _alone else 1
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it, every process computes as if it were the only one."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def local_device(name: str, present: int) -> str:

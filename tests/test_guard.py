@@ -1,0 +1,253 @@
+"""The guard against collapse: exact curvature, the rules that stop a search, and a search that stops."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import assert_same_run, darts, finish, kill_after, start
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts_cli import DartsError, legacy
+from darts_cli.cnn import evaluate, report
+from darts_cli.cnn.model import SearchNetwork
+from darts_cli.cnn.search_cell import plain_nodes
+from darts_cli.config import SearchCNN
+from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
+from darts_cli.guard.rules import averages, parse
+from darts_cli.guard.watch import discrete, parameter_free
+from darts_cli.methods.derive import derive
+from darts_cli.methods.value import plain, softmax
+from darts_cli.spaces.space import default, load
+
+REFERENCE = torch.load(Path(__file__).parent / "data" / "guard.pt", weights_only=True)
+
+
+def network_of(space, fused=True):
+    """The authors' weights and alphas in our network."""
+    reference = REFERENCE[f"network_{space}"]
+    sizes = (reference[name] for name in ("channels", "classes", "layers"))
+    network = SearchNetwork(*sizes, fused=fused, space=load(space)).double()
+    weights, state, start = reference["weights"], {}, 0
+    for key, shape in zip(weights["keys"], weights["shapes"], strict=True):
+        state[key] = weights["values"][start : start + math.prod(shape)].view(shape).double()
+        start += math.prod(shape)
+    state |= {legacy.original_key(network, key): t for key, t in network.state_dict().items() if "running" in key}
+    legacy.load_state(network, state)
+    for cell, alpha in network.alphas.items():
+        alpha.data.copy_(reference["alphas"][cell])
+    return network, reference
+
+
+class Images:
+    """The authors' images as a batch of a data set."""
+
+    def __init__(self, reference, dtype=torch.float64):
+        self.images, self.labels = reference["x"].to(dtype), reference["y"]
+
+    def plain(self, index):
+        return self.images, self.labels
+
+
+# ---- curvature
+
+
+@pytest.mark.parametrize("space", ["s2", "s3"])
+def test_products_with_the_hessian_are_exact(space):
+    network, reference = network_of(space)
+    alphas = list(network.alphas.values())
+    with plain_nodes(network):
+        product = hessian_product(F.cross_entropy(network(reference["x"]), reference["y"]), alphas)
+    v = reference["vector"]
+    expected = reference["hessian_times_vector"] - reference["alpha_weight_decay"] * v
+    torch.testing.assert_close(product(v), expected, rtol=1e-9, atol=1e-11)
+    assert all(cell.form.fused for cell in network.cells)
+
+
+def test_the_hessian_is_that_of_torch():
+    """Column by column, of a function with terms between two tensors; of a tensor that does not matter it is 0."""
+    torch.manual_seed(0)
+    A, u, w, unused = (torch.randn(shape, dtype=torch.float64) for shape in ((5, 5), (2,), (3,), (1,)))
+
+    def f(x):
+        return (A @ x).sin().sum() * x.exp().sum()
+
+    tensors = [t.requires_grad_() for t in (u, w, unused)]
+    product = hessian_product(f(torch.cat([u, w])), tensors)
+    columns = torch.stack([product(row) for row in torch.eye(6, dtype=torch.float64)])
+    expected = torch.autograd.functional.hessian(f, torch.cat([u, w]).detach())
+    torch.testing.assert_close(columns[:5, :5], expected)
+    assert columns[5].abs().max() == 0
+
+
+@pytest.mark.parametrize("space", ["s2", "s3"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-3)])
+def test_the_eigenvalue_is_that_of_the_authors(space, dtype, tolerance):
+    """Statistics, mode and gradients are afterwards what they were."""
+    network, reference = network_of(space)
+    network = network.to(dtype).eval()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    found = evaluate.eigenvalue(network, Images(reference, dtype), reference["alpha_weight_decay"])
+    assert found == pytest.approx(reference["dominant_eigenvalue"], rel=tolerance)
+    assert not network.training
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_eigenvalue_is_the_largest_not_that_of_the_largest_magnitude():
+    H = torch.diag(torch.tensor([-9.0, 2.0, 1.0, 0.0], dtype=torch.float64))
+    assert largest_eigenvalue(lambda v: H @ v, torch.ones(4)) == pytest.approx(2, abs=1e-12)
+    H = REFERENCE["network_s2"]["hessian"]
+    start = torch.randn(56, generator=torch.Generator().manual_seed(1))
+    assert largest_eigenvalue(lambda v: H @ v, start) == pytest.approx(torch.linalg.eigvalsh(H)[-1].item(), rel=1e-6)
+
+
+@given(st.integers(1, 12), st.integers(0, 10**6))
+def test_lanczos_finds_the_largest_eigenvalue_of_small_matrices(n, seed):
+    g = torch.Generator().manual_seed(seed)
+    A = torch.randn(n, n, generator=g, dtype=torch.float64)
+    H = A + A.t()
+    found = largest_eigenvalue(lambda v: H @ v, torch.randn(n, generator=g))
+    assert found == pytest.approx(torch.linalg.eigvalsh(H)[-1].item(), rel=1e-8, abs=1e-8)
+
+
+def test_lanczos_stops_in_an_invariant_subspace():
+    assert largest_eigenvalue(lambda v: 3 * v, torch.ones(7)) == pytest.approx(3)
+    assert largest_eigenvalue(lambda v: 0 * v, torch.ones(7)) == 0
+
+
+# ---- rules
+
+
+@pytest.mark.parametrize("sequence", REFERENCE["stop"]["sequences"], ids=lambda s: f"{s['kind']}-{s['every']}")
+def test_the_rule_of_robustdarts(sequence):
+    """As the authors' code stops, to the epoch; found after every epoch, it is found once and for all."""
+    every, values = sequence["every"], dict(zip(sequence["epochs"], sequence["eigenvalues"].tolist(), strict=True))
+    records = [{"eigenvalue": values[epoch]} if epoch in values else {} for epoch in range(50)]
+    means = averages(list(values.values()))
+    assert means[: len(sequence["averages"])] == pytest.approx(sequence["averages"][: len(means)])
+    rule = parse("eigenvalue")
+    expected = (sequence["decided_after_epoch"], sequence["cell_of_epoch"]) if sequence["stopped"] else None
+    assert rule.stopped(records, every) == expected
+    for epoch in range(50):
+        found = rule.stopped(records[: epoch + 1], every)
+        assert found == (expected if expected and epoch >= expected[0] else None)
+
+
+def test_the_rule_of_skip_connections():
+    def records(*skips):
+        return [{"skip_connections": {"normal": n, "reduce": 9}} for n in skips]
+
+    assert parse("skips").stopped(records(0, 1, 1, 2, 0), 0) == (3, 2)
+    assert parse("skips:3").stopped(records(0, 1, 2, 2), 0) is None
+    assert parse("skips:3").stopped(records(4, 3, 2, 5), 0) == (3, 2)  # an untrained alpha says nothing
+    assert parse("skips").stopped([], 0) is None
+
+
+def test_the_rule_of_the_discretisation():
+    def records(*gaps):
+        return [{"valid_accuracy": 0.8, "discrete_accuracy": 0.8 - gap / 100} for gap in gaps]
+
+    assert parse("discretisation").stopped(records(30, 10, 25, 31), 0) == (3, 1)
+    assert parse("discretisation:5").stopped(records(10, 14, 16), 0) == (2, 0)
+    assert parse("discretisation:50").stopped(records(10, 14, 16), 0) is None
+    assert parse("never").stopped(records(10, 99), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("skip", "there is no rule 'skip' (did you mean skips?)"),
+        ("sometimes", "there is no rule 'sometimes'; there are never, skips, eigenvalue, discretisation"),
+        ("", "there is no rule ''"),
+        ("never:1", "never takes no number"),
+        ("skips:", "skips takes a whole number from 1 to 100"),
+        ("skips:0", "skips takes a whole number from 1 to 100"),
+        ("skips:1.5", "skips takes a whole number from 1 to 100"),
+        ("eigenvalue:0.9", "eigenvalue takes a number from 1 to 100"),
+        ("eigenvalue:nan", "eigenvalue takes a number from 1 to 100"),
+        ("discretisation:-1", "discretisation takes a number from 0 to 100"),
+    ],
+)
+def test_mistakes(text, message):
+    with pytest.raises(DartsError) as error:
+        parse(text)
+    assert message in str(error.value)
+    done = darts("search", "cnn", "--stop", text, "--dataset", "digits")
+    assert (done.exit_code, message in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
+
+
+def test_eigenvalues_are_needed_where_they_stop():
+    done = darts("search", "cnn", "--stop", "eigenvalue", "--eigenvalue-every", "0", "--dataset", "digits")
+    assert (done.exit_code, "needs eigenvalues" in done.stderr) == (2, True)
+
+
+# ---- what is watched
+
+
+def test_discrete_cells_in_the_search_network():
+    """Two edges of each node have weight 1, and derivation finds the same cells in such tables."""
+    space = default("cnn")
+    alphas = {cell: torch.randn(14, 8) for cell in ("normal", "reduce")}
+    cells = derive(plain(softmax(alphas)), space)
+    tables = discrete(cells, space, alphas)
+    assert all(table.sum() == 8 and set(table.flatten().tolist()) == {0.0, 1.0} for table in tables.values())
+    again = derive(plain(tables), space)
+    assert {tuple(sorted(node)) for cell in again.cells.values() for node in cell.nodes} == {
+        tuple(sorted(node)) for cell in cells.cells.values() for node in cell.nodes
+    }
+    free = ("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3")
+    edges = [edge for cell in cells.cells.values() for node in cell.nodes for edge in node]
+    assert parameter_free(cells) == sum(edge.op in free for edge in edges) / 16
+
+
+def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
+    """Killed and resumed it stops at the same place; what it leaves are the cells of the epoch that the rule names."""
+    command = [*tiny, "--channels", "4", "--epochs", "30", "--alpha-lr", "0.3", "--stop", "skips:1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = darts(*command, "--run", whole)
+    assert done.exit_code == 0, done.stderr
+    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    last, taken = parse("skips:1").stopped(records, 0)
+    assert last + 1 == len(records) < 30
+    assert records[last]["skip_connections"]["normal"] >= 1 > records[taken]["skip_connections"]["normal"]
+    stored = darts("genotype", "show", whole, "--json").stdout
+    assert json.loads(stored) == records[taken]["genotype"]
+    assert darts("genotype", "show", f"{whole}@{taken + 1}", "--json").stdout == stored
+    report = (whole / "report.md").read_text()
+    assert f"stopped after epoch {last + 1}, by skips:1; the cells are those of epoch {taken + 1}" in report
+    again = darts(*command, "--run", whole)
+    assert (again.exit_code, "complete already" in again.stderr) == (0, True)
+    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 2)
+    code, _, err = finish(start(*command, "--run", killed))
+    assert code == 0, err
+    assert_same_run(whole, killed)
+
+
+def test_eigenvalues_are_recorded(tiny, tmp_path):
+    done = darts(
+        *tiny, "--channels", "4", "--epochs", "3", "--stop", "eigenvalue:1.5", "--space", "s2", "--run", tmp_path / "a"
+    )
+    assert done.exit_code == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert ["eigenvalue" in record for record in records] == [True, False, True]
+    assert all(0 <= record["discrete_accuracy"] <= 1 for record in records)
+    assert darts("genotype", "show", f"{tmp_path / 'a'}@9").exit_code == 2
+
+
+def test_what_would_have_stopped_is_said():
+    """Without a rule the search goes on, and the report names the cells before the collapse."""
+    watched = {"valid_accuracy": 0.5, "discrete_accuracy": 0.25, "parameter_free": 0.375}
+    records = [{"skip_connections": {"normal": n}, **watched} for n in (0, 1, 1, 3, 4)]
+    run = SimpleNamespace(folder=Path("runs/a"), reports=SimpleNamespace(metrics=records))
+    said = report.guarded(SearchCNN(), run)
+    assert "By the rule skips:2 the search would have stopped after epoch 4, with the cells of epoch 3" in said
+    assert "darts train cnn --genotype runs/a@3" in said
+    assert "38% of the edges" in said
+    assert "25.00%" in said
+    assert "By the rule" not in report.guarded(SearchCNN(stop="skips:3"), run)
+    assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in report.guarded(SearchCNN(stop="skips:3"), run)
