@@ -1,5 +1,7 @@
 """DARTS: find neural network cells by gradient descent (Liu, Simonyan, Yang, arXiv 1806.09055)."""
 
+import importlib
+
 __version__ = "0.1.0"
 
 
@@ -12,3 +14,11 @@ class DartsError(Exception):
     def __init__(self, message: str, exit_code: int = 1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def load(path):
+    """The trained network of a run folder or a checkpoint, in evaluation mode; see `darts_cli.use.networks.load`.
+
+    It has `genotype`; of images `classes` and `preprocess(image)`, of text `vocab`. Raises DartsError.
+    """
+    return importlib.import_module("darts_cli.use.networks").load(path)

@@ -7,6 +7,7 @@ from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.genotype import genotype
 from darts_cli.commands.method import method
 from darts_cli.commands.options import version
+from darts_cli.commands.predict import predict
 from darts_cli.commands.search import search
 from darts_cli.commands.space import space
 from darts_cli.commands.train import train
@@ -26,5 +27,5 @@ def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
 
-for command in (search, train, evaluate_command, visualize, genotype, space, method):
+for command in (search, train, evaluate_command, predict, visualize, genotype, space, method):
     main.add_command(command)

@@ -12,6 +12,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 LEAVES = {"__init__", "config", "describe", "files", "genotype", "schema", "settings", "spaces", "text"}
 FRONT = {
     "commands",
+    "use",
     "sweeps",
     "cnn",
     "rnn",
@@ -30,6 +31,7 @@ RULES = {
     "__main__": {"cli", *FRONT},
     "cli": FRONT,
     "commands": FRONT,
+    "use": {"cnn", "rnn", "methods", "guard", "legacy", "runs", "runtime", "formats", "architect"},
     "sweeps": {"runs", "runtime", "formats", "methods.derive"},
     "cnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect"},
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},

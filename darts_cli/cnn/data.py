@@ -209,14 +209,14 @@ def _image_folder(folder: Path, train: bool, like: dict | None) -> Dataset:
     size = (like or {}).get("size")
     read: list[Tensor] = []
     for path, _ in files.samples:
-        read.append(_scaled(images.read(path, turn=True), size or (read[0].shape[1:] if read else None)))
+        read.append(scaled(images.read(path, turn=True), size or (read[0].shape[1:] if read else None)))
     levels = (like or {}).get("levels") or images.levels(read)
     pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
     dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)
     return dataset._replace(levels=levels, root=files.root, left_out=files.left_out)
 
 
-def _scaled(image: Tensor, size: Sequence[int] | None) -> Tensor:
+def scaled(image: Tensor, size: Sequence[int] | None) -> Tensor:
     """An image (C, H, W) of another size, if one is given."""
     from torchvision.transforms import v2
 

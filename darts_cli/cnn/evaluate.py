@@ -116,8 +116,8 @@ def measure(
 def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) -> float:
     """The largest eigenvalue of the Hessian of the loss with respect to alpha, plus alpha's weight decay.
 
-    The loss is that of the first batch, in training mode. Every rank computes the same, of the whole batch. The statistics of
-    BatchNorm stay as they are.
+    The loss is that of the first batch, in training mode. Every rank computes it of the whole batch; the first one's counts.
+    The statistics of BatchNorm stay as they are.
     """
     alphas, training = list(network.alphas.values()), network.training
     kept = [buffer.clone() for buffer in network.buffers()]
@@ -131,7 +131,7 @@ def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) ->
     for buffer, before in zip(network.buffers(), kept, strict=True):
         buffer.copy_(before)
     network.train(training)
-    return found + weight_decay
+    return float(distributed.first(torch.tensor(found, dtype=torch.float64))) + weight_decay
 
 
 def scores(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

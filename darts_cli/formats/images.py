@@ -23,22 +23,29 @@ def read(path: str, *, turn: bool = False) -> Tensor:
     What is transparent becomes white. With `turn`, the image is turned as its EXIF orientation says. Raises DartsError, naming
     the file, when it is not a readable image.
     """
-    from PIL import Image, ImageOps
-    from torchvision.transforms import v2
+    from PIL import Image
 
     if not os.path.isfile(path):  # reading a pipe would block
         raise unreadable(path, "not a regular file")
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file) if turn else file
-            if image.mode[0] in "IF":  # 16 or 32 bits, or real numbers
-                return v2.functional.pil_to_tensor(image.convert("F") if image.mode == "F" else image.convert("I")).double()
-            if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return v2.functional.pil_to_tensor(image.convert("RGB"))
+            return tensor(file, turn=turn)
     except Exception as error:  # the decoders of the many formats raise what they like
         raise unreadable(path, type(error).__name__) from None
+
+
+def tensor(image, *, turn: bool = False) -> Tensor:
+    """An image of Pillow, as `read` gives it."""
+    from PIL import Image, ImageOps
+    from torchvision.transforms import v2
+
+    image = ImageOps.exif_transpose(image) if turn else image
+    if image.mode[0] in "IF":  # 16 or 32 bits, or real numbers
+        return v2.functional.pil_to_tensor(image.convert("F") if image.mode == "F" else image.convert("I")).double()
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return v2.functional.pil_to_tensor(image.convert("RGB"))
 
 
 def levels(images: Iterable[Tensor]) -> tuple[float, float] | None:
@@ -133,6 +140,25 @@ def class_folders(root: Path):
         raise DartsError(f"{root}: {there}; there must be two or more, one folder each")
     folders.left_out = sorted(left_out)
     return folders
+
+
+def below(path: str) -> list[str]:
+    """The image files below a folder, in order, but hidden ones; or that file. Raises DartsError where there are none."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if not os.path.exists(path):
+        raise DartsError(f"{path}: no such file or folder")
+    if not os.path.isdir(path):
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if _visible(name))
+        found += [
+            os.path.join(folder, name) for name in sorted(names) if _visible(name) and name.lower().endswith(IMG_EXTENSIONS)
+        ]
+    if not found:
+        raise DartsError(f"{path}: holds no images; it may have files ending in {', '.join(IMG_EXTENSIONS)}")
+    return found
 
 
 def unreadable(path: str, reason: str) -> DartsError:

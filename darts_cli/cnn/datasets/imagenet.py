@@ -116,7 +116,7 @@ class FileBatches:
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches in the order of the files, resized and cropped in the middle: for evaluation."""
-        return self._read(torch.arange(len(self.dataset.labels)), _centre_crop(), 0, -1)
+        return self._read(torch.arange(len(self.dataset.labels)), centre_crop(), 0, -1)
 
     def _read(self, order: Tensor, transform: Callable, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         addresses = list(enumerate(order.tolist()))  # (position, image)
@@ -185,7 +185,8 @@ def _augmentation(color_jitter: Sequence[float], flip: bool = True) -> Callable:
     return v2.Compose([v2.RandomResizedCrop(SIDE_PIXELS, antialias=True), *mirror, *jitter])
 
 
-def _centre_crop() -> Callable:
+def centre_crop() -> Callable:
+    """What an evaluation sees of an image (3, H, W): the centre, after the shorter side was scaled."""
     from torchvision.transforms import v2
 
     return v2.Compose([v2.Resize(RESIZED_PIXELS, antialias=True), v2.CenterCrop(SIDE_PIXELS)])
