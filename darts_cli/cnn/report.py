@@ -81,7 +81,7 @@ def search_record(
 
 def search_end(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device) -> Genotype:
     """Write the report; returns the cells: the last ones or, where `--stop` has ended the search, those of an earlier epoch."""
-    cells = run.taken()
+    cells = run.taken() or network.genotype()
     run.reports.write(search_report(config, run, network, device, cells))
     return cells
 

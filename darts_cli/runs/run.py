@@ -71,10 +71,12 @@ class Run:
         if distributed.rank() == 0:
             self.identity.write(environment, data["fingerprint"])
 
-    def taken(self) -> Genotype:
-        """The cells of a search that has ended: the last ones or, where it has stopped, those of an earlier epoch."""
+    def taken(self) -> Genotype | None:
+        """The cells of the earlier epoch that a search takes which `--stop` has ended; None where it has not."""
         stopped = self.config.stopped(self.reports.metrics)
-        cells = Genotype.from_dict(self.reports.metrics[stopped[1] if stopped else -1]["genotype"])
+        if stopped is None:
+            return None
+        cells = Genotype.from_dict(self.reports.metrics[stopped[1]]["genotype"])
         if distributed.rank() == 0:
             genotypes.save(cells, self.folder / "genotype.yaml")
         return cells

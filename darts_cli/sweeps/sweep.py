@@ -1,6 +1,7 @@
 """The folder of a sweep: many runs by one command, each in a folder of its own below it."""
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class SweepConfig:
 
     def compared(self) -> dict:
         return self._join(self.config.compared())
+
+    def completed(self, values: Mapping) -> dict:
+        known = self.config.completed(values)
+        return {name: known.get(name, values.get(name)) for name in self.compared()}
 
     def arguments(self, folder: str | Path) -> list[str]:
         return [*self.config.arguments(folder), *self.options]
