@@ -168,8 +168,8 @@ def load(name_or_path: str | Path, domain: str | None = None) -> Genotype:
     """The genotype with that name, in that file, or of the search with that run folder.
 
     Published names come first and case never matters; `cnn/darts_v2` names the domain. `RUN@N` are the cells that a search had
-    after epoch N. Raises DartsError with file, key, rule
-    and remedy, or with the names that exist; also when the genotype is not of the domain.
+    after epoch N. Raises DartsError with file, key, rule and remedy, or with the names that exist; also when the genotype is
+    not of the domain.
     """
     path = _published(str(name_or_path), domain) or Path(name_or_path)
     folder, at, epoch = str(name_or_path).rpartition("@")

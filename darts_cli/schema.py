@@ -188,7 +188,8 @@ class Config:
 
     def completed(self, values: Mapping) -> dict:
         """What a run compares, with today's defaults where a run of an earlier version knew no such setting."""
-        return {name: values.get(name, self.default(self.settings()[name])) for name in self.compared()}
+        known = {name: values.get(name, self.default(self.settings()[name])) for name in self.compared()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
     def arguments(self, folder: str | Path) -> list[str]:
         """The options that a command line needs: those whose values are not the defaults.

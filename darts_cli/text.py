@@ -85,6 +85,11 @@ def table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
+def exact(value: float) -> str:
+    """The shortest text that is read as this number: 30, not 30.0."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
 def counted(count: int, noun: str) -> str:
     """Such as 1 epoch, 2 epochs, 1,200 words."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -42,6 +42,9 @@ def jobs(text: str, images: str) -> dict:
     return {
         "search-cnn-first": search(SearchCNN, search_cnn, **pictures),
         "search-cnn-second": search(SearchCNN, search_cnn, unrolled=True, **pictures),
+        "search-cnn-guard": search(
+            SearchCNN, search_cnn, eigenvalue_every=1, method="perturbation-selection:share=0.5", **pictures | {"epochs": 2}
+        ),
         "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **words),
         "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **words),
         "train-cnn": train(TrainCNN, train_cnn, cell, **pictures | {"epochs": 2, "drop_path": 0.4, "train_portion": 0.5}),

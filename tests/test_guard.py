@@ -1,20 +1,19 @@
 """The guard against collapse: exact curvature, the rules that stop a search, and a search that stops."""
 
 import json
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from authors import network_of
 from conftest import assert_same_run, darts, finish, kill_after, start
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_cli import DartsError, legacy
+from darts_cli import DartsError
 from darts_cli.cnn import evaluate, report
-from darts_cli.cnn.model import SearchNetwork
 from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.config import SearchCNN
 from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
@@ -25,22 +24,6 @@ from darts_cli.methods.value import plain, softmax
 from darts_cli.spaces.space import default, load
 
 REFERENCE = torch.load(Path(__file__).parent / "data" / "guard.pt", weights_only=True)
-
-
-def network_of(space, fused=True):
-    """The authors' weights and alphas in our network."""
-    reference = REFERENCE[f"network_{space}"]
-    sizes = (reference[name] for name in ("channels", "classes", "layers"))
-    network = SearchNetwork(*sizes, fused=fused, space=load(space)).double()
-    weights, state, start = reference["weights"], {}, 0
-    for key, shape in zip(weights["keys"], weights["shapes"], strict=True):
-        state[key] = weights["values"][start : start + math.prod(shape)].view(shape).double()
-        start += math.prod(shape)
-    state |= {legacy.original_key(network, key): t for key, t in network.state_dict().items() if "running" in key}
-    legacy.load_state(network, state)
-    for cell, alpha in network.alphas.items():
-        alpha.data.copy_(reference["alphas"][cell])
-    return network, reference
 
 
 class Images:
@@ -58,7 +41,8 @@ class Images:
 
 @pytest.mark.parametrize("space", ["s2", "s3"])
 def test_products_with_the_hessian_are_exact(space):
-    network, reference = network_of(space)
+    reference = REFERENCE[f"network_{space}"]
+    network = network_of(reference, load(space))
     alphas = list(network.alphas.values())
     with plain_nodes(network):
         product = hessian_product(F.cross_entropy(network(reference["x"]), reference["y"]), alphas)
@@ -88,7 +72,8 @@ def test_the_hessian_is_that_of_torch():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-3)])
 def test_the_eigenvalue_is_that_of_the_authors(space, dtype, tolerance):
     """Statistics, mode and gradients are afterwards what they were."""
-    network, reference = network_of(space)
+    reference = REFERENCE[f"network_{space}"]
+    network = network_of(reference, load(space))
     network = network.to(dtype).eval()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     found = evaluate.eigenvalue(network, Images(reference, dtype), reference["alpha_weight_decay"])
@@ -120,6 +105,22 @@ def test_lanczos_stops_in_an_invariant_subspace():
     assert largest_eigenvalue(lambda v: 0 * v, torch.ones(7)) == 0
 
 
+def test_a_pass_in_training_mode_leaves_nothing_behind():
+    """Whenever the state may be saved in such a pass, the statistics are those from before it."""
+    network = network_of(REFERENCE["network_s2"], load("s2"))
+    before, seen = {name: buffer.clone() for name, buffer in network.named_buffers()}, []
+
+    class Two:
+        def in_order(self):
+            yield from [Images(REFERENCE["network_s2"]).plain(0)] * 2
+
+    def saved():
+        seen.append(all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers()))
+
+    evaluate.measure(network, Two(), "fp32", saved, training=True)
+    assert seen == [True, True]
+
+
 # ---- rules
 
 
@@ -146,6 +147,8 @@ def test_the_rule_of_skip_connections():
     assert parse("skips:3").stopped(records(0, 1, 2, 2), 0) is None
     assert parse("skips:3").stopped(records(4, 3, 2, 5), 0) == (3, 2)  # an untrained alpha says nothing
     assert parse("skips").stopped([], 0) is None
+    assert str(parse("eigenvalue:1.23456789")) == "eigenvalue:1.23456789"
+    assert str(parse("SKIPS")) == "skips:2"
 
 
 def test_the_rule_of_the_discretisation():

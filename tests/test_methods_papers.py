@@ -1,15 +1,14 @@
 """The formulas of search methods, against numbers of their authors' code (float64, tests/data/methods.pt)."""
 
 import copy
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from authors import network_of
 
-from darts_cli import legacy
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.genotype import Edge
 from darts_cli.methods.derive import at_most_skips, derive, derive_above, derive_pairs
@@ -37,17 +36,7 @@ def of_the_authors(reference, method, fused=True):
     """The authors' weights in our network; eight operations or, with as many columns, seven."""
     columns = reference["alphas"]["normal"].shape[1]
     space = choose("cnn", None, WITHOUT_NONE if columns == 7 else None, None)[1]
-    sizes = (reference[name] for name in ("channels", "classes", "layers"))
-    network = SearchNetwork(*sizes, fused=fused, space=space, method=parse(method)).double()
-    weights, state, start = reference["weights"], {}, 0
-    for key, shape in zip(weights["keys"], weights["shapes"], strict=True):
-        state[key] = weights["values"][start : start + math.prod(shape)].view(shape).double()
-        start += math.prod(shape)
-    state |= {legacy.original_key(network, key): t for key, t in network.state_dict().items() if "running" in key}
-    legacy.load_state(network, state)
-    for cell in ("normal", "reduce"):
-        network.alphas[cell].data.copy_(reference["alphas"][cell])
-    return network
+    return network_of(reference, space, fused, method=parse(method))
 
 
 @pytest.mark.parametrize("name", [name for name in REFERENCE["betadarts"] if name.startswith("value_")])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from authors import network_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,19 +25,6 @@ from darts_cli.spaces.space import default, load
 REFERENCE = torch.load(Path(__file__).parent / "data" / "methods_selection.pt", weights_only=True)
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 SPACE = choose("cnn", None, ",".join(op for op in default("cnn").operations if op != "none"), None)[1]
-
-
-def network_of(reference, space, fused):
-    """The authors' weights in our network."""
-    sizes = (reference[name] for name in ("channels", "classes", "layers"))
-    network = SearchNetwork(*sizes, fused=fused, space=space).double()
-    weights, state, start = reference["weights"], {}, 0
-    for key, shape in zip(weights["keys"], weights["shapes"], strict=True):
-        state[key] = weights["values"][start : start + math.prod(shape)].view(shape).double()
-        start += math.prod(shape)
-    state |= {legacy.original_key(network, key): t for key, t in network.state_dict().items() if "running" in key}
-    legacy.load_state(network, state)
-    return network
 
 
 class Scores:

@@ -107,9 +107,9 @@ def measure(
             output = network(images, **given)
             logits = exact(output[0] if isinstance(output, tuple) else output)
         sums = sums + scores(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
+        for buffer, before in zip(network.buffers() if training else (), kept, strict=True):
+            buffer.copy_(before)  # before `after_each`, which may save the network
         after_each()
-    for buffer, before in zip(network.buffers(), kept, strict=training):
-        buffer.copy_(before)
     return distributed.total(sums)
 
 

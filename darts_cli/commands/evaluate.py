@@ -5,20 +5,14 @@ import json
 import click
 
 from darts_cli import DartsError
-from darts_cli.commands.completion import CHECKPOINT, DIR, GENOTYPE
-from darts_cli.commands.options import option
+from darts_cli.commands.completion import DIR, GENOTYPE
+from darts_cli.commands.options import option, trained_network
 from darts_cli.config import IMAGES, TEXTS
 from darts_cli.text import lines
 
 
 @click.command("eval")
-@option(
-    "--checkpoint",
-    "--model-path",
-    type=CHECKPOINT,
-    required=True,
-    help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
-)
+@trained_network
 @option("--genotype", "--arch", type=GENOTYPE, show_default="darts_v2", help="Cells, if the checkpoint does not name them.")
 @option(
     "--dataset",

@@ -77,6 +77,13 @@ class Option(click.Option):
 
 
 option = partial(click.option, cls=Option)
+trained_network = option(
+    "--checkpoint",
+    "--model-path",
+    type=CHECKPOINT,
+    required=True,
+    help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
+)
 
 
 class GenotypeType(Spelling):

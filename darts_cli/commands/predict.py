@@ -7,20 +7,13 @@ import sys
 import click
 
 from darts_cli import DartsError
-from darts_cli.commands.completion import CHECKPOINT
-from darts_cli.commands.options import option
+from darts_cli.commands.options import option, trained_network
 from darts_cli.text import table
 
 
 @click.command("predict")
 @click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path())
-@option(
-    "--checkpoint",
-    "--model-path",
-    type=CHECKPOINT,
-    required=True,
-    help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
-)
+@trained_network
 @option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to print for each image.")
 @option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Images at a time.")
 @option("--device", metavar="DEVICE", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:N or mps.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from darts_cli import DartsError
-from darts_cli.text import meant
+from darts_cli.text import exact, meant
 
 WINDOW, DELTA, FIRST_EPOCH = 5, 4, 10  # of RobustDARTS (Zela et al., arXiv 1909.09656)
 
@@ -21,7 +21,7 @@ class Rule:
     limit: float | None = None
 
     def __str__(self) -> str:
-        return self.name if self.limit is None else f"{self.name}:{self.limit:g}"
+        return self.name if self.limit is None else f"{self.name}:{exact(self.limit)}"
 
     def stopped(self, records: Sequence[Mapping], every: int) -> tuple[int, int] | None:
         """The epoch after which the search stops and the one whose cells it takes; None while it goes on.

@@ -7,7 +7,7 @@ from functools import cache
 from darts_cli import DartsError
 from darts_cli.methods.catalogue import METHODS, PARTS, Parameter
 from darts_cli.methods.combinations import REFUSED
-from darts_cli.text import meant
+from darts_cli.text import exact, meant
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,4 @@ def _check(parts: Mapping[str, object], domain: str) -> None:
 
 
 def _written(name: str, values: Mapping[str, float]) -> str:
-    return name + (":" + ",".join(f"{key}={_exact(value)}" for key, value in values.items()) if values else "")
-
-
-def _exact(value: float) -> str:
-    """The shortest text that is read as this number: 30, not 30.0."""
-    return str(int(value)) if value == int(value) else repr(value)
+    return name + (":" + ",".join(f"{key}={exact(value)}" for key, value in values.items()) if values else "")

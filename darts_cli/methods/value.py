@@ -113,9 +113,7 @@ class Added:
 
 NOTHING = Added()
 Loss = Callable[[Tables], Tensor]  # the loss of a batch at operation weights
-Score = Callable[
-    ..., float
-]  # of operation weights on the validation part, the higher the better: (tables, *, batches, training)
+Score = Callable[..., float]  # (tables, *, batches, training): on the validation part, the higher the better
 Average = Callable[[list[Tensor]], list[Tensor]]  # of several processes with a part of each batch, the means
 
 

@@ -131,6 +131,5 @@ class Identity:
 
 
 def _compared(value: object) -> object:
-    """A value as it is compared: a space without its name, numbers as a list."""
-    value = list(value) if isinstance(value, tuple) else value
+    """A value as it is compared: a space without its name."""
     return {key: item for key, item in value.items() if key != "name"} if isinstance(value, dict) else value

@@ -114,7 +114,7 @@ class State:
         """Load the parts and check the rest of the state, which is left in it; returns the metrics."""
         about = self._about()
         saved = {key: state.pop(key) for key in about}
-        saved["config"] = {name: _plain(value) for name, value in self.config.completed(saved["config"]).items()}
+        saved["config"] = self.config.completed(saved["config"])
         if not self.identity.same_cells(saved["genotype"]):
             raise DartsError(f"{path}: comes from a run of another genotype; {_start_over(path)}")
         if any(saved[key] != about[key] for key in ("command", "config")):
@@ -178,10 +178,6 @@ class State:
         """Which checkpoint is good, and what to do about a number that is not finite."""
         saved = f"the last good checkpoint is of {_position(self._saved)}" if self._saved else "there is no checkpoint yet"
         return f"{saved}; {ADVICE}, or --detect-anomaly to find the source"
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _alike(value: object, other: object) -> bool:
