@@ -42,8 +42,13 @@ def jobs(text: str, images: str) -> dict:
     return {
         "search-cnn-first": search(SearchCNN, search_cnn, **pictures),
         "search-cnn-second": search(SearchCNN, search_cnn, unrolled=True, **pictures),
-        "search-cnn-guard": search(
-            SearchCNN, search_cnn, eigenvalue_every=1, method="perturbation-selection:share=0.5", **pictures | {"epochs": 2}
+        "search-cnn-eigenvalue": search(SearchCNN, search_cnn, eigenvalue_every=1, space="s2", **pictures | {"batch_size": 24}),
+        "search-cnn-selection": search(
+            SearchCNN,
+            search_cnn,
+            method="perturbation-selection:share=0.5",
+            space="nas-bench-201",
+            **pictures | {"epochs": 2, "layers": 1, "batch_size": 24},
         ),
         "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **words),
         "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **words),
