@@ -183,3 +183,11 @@ def test_the_commands_explain_every_method_and_part():
     assert "must" not in darts("method", "show", "gdas", "--json").stderr
     refused = darts("method", "show", "gdaz")
     assert (refused.exit_code, "did you mean gdas?" in refused.stderr) == (1, True)
+
+
+def test_show_gives_the_defaults_of_the_method():
+    """P-DARTS has its own warm-up and rate, which differ from those of the parts."""
+    shown = darts("method", "show", "p-darts").stdout
+    assert "epochs; default 10," in shown
+    assert "rate before the first epoch; default 0.1," in shown
+    assert "default 15," in darts("method", "show", "alpha-warmup").stdout

@@ -1,6 +1,7 @@
 """The commands `darts method ...`: which search methods there are, and what each computes."""
 
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -63,7 +64,9 @@ def _about(name: str) -> dict:
             "parts": "; ".join(f"{part}: {PARTS[part].formula}" for part in spec.parts),
             "written out": str(spec),
             "without": "the operation none" if known.without_none else "",
-            "parameters": {key: text for part in spec.parts for key, text in _parameters(PARTS[part]).items()},
+            "parameters": {
+                key: text for part, own in spec.parts.items() for key, text in _parameters(PARTS[part], own).items()
+            },
             "recipe": {key.replace("_", "-"): value for key, value in known.recipe.items()},
             "does not combine with": {other: why for part in spec.parts for other, why in _refused(part).items()},
         }
@@ -76,15 +79,16 @@ def _about(name: str) -> dict:
             "paper": part.paper,
             "needs": part.needs or "",
             "domains": ", ".join(part.domains),
-            "parameters": _parameters(part),
+            "parameters": _parameters(part, {}),
             "does not combine with": _refused(name),
         }
     there = meant(name, (*METHODS, *PARTS)) or "; darts method list shows all"
     raise DartsError(f"{name[:40]}: there is no method or part of this name{there}")
 
 
-def _parameters(part: Part) -> dict[str, str]:
-    return {p.name: f"{p.help}; default {p.default:g}, {p.low:g} to {p.high:g}" for p in part.parameters}
+def _parameters(part: Part, own: Mapping[str, float]) -> dict[str, str]:
+    """What the parameters mean; `own` are the defaults of a method that differ from those of the part."""
+    return {p.name: f"{p.help}; default {own.get(p.name, p.default):g}, {p.low:g} to {p.high:g}" for p in part.parameters}
 
 
 def _refused(part: str) -> dict[str, str]:
