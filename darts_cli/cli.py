@@ -2,15 +2,15 @@
 
 import click
 
+from darts_cli.commands.catalogue.genotype import genotype
+from darts_cli.commands.catalogue.method import method
+from darts_cli.commands.catalogue.space import space
 from darts_cli.commands.errors import Darts
 from darts_cli.commands.evaluate import evaluate_command
-from darts_cli.commands.genotype import genotype
-from darts_cli.commands.method import method
 from darts_cli.commands.options import version
-from darts_cli.commands.predict import predict
 from darts_cli.commands.search import search
-from darts_cli.commands.space import space
 from darts_cli.commands.train import train
+from darts_cli.commands.use.predict import predict
 from darts_cli.commands.visualize import visualize
 
 
