@@ -16,6 +16,8 @@ and gets the product of the mixed second derivative with v from two more gradien
 
     [grad_alpha L_train(w + eps v, alpha) - grad_alpha L_train(w - eps v, alpha)] / (2 eps),  eps = 0.01 / ||v||   (eq. 8)
 
+or exactly, by differentiating the gradient of the weights again: grad_alpha [grad_w L_train(w, alpha) . v].
+
 Nothing here waits for the device: every number that is computed stays a tensor.
 """
 
@@ -34,6 +36,7 @@ class Architect:
     alphas       the tensors to differentiate by: alpha, or operation weights; a list, or a dictionary of them
     w_optimizer  the torch.optim.SGD that trains w: its learning rate xi, momentum and weight decay make the virtual step
     alpha_optimizer  for `step` only; `hypergradient` needs none
+    exact        of second order: differentiate again instead of eq. 8; everything in `loss` must allow it
     clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
     buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
     average      what becomes of the gradients of every pass: of several processes with a part of each batch, the means
@@ -52,6 +55,7 @@ class Architect:
         alpha_optimizer: torch.optim.Optimizer | None = None,
         *,
         unrolled: bool,
+        exact: bool = False,
         clip: float | None = None,
         buffers: Iterable[Tensor] = (),
         average: Callable[[list[Tensor]], list[Tensor]] = list,
@@ -61,7 +65,7 @@ class Architect:
         self.alphas = list(alphas.values() if hasattr(alphas, "values") else alphas)
         self.w_optimizer = w_optimizer
         self.alpha_optimizer = alpha_optimizer
-        self.unrolled = unrolled
+        self.unrolled, self.exact = unrolled, exact
         self.clip = clip
         self.buffers = list(buffers)
         self.average = average
@@ -107,14 +111,24 @@ class Architect:
         d_alpha = gradients[: len(self.alphas)]
         v, _ = self._clip(gradients[len(self.alphas) :])
 
+        product = self._exact_product(v, w, train) if self.exact else self._finite_product(v, w, train)
+        return [d - xi * factor * p for d, p in zip(d_alpha, product, strict=True)], carry
+
+    def _finite_product(self, v: list[Tensor], w: list[Tensor], train) -> list[Tensor]:
+        """grad2_{alpha,w} L_train(w, alpha) v by eq. 8."""
         norm = torch.nn.utils.get_total_norm(v)
         eps = self.RADIUS / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # v = 0 has no direction: its term is then 0, not NaN
         v = torch._foreach_mul(v, eps)
         plus = self._gradients_at(torch._foreach_add(w, v), train)
         minus = self._gradients_at(torch._foreach_sub(w, v), train)
+        return [(p - m) / (2 * eps) for p, m in zip(plus, minus, strict=True)]
 
-        scale = xi * factor / (2 * eps)
-        return [d - scale * (p - m) for d, p, m in zip(d_alpha, plus, minus, strict=True)], carry
+    def _exact_product(self, v: list[Tensor], w: list[Tensor], train) -> list[Tensor]:
+        """grad2_{alpha,w} L_train(w, alpha) v, by differentiating grad_w L_train . v."""
+        _copy(w, self.weights)
+        loss, _ = self.loss(train)
+        found = torch.autograd.grad(loss, self.weights, create_graph=True, allow_unused=True, materialize_grads=True)
+        return self._gradients(sum((g * u).sum() for g, u in zip(found, v, strict=True)), self.alphas)
 
     @torch.no_grad()
     def _virtual_step(self, gradients: list[Tensor]) -> None:

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from darts_cli import DartsError, settings
 from darts_cli.guard import rules
-from darts_cli.schema import Config, SearchConfig, Setting, setting
+from darts_cli.schema import Config, Setting, setting
+from darts_cli.settings import SearchConfig
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # image data sets that are held in memory
 RECIPES = ("darts", "nas-bench-201")  # of trainings of convolutional cells, by the space of the cells
@@ -26,7 +27,7 @@ class SearchCNN(SearchConfig):
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
     method: str = settings.method()
-    unrolled: bool = settings.unrolled()
+    unrolled: bool | str = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1, by_method=True)
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1, by_method=True)
     layers: int = settings.layers(8, recipes={"digits": 3, "nas-bench-201": 5}, by_method=True)
@@ -200,7 +201,7 @@ class SearchRNN(SearchConfig):
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
     method: str = settings.method()
-    unrolled: bool = settings.unrolled()
+    unrolled: bool | str = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
     batch_size: int = setting(
         256, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2

@@ -7,16 +7,12 @@ import operator
 import reprlib
 import shlex
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 from darts_cli import DartsError
-from darts_cli.methods.spec import Spec, read
-from darts_cli.spaces.choose import choose, is_shipped
-from darts_cli.spaces.space import DEFAULTS, Space
 from darts_cli.text import meant
 
 MAX_INT = 2**63 - 1  # PyTorch's integers have 64 bits
@@ -40,6 +36,7 @@ class Setting:
     flag_value: object = None  # what the option means without a value
     default_text: str | None = None  # what --help says of a default that depends on more than the data set
     choices: tuple[str, ...] | None = None
+    words: tuple[str, ...] = ()  # that may stand in place of true or false
     mapping: bool = False  # True: what a file holds may be given too, as a mapping
     metavar: str | None = None
     recipes: Mapping[str, object] | None = None  # the default by data set, space or recipe, where it differs
@@ -83,7 +80,7 @@ class Setting:
         try:
             value = self._typed(value)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"must be {_TYPES[self.type]}") from None
+            raise ValueError(f"must be {' or '.join([_TYPES[self.type], *self.words])}") from None
         if self.choices and value not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         for rule, (holds, words) in _RULES.items():
@@ -95,7 +92,7 @@ class Setting:
         return value
 
     def _typed(self, value: object) -> object:
-        if self.mapping and isinstance(value, dict):
+        if (self.mapping and isinstance(value, dict)) or (isinstance(value, str) and value in self.words):
             return value
         if isinstance(value, bool) or self.type in (bool, str):
             if type(value) is not self.type:
@@ -207,77 +204,6 @@ class Config:
     def hash(self, genotype=None) -> str:
         """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
         return digest(self.compared(), genotype)
-
-
-class SearchConfig(Config):
-    """The configuration of a search, which has a space."""
-
-    domain: ClassVar[str]
-
-    def __post_init__(self):
-        for name in ("space", "operations", "nodes", "method"):
-            self._check_one(self.settings()[name])
-        self._set("method", str(read(self.method, self.domain)))
-        named, searched = choose(self.domain, self.space, self.operations, self.nodes)
-        if self.operations is None and self.spec.without_none and named.keep is not None and "none" in named.operations:
-            self._set("operations", ",".join(op for op in searched.operations if op != "none"))
-            named, searched = choose(self.domain, self.space, self.operations, self.nodes)
-        self._set("space", named.name if is_shipped(named) else named.to_dict())
-        if self.operations is not None:
-            self._set("operations", ",".join(searched.operations))
-        super().__post_init__()
-        narrow = self.spec.parts.get("narrow")
-        if narrow:
-            self._check_stages(int(narrow["second"]), int(narrow["third"]))
-
-    def _check_stages(self, second: int, third: int) -> None:
-        """Check that every stage has an epoch, and fewer operations than the one before."""
-        whole, stages = min(len(ops) for cell in self.searched.cells for ops in self.searched.choices(cell)), 3 if third else 2
-        if not whole > second > third:
-            raise DartsError(
-                f"--method: narrow keeps {second}, then {third} operations of {whole}; every stage must keep fewer", exit_code=2
-            )
-        if self.searched.keep is not None and (third or second) < 2:
-            raise DartsError(f"--method: narrow: the last stage must keep at least 2 operations, not {third}", exit_code=2)
-        if self.epochs < stages:
-            raise DartsError(f"--epochs {self.epochs}: narrow has {stages} stages, each of which needs an epoch", exit_code=2)
-
-    def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
-        """The epoch after which the search has stopped, and the one whose cells it takes, from 0; None while it goes on."""
-        return None
-
-    @property
-    def searched(self) -> Space:
-        """The space that is searched: with the operations and the nodes that are set."""
-        return choose(self.domain, self.space, self.operations, self.nodes)[1]
-
-    def among(self) -> str:
-        """Where and how the search differs from DARTS, in words; nothing where it does not."""
-        default = self.space == DEFAULTS[self.domain] and self.operations is None and self.nodes is None
-        parts = [] if default else [f"in the space {self.searched.name}"]
-        parts += [] if self.method == "darts" else [f"by {self.method}"]
-        return "".join(f", {part}" for part in parts)
-
-    @property
-    def spec(self) -> Spec:
-        """The method: its parts and its recipe."""
-        return read(self.method, self.domain)
-
-    def default(self, setting: Setting) -> object:
-        if setting.name == "space":
-            return DEFAULTS[self.domain]
-        of_method = self.spec.recipe if self.domain == "cnn" else {}
-        own = any(name in (setting.recipes or {}) for name in self.recipe_names())
-        return of_method[setting.name] if setting.name in of_method and not own else super().default(setting)
-
-    def compared(self) -> dict:
-        values = super().compared()
-        if isinstance(self.space, dict):  # what a file is called changes nothing
-            values["space"] = {key: value for key, value in self.space.items() if key != "name"}
-        return values
-
-    def recipe_names(self) -> list[str]:
-        return [self.dataset, self.space if isinstance(self.space, str) else self.space["macro"]]
 
 
 def digest(values: dict, genotype=None) -> str:

@@ -4,9 +4,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_cli.architect import Architect
+from darts_cli.cnn import model as cnn
+from darts_cli.rnn import model as rnn
 
 D = torch.float64
 
@@ -377,3 +380,79 @@ def test_fused_optimisers_take_the_same_steps(unrolled):
             w_optimizer.step()
         found.append([tensor.detach() for tensor in (*weights, *alphas)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+
+
+# ---- exactly
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_exact_second_order_is_double_backward_through_a_step(momentum, clip):
+    """Clipping scales both gradients by constants; see `test_clip_scales_both_gradients_and_the_implicit_term`."""
+    loss, weights, alpha = smooth()
+    optimizer = sgd(weights, lr=0.5, momentum=momentum, weight_decay=0.01)
+    if momentum:
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(5), dtype=D)
+        optimizer.step()
+    gradients = torch.autograd.grad(loss("train")[0], weights, create_graph=True)
+    buffers = [optimizer.state[weight].get("momentum_buffer", torch.zeros(())) for weight in weights]
+    factor = 1.0 if clip is None else min(1.0, clip / (torch.cat([g.flatten() for g in gradients]).norm().item() + 1e-6))
+    moved = [w - 0.5 * (factor * g + 0.01 * w + momentum * b) for w, g, b in zip(weights, gradients, buffers, strict=True)]
+    there = [w.detach().requires_grad_() for w in moved]
+    direct, *v = torch.autograd.grad(loss("valid", alpha, *there)[0], [alpha, *there])
+    whole = torch.autograd.grad(loss("valid", alpha, *moved)[0], alpha)[0]
+    shortened = 1.0 if clip is None else min(1.0, clip / (torch.cat([u.flatten() for u in v]).norm().item() + 1e-6))
+    expected = direct + shortened * (whole - direct)
+    assert (factor < 1) == (shortened < 1) == (clip is not None)
+    before = [weight.detach().clone() for weight in weights]
+    Architect(loss, weights, [alpha], optimizer, frozen([alpha]), unrolled=True, exact=True, clip=clip).step("train", "valid")
+    torch.testing.assert_close(alpha.grad, expected, rtol=1e-12, atol=1e-14)
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+
+
+def image_loss():
+    """Of a small plain network of images, in training mode."""
+    network = cnn.SearchNetwork(4, 3, 3, fused=False, alpha_scale=1.0).double()
+    batches = {name: (torch.randn(4, 3, 8, 8, dtype=D), torch.randint(3, (4,))) for name in ("train", "valid")}
+
+    def loss(batch):
+        x, y = batches[batch]
+        return F.cross_entropy(network(x), y), None
+
+    return network, loss
+
+
+def text_loss():
+    """Of a small plain network of text, with the masks of a step."""
+    network = rnn.SearchNetwork(20, 4, alpha_scale=1.0, fused=False).double()
+    masks = network.masks(3)
+    batches = {name: torch.randint(20, (2, 5, 3)) for name in ("train", "valid")}
+
+    def loss(batch):
+        return network.loss(*batches[batch], network.initial(3), masks=masks)[0], None
+
+    return network, loss
+
+
+@pytest.mark.parametrize("make", [image_loss, text_loss])
+def test_exact_second_order_of_the_search_networks(make):
+    """Against exact differentiation through the step."""
+    torch.manual_seed(3)
+    network, loss = make()
+    alphas, weights = list(network.alphas.values()), network.weights()
+    names = [name for name, _ in network.named_parameters() if not name.startswith("alphas.")]
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    optimizer = sgd(weights, lr=0.5, weight_decay=0.01)
+
+    gradients = torch.autograd.grad(loss("train")[0], weights, create_graph=True, materialize_grads=True, allow_unused=True)
+    moved = [w - 0.5 * (g + 0.01 * w) for w, g in zip(weights, gradients, strict=True)]
+    with torch.nn.utils.stateless._reparametrize_module(network, dict(zip(names, moved, strict=True)), tie_weights=True):
+        expected = torch.autograd.grad(loss("valid")[0], alphas)
+    network.load_state_dict(buffers, strict=False)
+
+    architect = Architect(loss, weights, alphas, optimizer, unrolled=True, exact=True, buffers=network.buffers())
+    architect.hypergradient("train", "valid")
+    for alpha, gradient in zip(alphas, expected, strict=True):
+        torch.testing.assert_close(alpha.grad, gradient, rtol=1e-9, atol=1e-12)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in network.named_buffers())

@@ -179,10 +179,11 @@ def test_a_mixture_and_its_gradients():
     torch.testing.assert_close(Mix.apply(states, gates, p), PlainMix.apply(states, gates, p))
 
 
-def test_the_search_cell_is_the_sum_over_states_and_operations():
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_search_cell_is_the_sum_over_states_and_operations(fused):
     """Every edge and operation by itself, as the reference page writes them; values and gradients."""
     torch.manual_seed(0)
-    cell = model.SearchCell(default("rnn"), 4).double()
+    cell = model.SearchCell(default("rnn"), 4, fused).double()
     x, s = torch.randn(6, 4).double(), torch.randn(6, 4).double()
     masks = SearchNetwork(3, 4).double().masks(6)
     weights = torch.randn(36, 5).double().softmax(-1).requires_grad_()

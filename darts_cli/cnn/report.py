@@ -26,7 +26,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
     weights = sum(weight.numel() for weight in network.weights())
     alphas = sum(alpha.numel() for alpha in network.alphas.values())
     return [
-        f"{run.folder}: {'second' if config.unrolled else 'first'} order search on {config.dataset}{config.among()}",
+        f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
     ]
@@ -88,13 +88,14 @@ def search_end(config: SearchCNN, run: Run, network: SearchNetwork, device: torc
 
 def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, cells: Genotype) -> str:
     last = run.reports.metrics[-1]
-    order, truth = "Second" if config.unrolled else "First", _true(config, cells)
+    truth = _true(config, cells)
     used = f"a random part of the training set, {config.max_images:,} images," if config.max_images else "the training set"
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
-{_warning(cells)}{order} order{config.among()}, seed {config.seed}. Only {used} was used, split by seed {config.split_seed}:
-{config.train_portion:.0%} of it trained the weights, the rest alpha. The validation figures are on images without augmentation.
+{_warning(cells)}{config.order.capitalize()} order{config.among()}, seed {config.seed}. Only {used} was used,
+split by seed {config.split_seed}: {config.train_portion:.0%} of it trained the weights, the rest alpha. The validation
+figures are on images without augmentation.
 
 | | loss | accuracy |
 | --- | --- | --- |

@@ -117,11 +117,13 @@ def make(
     config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
+    if config.exact:
+        distributed.check_alone("--unrolled exact")
     if stage.start == 0:
         torch.manual_seed(config.seed)
     else:
         seed(config.seed, "stage", stage.start)
-    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute, "fused": not config.exact}
     kwargs |= {
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
         "method": stage.method(method),
@@ -196,7 +198,8 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
         relaxation.weights,
         torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options),
         None,
-        unrolled=config.unrolled,
+        unrolled=bool(config.unrolled),
+        exact=config.exact,
         buffers=network.buffers(),
         average=distributed.average,
     )

@@ -43,8 +43,28 @@ _OPTIONS_ONLY = (
 )  # keys that are options, but no settings
 
 
+class Switch(click.ParamType):
+    """On, off (spelled --no-NAME too), or one of some words."""
+
+    name = "switch"
+
+    def __init__(self, words: tuple[str, ...]):
+        self.words = words
+
+    def convert(self, value, param, ctx):
+        values = {"on": True, "off": False, True: True, False: False} | {word: word for word in self.words}
+        if value not in values:
+            self.fail(f"{value!r}: must be on, off, {', '.join(self.words)}, or nothing, which is on", param, ctx)
+        return values[value]
+
+
 class Sectioned(click.Command):
     """A command whose --help has the sections of the table above."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = [param.opts[0][2:] for param in self.params if isinstance(param.type, Switch)]
+        off = {f"--no-{name}": f"--{name}=off" for name in switches}
+        return super().parse_args(ctx, [off.get(arg.replace("_", "-"), arg) for arg in args])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records = {param.name: param.get_help_record(ctx) for param in self.params}
@@ -174,6 +194,8 @@ def _option(setting: Setting) -> Callable:
     name = option_name(setting.name)
     attributes = {"help": setting.help, "show_default": _shown_default(setting)}
     attributes["default"] = None if setting.depends else setting.default
+    if setting.words:
+        return option(name, type=Switch(setting.words), is_flag=False, flag_value="on", metavar=setting.metavar, **attributes)
     if setting.type is bool:
         return option(f"{name}/--no-{name[2:]}", **attributes)
     attributes |= {"type": _click_type(setting), "nargs": setting.count or 1, "metavar": setting.metavar}

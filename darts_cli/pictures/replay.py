@@ -22,7 +22,7 @@ def page(history: History) -> str:
     weights = [_weights(record) for record in history.records]
     title = f"darts {history.command} on {history.config.dataset}"
     data = {
-        "about": f"{history.name}: {'second' if history.config.unrolled else 'first'} order, seed {history.config.seed}, "
+        "about": f"{history.name}: {history.config.order} order, seed {history.config.seed}, "
         f"{len(genotypes)} of {history.config.epochs} epochs",
         "repeat": history.repeat(),
         "settings": {name: _shown(value) for name, value in history.config.to_dict().items()},

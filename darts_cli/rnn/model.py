@@ -1,119 +1,19 @@
 """The recurrent networks: language models around the mixed cell of a search, or the cell of a genotype (sec. 2.1, 3.1.2)."""
 
 import copy
-from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli import DartsError
-from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
 from darts_cli.methods.relaxation import Searching
 from darts_cli.methods.value import DARTS, Method, Tables
-from darts_cli.rnn.fused.mix import Mix
+from darts_cli.rnn.cells import INIT_RANGE, Cell, Masks, SearchCell
 from darts_cli.rnn.fused.next_words import NextWords
-from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
-from darts_cli.runtime.batchnorm import BatchNorm1d
+from darts_cli.rnn.fused.recurrence import ACTIVATIONS
 from darts_cli.spaces.space import Space, default
-
-INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
-
-
-class Masks(NamedTuple):
-    """The five dropouts of one batch, drawn once: the same at every time step, and in every pass over the batch.
-
-    Each is 0, or 1 / keep with the probability keep (Gal and Ghahramani, arXiv 1512.05287).
-    """
-
-    words: Tensor  # (V, 1): complete words
-    embedding: Tensor  # (B, D): the embedded words
-    x: Tensor  # (B, D): the cell's input
-    h: Tensor  # (B, D): the hidden state, and every node
-    output: Tensor  # (B, D): the cell's output
-
-    def part(self, rows: slice) -> "Masks":
-        """The masks of some of the streams."""
-        return Masks(self.words, *(mask[rows] for mask in self[1:]))
-
-
-# ---- cells
-
-
-class Cell(nn.Module):
-    """The cell of a genotype: each node moves one earlier state towards its activation, by the fraction that its gate gives.
-
-        [c | h] = s_j W_i,   s_i = s_j + sigmoid(c) (f_i(h) - s_j)
-
-    s_0 comes in the same way from the hidden state, which is the mean of the nodes in `concat` at the previous time; its
-    activation is `init_op`, its gate [x | s] W_0.
-    """
-
-    def __init__(self, cell: CellGenotype, dim: int, init_op: str = "tanh"):
-        super().__init__()
-        self.steps = [(init_op, None), *((edge.op, edge.input) for (edge,) in cell.nodes)]
-        self.concat = cell.concat
-        self.W0, self.Ws = _weights(dim, len(cell.nodes))
-
-    def forward(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
-        """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
-        x_gates, W_s = _input_gates(x, self.W0, masks)
-        m = torch.ones_like(s) if masks is None else masks.h
-        Ws = [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
-        with torch.autocast(x.device.type, enabled=False):
-            return Recurrence.apply(self.steps, self.concat, x_gates.to(s.dtype), s, m, *Ws)
-
-
-class SearchCell(nn.Module):
-    """The search's cell: every node is the weighted sum of Cell's nodes over all earlier states and all operations but `none`.
-
-    One BatchNorm without affine parameters follows s_0 and every node.
-    """
-
-    def __init__(self, space: Space, dim: int):
-        super().__init__()
-        self.space = space
-        self.W0, self.Ws = _weights(dim, space.nodes)
-        self.bn = BatchNorm1d(dim, affine=False)
-        columns = [[[float(name == op) for name in ACTIVATIONS] for op in row] for row in space.choices("recurrent")]
-        self.register_buffer("columns", torch.tensor(columns), persistent=False)
-        self.register_buffer("identity", torch.tensor([float(name == "identity") for name in ACTIVATIONS]), persistent=False)
-
-    def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None, auxiliary: float = 0.0) -> Tensor:
-        """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes; `auxiliary` is the
-        weight of an identity that is added to every edge."""
-        x_gates, W_s = _input_gates(x, self.W0, masks)
-        by_node = self.space.by_node((weights[:, :, None] * self.columns).sum(1) + auxiliary * self.identity)
-        outputs = []
-        for x_gate in x_gates:
-            c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
-            states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
-            for W, p in zip(self.Ws, by_node, strict=True):
-                gates = _masked(states, masks) @ W
-                node = Mix.apply(states, gates.to(states.dtype), p.to(states.dtype))
-                states = torch.cat([states, self.bn(node).unsqueeze(0)])
-            s = states[1:].mean(0)
-            outputs.append(s)
-        return torch.stack(outputs)
-
-
-def _weights(dim: int, nodes: int) -> tuple[nn.Parameter, nn.ParameterList]:
-    """W_0 for the concatenated input and hidden state, W_i for the nodes; their left halves give c, their right halves h."""
-    W0 = nn.Parameter(torch.empty(2 * dim, 2 * dim).uniform_(-INIT_RANGE, INIT_RANGE))
-    return W0, nn.ParameterList(torch.empty(dim, 2 * dim).uniform_(-INIT_RANGE, INIT_RANGE) for _ in range(nodes))
-
-
-def _input_gates(x: Tensor, W0: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
-    """The part of s_0's gates that comes from the inputs x (T, B, D): (T, B, 2D); and the matrix of the hidden state."""
-    W_x, W_s = W0.chunk(2)
-    return (x if masks is None else x * masks.x) @ W_x, W_s
-
-
-def _masked(state: Tensor, masks: Masks | None) -> Tensor:
-    return state if masks is None else state * masks.h
-
-
-# ---- networks
 
 
 class LanguageModel(nn.Module):
@@ -123,6 +23,8 @@ class LanguageModel(nn.Module):
     cell's input, `dropouti` of the embedded words, `dropoute` of complete words. Raises DartsError when one is not in [0, 1),
     or when there are no words.
     """
+
+    fused = True  # whether to compute quickly what can then be differentiated only once
 
     def __init__(
         self, vocab: int, dim: int, *, dropout: float, dropouth: float, dropoutx: float, dropouti: float, dropoute: float
@@ -214,6 +116,8 @@ class LanguageModel(nn.Module):
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of states (N, D) and words (N,)."""
         device_type, weight, bias = states.device.type, self.decoder.weight, self.decoder.bias
+        if not self.fused:
+            return F.cross_entropy(F.linear(states, weight, bias), y)
         if not torch.is_grad_enabled():  # a Function does not see that
             weight, bias = weight.detach(), bias.detach()
         if torch.is_autocast_enabled(device_type):
@@ -226,7 +130,8 @@ class LanguageModel(nn.Module):
 class SearchNetwork(Searching, LanguageModel):
     """The network the search trains; `alphas["recurrent"]` (36 edges, 5 operations) starts at `alpha_scale` N(0, 1).
 
-    `space` says what the cell may be; if none is given, it is the default space of text.
+    `space` says what the cell may be; if none is given, it is the default space of text. `fused=False` computes everything as
+    the paper writes it, which can be differentiated twice.
     """
 
     def __init__(
@@ -242,11 +147,12 @@ class SearchNetwork(Searching, LanguageModel):
         space: Space | None = None,
         alpha_scale: float = 1e-3,
         method: Method = DARTS,
+        fused: bool = True,
     ):
         dropouts = {"dropout": dropout, "dropouth": dropouth, "dropoutx": dropoutx, "dropouti": dropouti, "dropoute": dropoute}
         super().__init__(vocab, dim, **dropouts)
-        self.space, self.method = space or default("rnn"), method
-        self.cell = SearchCell(self.space, dim)
+        self.space, self.method, self.fused = space or default("rnn"), method, fused
+        self.cell = SearchCell(self.space, dim, fused)
         self.relax(self.space, method, alpha_scale)
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:

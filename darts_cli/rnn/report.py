@@ -19,9 +19,9 @@ from darts_cli.text import counted
 
 
 def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus) -> list[str]:
-    order, words = "second" if config.unrolled else "first", len(corpus.train) // config.batch_size - 1
+    words = len(corpus.train) // config.batch_size - 1
     return [
-        f"{run.folder}: {order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
+        f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
     ]
@@ -65,7 +65,7 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
-{"Second" if config.unrolled else "First"} order{config.among()}, seed {config.seed}.
+{config.order.capitalize()} order{config.among()}, seed {config.seed}.
 The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used. The validation
 perplexity is that of the search network, without dropout,
 normalised by each batch's own statistics.

@@ -15,8 +15,9 @@ from darts_cli.methods.relaxation import Relaxation
 from darts_cli.methods.stages import follow, space_of
 from darts_cli.methods.value import Method, Stage, Step, Tables
 from darts_cli.rnn import data, report
+from darts_cli.rnn.cells import Masks
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
-from darts_cli.rnn.model import Masks, SearchNetwork
+from darts_cli.rnn.model import SearchNetwork
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -124,6 +125,8 @@ def make(
     config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
+    if config.exact:
+        distributed.check_alone("--unrolled exact")
     if stage.start == 0:
         torch.manual_seed(config.seed)
     else:
@@ -132,6 +135,7 @@ def make(
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
         "method": method,
         "alpha_scale": config.alpha_scale,
+        "fused": not config.exact,
     }
     network = SearchNetwork(vocab, config.dim, **kwargs, **dropouts(config)).to(device)
     return network, *make_architect(network, config, device)
@@ -209,7 +213,8 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         relaxation.weights,
         torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options),
         None,
-        unrolled=config.unrolled,
+        unrolled=bool(config.unrolled),
+        exact=config.exact,
         clip=config.grad_clip,
         buffers=network.buffers(),
         average=distributed.average,

@@ -13,8 +13,9 @@ from darts_cli.config import TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import data, report
 from darts_cli.rnn.averaging import Averaging, stalled
+from darts_cli.rnn.cells import Masks
 from darts_cli.rnn.evaluate import dropouts, load_weights, measure, metrics, scores, sums_dtype
-from darts_cli.rnn.model import Masks, Network
+from darts_cli.rnn.model import Network
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display

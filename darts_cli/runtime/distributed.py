@@ -97,6 +97,12 @@ def check_batch(size: int) -> None:
         raise DartsError(f"--batch-size {size}: must be a multiple of the number of processes, {ranks()}", exit_code=2)
 
 
+def check_alone(option: str) -> None:
+    """Raises DartsError when there are several ranks."""
+    if ranks() > 1:
+        raise DartsError(f"{option}: runs in one process only, not in {ranks()}", exit_code=2)
+
+
 def check_unsplit(option: str, parts: int) -> None:
     """Raises DartsError when the share of each rank would be computed in parts."""
     if parts > 1 and ranks() > 1:

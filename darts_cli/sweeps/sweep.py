@@ -13,7 +13,8 @@ from darts_cli.runs.identity import Identity
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
-from darts_cli.schema import Config, SearchConfig, digest
+from darts_cli.schema import Config, digest
+from darts_cli.settings import SearchConfig
 
 
 @dataclass(frozen=True)
