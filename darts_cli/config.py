@@ -50,7 +50,9 @@ class SearchCNN(SearchConfig):
     max_images: int | None = settings.max_images()
     flip: bool = settings.flip()
     cutout: int = settings.cutout(0)
+    drop_path: float = settings.drop_path(0.0)
     stop: str = settings.stop()
+    then: str = settings.then()
     eigenvalue_every: int | None = settings.eigenvalue_every()
     benchmark_data: str | None = settings.benchmark_data()
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
@@ -68,6 +70,10 @@ class SearchCNN(SearchConfig):
         self._set("stop", str(rules.parse(self.stop)))
         if self.stop.startswith("eigenvalue") and not self.eigenvalue_every:
             raise DartsError("--eigenvalue-every 0: --stop eigenvalue needs eigenvalues", exit_code=2)
+        if self.then == "regularise" and self.stop == "never":
+            raise DartsError("--then regularise: only together with a rule of --stop, such as eigenvalue", exit_code=2)
+        if self.then == "regularise" and "narrow" in self.spec.parts:
+            raise DartsError("--then regularise: a method with stages (narrow) cannot go back between them", exit_code=2)
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
         k, wide_k = (self.spec.parts.get(part, {name: 1})[name] for part, name in (("partial", "k"), ("widen", "wide_k")))
@@ -88,7 +94,22 @@ class SearchCNN(SearchConfig):
         return super().default(setting)
 
     def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
+        if self.then == "regularise" and rules.times_regularised(records) == rules.MOST_TIMES:
+            return None
         return rules.parse(self.stop).stopped(records, self.eigenvalue_every)
+
+    def ends(self, records: Sequence[Mapping]) -> bool:
+        """Whether the search has stopped, for good."""
+        return self.then == "end" and self.stopped(records) is not None
+
+    def candidates(self, records: Sequence[Mapping]) -> set[int]:
+        """The finished epochs, from 0, to which a stop may still go back."""
+        over = self.then == "end" or rules.times_regularised(records) == rules.MOST_TIMES
+        return set() if over else rules.parse(self.stop).candidates(records, self.eigenvalue_every)
+
+    def regularisation(self, records: Sequence[Mapping]) -> tuple[float, float]:
+        """The weight decay, and the drop-path of the last epoch, of the epoch after these; see --then regularise."""
+        return rules.regularised(self.weight_decay, self.drop_path, rules.times_regularised(records))
 
 
 @dataclass(frozen=True)
@@ -107,12 +128,7 @@ class TrainCNN(Config):
     lr: float = setting(
         0.025, "Highest learning rate.", aliases=("--learning-rate",), recipes={"imagenet": 0.1, "nas-bench-201": 0.1}, gt=0
     )
-    schedule: str = setting(
-        "cosine",
-        "Learning rate over the epochs: half a cosine, or a constant factor per epoch.",
-        choices=("cosine", "exponential"),
-        recipes={"imagenet": "exponential"},
-    )
+    schedule: str = settings.schedule()
     lr_min: float = setting(0.0, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0)
     lr_decay: float = setting(0.97, "Per-epoch factor of the exponential schedule.", aliases=("--gamma",), gt=0, le=1)
     warmup: int | None = setting(
@@ -122,36 +138,13 @@ class TrainCNN(Config):
     nesterov: bool = setting(False, "Use Nesterov's momentum.", recipes={"nas-bench-201": True})
     weight_decay: float = setting(3e-4, "Weight decay.", recipes={"imagenet": 3e-5, "nas-bench-201": 5e-4}, ge=0)
     grad_clip: float = settings.clip(5.0, recipes={"nas-bench-201": float("inf")})
-    label_smoothing: float = setting(
-        0.0,
-        "Share of a label that is spread over all classes.",
-        aliases=("--label-smooth",),
-        recipes={"imagenet": 0.1},
-        ge=0,
-        lt=1,
-    )
-    auxiliary: bool | None = setting(
-        True,
-        "Train a second classifier in the middle of the network, for 32x32 images or ImageNet.",
-        recipes={"digits": False, "folder": None, "nas-bench-201": False},
-    )
+    label_smoothing: float = settings.label_smoothing()
+    auxiliary: bool | None = settings.auxiliary()
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss.", ge=0)
-    drop_path: float = setting(
-        0.2,
-        "Probability of dropping an edge in the last epoch; it rises linearly from 0.",
-        aliases=("--drop-path-prob",),
-        recipes={"imagenet": 0.0, "nas-bench-201": 0.0},
-        ge=0,
-        lt=1,
-    )
+    drop_path: float = settings.drop_path(0.2, recipes={"imagenet": 0.0, "nas-bench-201": 0.0})
     flip: bool = settings.flip()
     cutout: int = settings.cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0, "nas-bench-201": 0})
-    color_jitter: tuple[float, float, float, float] = setting(
-        (0.0, 0.0, 0.0, 0.0),
-        "Random change of brightness, contrast, saturation and hue (hue: at most 0.5); ImageNet only.",
-        recipes={"imagenet": (0.4, 0.4, 0.4, 0.2)},
-        ge=0,
-    )
+    color_jitter: tuple[float, float, float, float] = settings.color_jitter()
     max_images: int | None = settings.max_images()
     train_portion: float = setting(1.0, "Share of the training set to train on; the rest chooses the best epoch.", gt=0, le=1)
     init_from: str | None = settings.init_from()
@@ -160,13 +153,7 @@ class TrainCNN(Config):
     split_seed: int = setting(0, "Seed of the split that --train-portion makes.", ge=0)
     data: str | None = settings.images()
     device: str = settings.device()
-    workers: int | None = setting(
-        None,
-        "Processes that read the images of ImageNet; 0 reads in the main process.",
-        default_text="one per CPU, at most 8",
-        changes_result=False,
-        ge=0,
-    )
+    workers: int | None = settings.workers()
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--report-freq",))
     detect_anomaly: bool = settings.anomaly()

@@ -43,11 +43,62 @@ cutout = partial(
 )
 max_images = partial(setting, None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4)
 flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
+label_smoothing = partial(
+    setting,
+    0.0,
+    "Share of a label that is spread over all classes.",
+    aliases=("--label-smooth",),
+    recipes={"imagenet": 0.1},
+    ge=0,
+    lt=1,
+)
+color_jitter = partial(
+    setting,
+    (0.0, 0.0, 0.0, 0.0),
+    "Random change of brightness, contrast, saturation and hue (hue: at most 0.5); ImageNet only.",
+    recipes={"imagenet": (0.4, 0.4, 0.4, 0.2)},
+    ge=0,
+)
+schedule = partial(
+    setting,
+    "cosine",
+    "Learning rate over the epochs: half a cosine, or a constant factor per epoch.",
+    choices=("cosine", "exponential"),
+    recipes={"imagenet": "exponential"},
+)
+workers = partial(
+    setting,
+    None,
+    "Processes that read the images of ImageNet; 0 reads in the main process.",
+    default_text="one per CPU, at most 8",
+    changes_result=False,
+    ge=0,
+)
+auxiliary = partial(
+    setting,
+    True,
+    "Train a second classifier in the middle of the network, for 32x32 images or ImageNet.",
+    recipes={"digits": False, "folder": None, "nas-bench-201": False},
+)
+drop_path = partial(
+    setting,
+    help="Probability of dropping an edge in the last epoch; it rises linearly from 0.",
+    aliases=("--drop-path-prob",),
+    ge=0,
+    lt=1,
+)
 stop = partial(
     setting,
     "never",
     "When to stop, with earlier cells: never, skips:N, eigenvalue:FACTOR or discretisation:POINTS.",
     metavar="RULE",
+)
+then = partial(
+    setting,
+    "end",
+    "What follows a stop: the end or, regularise, going back and on with three times the weight decay (or, with"
+    " --drop-path, 0.2 more of it).",
+    choices=("end", "regularise"),
 )
 eigenvalue_every = partial(
     setting,

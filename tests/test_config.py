@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from darts_cli import DartsError
 from darts_cli.cli import main
-from darts_cli.commands.options import SECTIONS, options
+from darts_cli.commands.options import SECTIONS, Sectioned, options
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import option_name
@@ -19,7 +19,7 @@ from darts_cli.schema import option_name
 def parsed(*args, kind=SearchCNN):
     """The configuration that the command line makes."""
 
-    @click.command()
+    @click.command(cls=Sectioned)
     @options(kind)
     def show(**settings):
         click.echo(repr(kind(**settings)))
@@ -164,7 +164,7 @@ def test_the_originals_spellings():
         ("lr: " + 400 * "9", "lr: must be a number, not "),
         ("epochs: true", "epochs: must be a whole number, not True"),
         ("momentum:", "momentum: must be a number, not None"),
-        ("unrolled: 1", "unrolled: must be true or false, not 1"),
+        ("unrolled: 1", "unrolled: must be true or false or exact, not 1"),
         ("alpha_betas: [0.5]", "alpha_betas: must be 2 numbers, not [0.5]"),
         ("dataset: 3", "dataset: must be text, not 3"),
         ("data: 3", "data: must be text, not 3"),

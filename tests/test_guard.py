@@ -1,6 +1,7 @@
 """The guard against collapse: exact curvature, the rules that stop a search, and a search that stops."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli import DartsError
-from darts_cli.cnn import evaluate, report
-from darts_cli.cnn.search_cell import plain_nodes
+from darts_cli.cnn import evaluate, report, search_cell
+from darts_cli.cnn.model import search_network
+from darts_cli.cnn.search_cell import MixedCell, plain_nodes
 from darts_cli.config import SearchCNN
 from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.guard.rules import averages, parse
 from darts_cli.guard.watch import discrete, parameter_free
 from darts_cli.methods.derive import derive
-from darts_cli.methods.value import plain, softmax
+from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.spaces.space import default, load
 
 REFERENCE = torch.load(Path(__file__).parent / "data" / "guard.pt", weights_only=True)
@@ -223,6 +225,7 @@ def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
     assert darts("genotype", "show", f"{whole}@{taken + 1}", "--json").stdout == stored
     report = (whole / "report.md").read_text()
     assert f"stopped after epoch {last + 1}, by skips:1; the cells are those of epoch {taken + 1}" in report
+    assert darts("genotype", "show", whole, "--epoch", taken + 1, "--json").stdout == stored
     again = darts(*command, "--run", whole)
     assert (again.exit_code, "complete already" in again.stderr) == (0, True)
     kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 2)
@@ -254,3 +257,111 @@ def test_what_would_have_stopped_is_said():
     assert "25.00%" in said
     assert "By the rule" not in report.guarded(SearchCNN(stop="skips:3"), run)
     assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in report.guarded(SearchCNN(stop="skips:3"), run)
+
+
+# ---- more regularisation
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_drop_path_is_that_of_the_authors(fused, monkeypatch):
+    reference, dropped = REFERENCE["network_s5"], REFERENCE["drop_path"]
+    p = dropped["probability"]
+    masks = iter(dropped["keep_cell_edge_image"].flatten(0, 1).double() / (1 - p))  # of the cells' edges, one after another
+    monkeypatch.setattr(search_cell, "kept", lambda size, drop_path, like: next(masks).view(size, 1, 1, 1))
+    network = network_of(reference, default("cnn"), fused=fused)
+    network.begin(Step(0, 1, 0, 0), p)
+    logits = network(reference["x"].double())
+    torch.testing.assert_close(logits, dropped["logits"], rtol=1e-9, atol=1e-11)
+    loss = F.cross_entropy(logits, reference["y"])
+    gradients = torch.autograd.grad(loss, list(network.alphas.values()))
+    for gradient, expected in zip(gradients, dropped["dalphas"].values(), strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("space", ["darts", "nas-bench-201"])
+@pytest.mark.parametrize("partial", [1, 2])
+def test_drop_path_keeps_the_expectation_and_is_off_outside_the_steps(space, partial):
+    """A weighted sum over all masks of the few edges would take too long: the mean over many draws comes close."""
+    torch.manual_seed(0)
+    cell = search_network(load(space))(4, 2, 3, space=load(space), method=replace(DARTS, partial=partial)).double()
+    mixed = next(module for module in cell.modules() if isinstance(module, MixedCell))
+    x = torch.randn(512, 4, 4, 4).double()[:, :, :1, :1].expand(-1, -1, 4, 4)
+    states, weights = [x] * mixed.space.inputs, torch.full_like(cell.alphas[mixed.kind], 0.3)
+    for module in mixed.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()  # so that an image does not depend on the others
+    same = [state[:1].expand_as(state) for state in states]
+    edge_weights = torch.ones(len(mixed.edges))
+    (plain,) = mixed.nodes(same, weights, None, edge_weights, NOTHING)[:1]
+    (dropping,) = mixed.nodes(same, weights, None, edge_weights, Added(drop_path=0.25))[:1]
+    spread = plain.abs().max()
+    assert (dropping.mean(0) - plain[0]).abs().max() < 0.2 * spread
+    assert len(dropping.unique(dim=0)) == 2**mixed.space.inputs  # each edge, by itself, is there or not
+    mixed.eval()
+    assert torch.equal(mixed.nodes(same, weights, None, edge_weights, Added(drop_path=0.25))[0], plain)
+
+
+def test_the_schedule_of_drop_path_and_the_weight_decays_are_those_of_the_authors():
+    config = SearchCNN(drop_path=0.6)
+    found = [config.regularisation([])[1] * epoch / (config.epochs - 1) for epoch in range(config.epochs)]
+    assert found == pytest.approx(REFERENCE["drop_path"]["probability_by_epoch_0.6_of_50"].tolist())
+    marks = [[{"regularised": {"times": times}}] for times in range(1, 5)]
+    weaker = [SearchCNN().regularisation(records)[0] for records in ([], *marks)]
+    assert weaker == pytest.approx(REFERENCE["adaptive_weight_decays"]["times3_to_243e-4"])
+    assert [SearchCNN(drop_path=0.1).regularisation(records) for records in marks] == [
+        (3e-4, pytest.approx(p)) for p in (0.3, 0.5, 0.6, 0.6)
+    ]
+    assert SearchCNN(drop_path=0.7).regularisation(marks[3]) == (3e-4, 0.7)
+
+
+def recorded(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_search_goes_back_and_on_with_more_regularisation(tiny, tmp_path):
+    """Killed after it has gone back, it ends with the same bits; it ends with the last epoch, and keeps no old checkpoint."""
+    command = [*tiny, "--channels", "4", "--epochs", "14", "--alpha-lr", "0.3", "--stop", "skips:1", "--then", "regularise"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = darts(*command, "--run", whole)
+    assert done.exit_code == 0, done.stderr
+    records = recorded(whole)
+    assert len(records) == 14
+    marked = [(record["epoch"], record["regularised"]) for record in records if "regularised" in record]
+    assert marked
+    assert all(mark["after_epoch"] > epoch for epoch, mark in marked)
+    assert records[marked[-1][0] - 1]["skip_connections"]["normal"] == 0
+    assert not list(whole.glob("epoch-*"))
+    decay = torch.load(whole / "checkpoint.pt", weights_only=True)["w_optimizer"]["param_groups"][0]["weight_decay"]
+    assert decay == pytest.approx(3e-4 * 3 ** marked[-1][1]["times"])
+    said = f"After epoch {marked[-1][1]['after_epoch']} the rule skips:1 led back to the end of epoch {marked[-1][0]}, and on"
+    assert said in (whole / "report.md").read_text()
+    assert said in done.stderr
+    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 10)
+    code, _, err = finish(start(*command, "--run", killed))
+    assert code == 0, err
+    assert_same_run(whole, killed)
+
+
+def test_a_search_says_that_nothing_stops_it(tiny, tmp_path):
+    """At its start, and once, after the epoch after which a rule would have stopped it."""
+    done = darts(*tiny, "--channels", "4", "--epochs", "1", "--run", tmp_path / "a")
+    assert "--stop never: the search goes on even when its cells collapse" in done.stderr
+    records = [{"skip_connections": {"normal": n}} for n in (0, 1, 3, 4)]
+    warned = [report.endangered(SearchCNN(), records[:n]) for n in range(1, 5)]
+    assert [warning is not None for warning in warned] == [False, False, True, False]
+    assert warned[2].startswith("warning: by the rule skips:2 the cells collapse")
+    assert report.endangered(SearchCNN(stop="skips:3"), records[:3]) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"then": "regularise"}, "--then regularise: only together with a rule of --stop"),
+        ({"then": "regularise", "stop": "skips", "method": "p-darts"}, "--then regularise: a method with stages"),
+        ({"then": "go on", "stop": "skips"}, "--then go on: must be one of end, regularise"),
+    ],
+)
+def test_what_cannot_be_regularised(settings, message):
+    with pytest.raises(DartsError, match=message):
+        SearchCNN(**settings)

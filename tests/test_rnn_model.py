@@ -13,7 +13,7 @@ from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.methods.relaxation import Relaxation
 from darts_cli.methods.value import Step
-from darts_cli.rnn import model
+from darts_cli.rnn import cells, model
 from darts_cli.rnn.fused import next_words
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.model import Network, SearchNetwork
@@ -160,23 +160,12 @@ def test_a_convolutional_genotype_is_refused():
 # ---- the search cell, plainly
 
 
-class PlainMix:
-    """What Mix computes, in steps that can be differentiated again."""
-
-    @staticmethod
-    def apply(states, gates, p):
-        c, h = gates.chunk(2, dim=-1)
-        functions = (h.tanh(), h.relu(), h.sigmoid(), h)
-        terms = [w[:, None, None] * (states + c.sigmoid() * (f - states)) for w, f in zip(p.unbind(1), functions, strict=True)]
-        return sum(terms).sum(0)
-
-
 def test_a_mixture_and_its_gradients():
     states, gates, p = (torch.randn(*shape).double() for shape in ((3, 5, 4), (3, 5, 8), (3, 4)))
     for tensor in (states, gates, p):
         tensor.requires_grad_()
     assert torch.autograd.gradcheck(Mix.apply, (states, gates, p))
-    torch.testing.assert_close(Mix.apply(states, gates, p), PlainMix.apply(states, gates, p))
+    torch.testing.assert_close(Mix.apply(states, gates, p), cells.mix(states, gates, p))
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -375,7 +364,7 @@ def test_one_step_has_no_change_over_time():
 def error_of_the_implicit_term(fresh_masks):
     """The implicit term of a small smooth search network against double backward, relative to its norm."""
     torch.manual_seed(1)
-    network = SearchNetwork(12, 6, dropout=0.5, dropouth=0.25, dropoutx=0.5, dropouti=0.2).double()
+    network = SearchNetwork(12, 6, dropout=0.5, dropouth=0.25, dropoutx=0.5, dropouti=0.2, fused=False).double()
     weights, alpha = network.weights(), network.alphas["recurrent"]
     with torch.no_grad():
         alpha.normal_()
@@ -413,7 +402,6 @@ def error_of_the_implicit_term(fresh_masks):
 
 def test_second_order_under_dropout_is_exact_when_the_passes_share_their_masks(monkeypatch):
     """And drowned where each pass draws its own, as in the original."""
-    monkeypatch.setattr(model, "Mix", PlainMix)
     assert error_of_the_implicit_term(fresh_masks=False) < 0.1  # of eps, with the kinks of relu
     assert error_of_the_implicit_term(fresh_masks=True) > 1
     monkeypatch.setattr(Architect, "RADIUS", 1e-6)

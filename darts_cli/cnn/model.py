@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import nasbench201, ops
-from darts_cli.cnn.search_cell import Active, Form, SearchCell
+from darts_cli.cnn.search_cell import Active, Form, SearchCell, kept
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
 from darts_cli.methods.relaxation import Searching, edges_of
@@ -134,9 +134,8 @@ def drop_path_(x: Tensor, probability: float, share: tuple[int, slice] | None = 
     """
     if probability == 0:
         return x
-    keep = 1 - probability
     size, rows = share or (len(x), slice(None))
-    return x.mul_(torch.empty(size, 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)[rows] / keep)
+    return x.mul_(kept(size, probability, x)[rows])
 
 
 AUXILIARY_SIDE_PIXELS = {"cifar": 32, "imagenet": 224}  # of the images that an auxiliary head is made for, by stem

@@ -1,6 +1,7 @@
 """What a search and a training of convolutional cells print, record and report."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
+        *(["--stop never: the search goes on even when its cells collapse"] if config.stop == "never" else []),
     ]
 
 
@@ -75,6 +77,9 @@ def search_record(
     truth = _true(run.config, cells)
     if truth:
         display.say(truth)
+    warning = endangered(run.config, run.reports.metrics)
+    if warning:
+        display.say(warning)
     if changed and not display.live:
         display.say(cell_table(cells))
 
@@ -114,9 +119,27 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 """
 
 
+def regularised(config: SearchCNN, records: Sequence[Mapping]) -> str:
+    """That a search has gone back to the last of these records."""
+    weight_decay, drop_path = config.regularisation(records)
+    stronger = f"drop-path {drop_path:g}" if config.drop_path else f"weight decay {weight_decay:g}"
+    after = records[-1]["regularised"]["after_epoch"]
+    return f"After epoch {after} the rule {config.stop} led back to the end of epoch {len(records)}, and on with {stronger}."
+
+
+def endangered(config: SearchCNN, records: Sequence[Mapping]) -> str | None:
+    """A warning where nothing stops a search, after the epoch after which a rule would have stopped it first."""
+    for rule in map(parse_rule, ("skips", "eigenvalue")):
+        late = rule.stopped(records, config.eigenvalue_every or 1)
+        if late and config.stop == "never" and late[0] + 1 == len(records):
+            return f"warning: by the rule {rule} the cells collapse; with --stop never the search goes on all the same"
+    return None
+
+
 def guarded(config: SearchCNN, run: Run) -> str:
     """What the rules of `--stop` say of the search."""
     records, lines = run.reports.metrics, []
+    lines += [regularised(config, records[: i + 1]) for i, record in enumerate(records) if "regularised" in record]
     stopped = config.stopped(records)
     if stopped:
         last, taken = stopped

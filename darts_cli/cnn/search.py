@@ -15,6 +15,7 @@ from darts_cli.cnn.evaluate import eigenvalue, measure
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard.rules import times_regularised
 from darts_cli.guard.watch import discrete
 from darts_cli.methods.derive import derive
 from darts_cli.methods.method import parse
@@ -66,18 +67,18 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
-        display.begin(now["epoch"], now["step"], opening, complete=bool(config.stopped(run.reports.metrics)) or None)
-        for epoch in range(now["epoch"], config.epochs):
-            if config.stopped(run.reports.metrics):
-                break
+        display.begin(now["epoch"], now["step"], opening, complete=config.ends(run.reports.metrics) or None)
+        while (now := going_on(config, run, display, now, parts)) is not None:
+            epoch = now["epoch"]
             stage = method.stage(epoch, config.epochs)
             lr = stage.lr(config.lr, config.lr_min, epoch)
-            set_lr(architect.w_optimizer, lr)
+            weight_decay, drop_path = config.regularisation(run.reports.metrics)
+            set_lr(architect.w_optimizer, lr, weight_decay)
             if stage.starts_anew(epoch, now["step"]):
                 architect.w_optimizer.state.clear()
             sums = now["sums"].to(device)
             at = partial(Step, epoch, config.epochs, config.seed)
-            network.begin(at(0))
+            network.begin(at(0), drop_path * epoch / max(1, config.epochs - 1))
             with detection(network, config.detect_anomaly):
                 for step in range(now["step"], steps):
                     held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
@@ -91,6 +92,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                     run.state.checkpoint(partial(state, epoch, step + 1, sums))
 
             run.state.check_finite()
+            network.end()
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
             network.conclude(at(steps), partial(accuracy, network, valid, config.precision, after_each))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
@@ -98,6 +100,24 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             network, architect, relaxation = follow((network, architect, relaxation), method, at(steps), build)
             run.state.save(now := state(epoch + 1, 0, torch.zeros(2, 3)))
     return report.search_end(config, run, network, device)
+
+
+def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: dict) -> dict | None:
+    """The state with which the search goes on; None when it has ended.
+
+    After a stop, `--then regularise` goes back to the epoch that the rule names, and on with more regularisation.
+    """
+    records = run.reports.metrics
+    stopped, ended = config.stopped(records), now["epoch"] == config.epochs
+    if config.then == "regularise" and now["step"] == 0:
+        run.state.keep(set() if ended and not stopped else config.candidates(records))
+    if stopped and config.then == "regularise":
+        last, taken = stopped
+        note = {"regularised": {"times": times_regularised(records) + 1, "after_epoch": last + 1}}
+        now = run.state.return_to(taken, note, **parts)
+        display.say(report.regularised(config, run.reports.metrics))
+        return now
+    return None if stopped or ended else now
 
 
 def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:

@@ -33,6 +33,12 @@ class Form:
     auxiliary: bool = False
 
 
+def kept(size: int, drop_path: float, like: Tensor) -> Tensor:
+    """What an edge's output is multiplied by, (B, 1, 1, 1): 0 with that probability, else what keeps the expectation."""
+    keep = 1 - drop_path
+    return torch.empty(size, 1, 1, 1, dtype=like.dtype, device=like.device).bernoulli_(keep) / keep
+
+
 class MixedCell(nn.Module):
     """What the search cells of all macro structures share: nodes that each sum the mixed operations of all earlier states
     (eq. 1).
@@ -75,14 +81,15 @@ class MixedCell(nn.Module):
         by_edge = torch.ones(len(self.edges)) if edge_weights is None else edge_weights
         nodes = zip(*map(self.space.by_node, (self.edges, weights, active, by_edge)), skips, strict=True)
         for edges, rows, names, along, extra in nodes:
-            if self.form.fused:
-                x = mixed_node(shared, edges, rows, names, self.form.recompute)
+            keep = [1.0] * len(edges)
+            if added.drop_path and self.training:
+                keep = [kept(len(states[0]), added.drop_path, states[0]) for _ in edges]
+                by_edge = zip(keep, shared, edges, rows, names, strict=True)
+                x = sum(k * self._mixed([s], [edge], row[None], [name], added) for k, s, edge, row, name in by_edge)
             else:
-                x = sum(edge(s, row, name) for edge, s, row, name in zip(edges, shared, rows, names, strict=True))
-            if added.skip_dropout and self.training:
-                x = x + self._dropped(shared, edges, rows, names, added.skip_dropout)
+                x = self._mixed(shared, edges, rows, names, added)
             if self.form.partial > 1:
-                rest = sum(a * y for a, y in zip(along.unbind(), passing, strict=True))
+                rest = sum(a * k * y for a, k, y in zip(along.unbind(), keep, passing, strict=True))
                 x = torch.cat([x, rest], dim=1)[:, self.order]
             if len(extra) and added.auxiliary_skip:
                 x = x + added.auxiliary_skip * sum(skip(s) for skip, s in zip(extra, states, strict=True))
@@ -90,6 +97,15 @@ class MixedCell(nn.Module):
             shared.append(self._shared(x, 1))
             passing.append(self._passing(x, 1))
         return states[len(inputs) :]
+
+    def _mixed(self, shared: Sequence, edges: Sequence, rows: Tensor, active: Sequence, added: Added) -> Tensor:
+        """The sum of the mixed operations of edges, of what they share."""
+        if self.form.fused:
+            x = mixed_node(shared, edges, rows, active, self.form.recompute)
+        else:
+            x = sum(edge(s, row, names) for edge, s, row, names in zip(edges, shared, rows, active, strict=True))
+        dropout = added.skip_dropout if self.training else 0
+        return x + self._dropped(shared, edges, rows, active, dropout) if dropout else x
 
     def _shared(self, x: Tensor, stride: int) -> State | Tensor:
         """What the operations of a state see."""

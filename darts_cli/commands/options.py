@@ -25,7 +25,7 @@ SECTIONS = {
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
-    "Run": "stop eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
+    "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
     " checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }

@@ -11,6 +11,7 @@ from darts_cli import DartsError
 from darts_cli.text import exact, meant
 
 WINDOW, DELTA, FIRST_EPOCH = 5, 4, 10  # of RobustDARTS (Zela et al., arXiv 1909.09656)
+MOST_TIMES = 4  # that a search is regularised more: 81 times the weight decay
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Rule:
         """
         return _RULES[self.name].stopped(records, self.limit, every)
 
+    def candidates(self, records: Sequence[Mapping], every: int) -> set[int]:
+        """The epochs, of those that have finished, whose cells the rule may still take."""
+        return _RULES[self.name].candidates(records, self.limit, every)
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -39,6 +44,7 @@ class _Kind:
     high: float
     whole: bool
     stopped: Callable
+    candidates: Callable = lambda records, limit, every: set()
 
 
 def parse(text: str) -> Rule:
@@ -78,30 +84,59 @@ def _eigenvalue(records: Sequence[Mapping], factor: float, every: int) -> tuple[
     return None
 
 
+def _window(records: Sequence[Mapping], factor: float, every: int) -> set[int]:
+    return set(range(max(0, len(records) - (DELTA + 2) * every), len(records)))
+
+
 def _skips(records: Sequence[Mapping], most: float, every: int) -> tuple[int, int] | None:
     """DARTS+ (Liang et al., arXiv 1909.06035): the first cell has so many skip connections, after an epoch with fewer."""
     good = None
     for epoch, record in enumerate(records):
-        skips = next(iter(record["skip_connections"].values()))
-        if skips < most:
+        if next(iter(record["skip_connections"].values())) < most:
             good = epoch
         elif good is not None:
             return epoch, good
     return None
 
 
+def _last_two(records: Sequence[Mapping], most: float, every: int) -> set[int]:
+    return set(range(max(0, len(records) - 2), len(records)))
+
+
 def _discretisation(records: Sequence[Mapping], points: float, every: int) -> tuple[int, int] | None:
     """The gap between the accuracies of the network and of its discrete cells has grown by so many points."""
-    gaps = [100 * (record["valid_accuracy"] - record.get("discrete_accuracy", record["valid_accuracy"])) for record in records]
+    gaps = _gaps(records)
     for epoch, (gap, least) in enumerate(zip(gaps, accumulate(gaps, min), strict=True)):
         if gap - least > points:
             return epoch, gaps.index(least)
     return None
 
 
+def _gaps(records: Sequence[Mapping]) -> list[float]:
+    return [100 * (record["valid_accuracy"] - record.get("discrete_accuracy", record["valid_accuracy"])) for record in records]
+
+
+def _least_gap(records: Sequence[Mapping], points: float, every: int) -> set[int]:
+    gaps = _gaps(records)
+    return {gaps.index(min(gaps))} if gaps else set()
+
+
+def times_regularised(records: Sequence[Mapping]) -> int:
+    """How many times a search has gone back and on with more regularisation (RobustDARTS-ADA)."""
+    return max((record["regularised"]["times"] for record in records if "regularised" in record), default=0)
+
+
+def regularised(weight_decay: float, drop_path: float, times: int) -> tuple[float, float]:
+    """Weight decay and drop-path after that many times: drop-path rises by 0.2, to 0.6 at most, where there is any, else the
+    weight decay by a factor of 3."""
+    if drop_path:
+        return weight_decay, max(drop_path, min(0.6, drop_path + 0.2 * times))
+    return weight_decay * 3**times, drop_path
+
+
 _RULES = {
     "never": _Kind(None, 0, 0, False, lambda records, limit, every: None),
-    "skips": _Kind(2, 1, 100, True, _skips),
-    "eigenvalue": _Kind(1.3, 1, 100, False, _eigenvalue),
-    "discretisation": _Kind(20, 0, 100, False, _discretisation),
+    "skips": _Kind(2, 1, 100, True, _skips, _last_two),
+    "eigenvalue": _Kind(1.3, 1, 100, False, _eigenvalue, _window),
+    "discretisation": _Kind(20, 0, 100, False, _discretisation, _least_gap),
 }

@@ -1,6 +1,7 @@
 """Alpha, and the operation weights of a step as leaves: where the method meets the architect."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,14 @@ class Searching:
         self.decisions = None if method.conclude is None else Decisions(space)
         self.added = NOTHING
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: Step, drop_path: float = 0.0) -> None:
         """Begin an epoch, or go on with it: in training mode, with what its steps add to every edge."""
         self.train()
-        self.added = self.method.added(step)
+        self.added = replace(self.method.added(step), drop_path=drop_path)
+
+    def end(self) -> None:
+        """End the steps of an epoch: what is measured after it drops nothing."""
+        self.added = replace(self.added, skip_dropout=0.0, drop_path=0.0)
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters except the alphas: the w of the bilevel problem."""
@@ -125,7 +130,14 @@ class Relaxation:
                 leaf.copy_(tables[cell])
 
     def step(self, tables: Tables, step: Step) -> None:
-        """Step alpha. The chain rule, applied once, turns the gradient in `grad` of the operation weights into that of alpha;
+        """Step alpha along its gradient; see `differentiate`."""
+        self.differentiate(tables, step)
+        if self.clip != float("inf"):
+            torch.nn.utils.clip_grad_norm_(list(self.alphas.values()), self.clip)
+        self.optimizer.step()
+
+    def differentiate(self, tables: Tables, step: Step) -> None:
+        """Leave the gradient of alpha in its `grad`. The chain rule, applied once, turns that of the operation weights into it;
         that of the penalty is added.
 
         tables    what `draw` returned
@@ -139,9 +151,6 @@ class Relaxation:
         found = torch.autograd.grad(outputs, alphas, gradients, allow_unused=True, materialize_grads=True)
         for alpha, gradient in zip(alphas, found, strict=True):
             alpha.grad = gradient
-        if self.clip != float("inf"):
-            torch.nn.utils.clip_grad_norm_(alphas, self.clip)
-        self.optimizer.step()
 
 
 def active(tables: Tables, space: Space) -> dict[str, list[set[str]]]:

@@ -105,10 +105,12 @@ class Added:
 
     auxiliary_skip    the weight of an added skip connection (DARTS-)
     skip_dropout      the rate of dropout after skip connections of stride 1 (P-DARTS)
+    drop_path         the probability that an image loses what an edge adds to a node (RobustDARTS)
     """
 
     auxiliary_skip: float = 0.0
     skip_dropout: float = 0.0
+    drop_path: float = 0.0
 
 
 NOTHING = Added()

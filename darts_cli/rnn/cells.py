@@ -81,15 +81,15 @@ class SearchCell(nn.Module):
             states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
             for W, p in zip(self.Ws, by_node, strict=True):
                 gates = _masked(states, masks) @ W
-                mix = Mix.apply if self.fused else _mix
-                node = mix(states, gates.to(states.dtype), p.to(states.dtype))
+                compute = Mix.apply if self.fused else mix
+                node = compute(states, gates.to(states.dtype), p.to(states.dtype))
                 states = torch.cat([states, self.bn(node).unsqueeze(0)])
             s = states[1:].mean(0)
             outputs.append(s)
         return torch.stack(outputs)
 
 
-def _mix(states: Tensor, gates: Tensor, p: Tensor) -> Tensor:
+def mix(states: Tensor, gates: Tensor, p: Tensor) -> Tensor:
     """sum_jk p_jk (s_j + sigmoid(c_j) (f_k(h_j) - s_j)): states (i, B, D), gates [c | h] (i, B, 2D), p (i, 4) -> (B, D)."""
     c, h = gates.chunk(2, dim=-1)
     f = torch.stack([h.tanh(), h.relu(), h.sigmoid(), h])  # as ACTIVATIONS

@@ -5,6 +5,7 @@
     log.jsonl        one line per reading of the metrics, with clock times
     genotype.yaml    the cells a search has derived so far, or the cells that are trained
     checkpoint.pt    everything that resuming needs; previous.pt is the one before
+    epoch-N.pt       the state after an epoch to which --then regularise may go back
     best.pt          the network of a training's best epoch, where a validation part tells which that is
     *.pt.sha256      their checksums
     report.md        protocol, result and cost, at the end

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from darts_cli import DartsError
@@ -136,9 +136,9 @@ class State:
                 raise ValueError("its metrics lack a number")
         return metrics
 
-    def best(self) -> dict:
-        """The checkpoint of the best epoch. Raises DartsError when it is damaged, or not of a finished epoch."""
-        path = self.folder / checkpoint.BEST
+    def best(self, name: str = "best.pt") -> dict:
+        """The checkpoint of the best epoch, or of another. Raises DartsError when it is damaged, or not of a finished epoch."""
+        path = self.folder / name
         try:
             state = checkpoint.read(path)
             if not state.get("epoch", 0) <= len(self.reports.metrics) + 1:
@@ -151,6 +151,32 @@ class State:
         """Forget what came after that epoch."""
         self.watch.forget()
         self.reports.replace(self.reports.metrics[:epoch])
+
+    def keep(self, epochs: Collection[int]) -> None:
+        """At the end of an epoch: of these epochs, counted from 0, have checkpoints of their own, and of no others."""
+        if distributed.rank() > 0:
+            return
+        last = len(self.reports.metrics) - 1
+        if last in epochs:
+            checkpoint.write(self.folder / _of_epoch(last), checkpoint.read(self.folder / checkpoint.NEWEST))
+        names = set(map(_of_epoch, epochs))
+        for path in self.folder.glob(_of_epoch("*")):
+            if path.name not in names:
+                path.unlink()
+                path.with_name(f"{path.name}.sha256").unlink(missing_ok=True)
+
+    def return_to(self, epoch: int, note: dict, **parts) -> dict:
+        """Go back to the end of an epoch, counted from 0, that was kept; returns its state, with the parts loaded.
+
+        `note` is added to the record of that epoch.
+        """
+        state = self.best(_of_epoch(epoch))
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        self.go_back(epoch + 1)
+        self.reports.replace([*self.reports.metrics[:-1], self.reports.metrics[-1] | note])
+        self.save({name: value for name, value in state.items() if name not in {*self._about(), "metrics"}})
+        return state
 
     def _about(self) -> dict:
         return self.identity.about() | {"data": self.data}
@@ -185,6 +211,11 @@ def _alike(value: object, other: object) -> bool:
     if hasattr(value, "shape"):
         return type(other) is type(value) and (value.shape, value.dtype) == (other.shape, other.dtype)
     return type(other) is type(value) and other >= 0
+
+
+def _of_epoch(epoch: int | str) -> str:
+    """The name of the checkpoint of an epoch, counted from 0."""
+    return f"epoch-{epoch if epoch == '*' else epoch + 1}.pt"
 
 
 def _start_over(*checkpoints: Path) -> str:

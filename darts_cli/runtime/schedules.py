@@ -10,6 +10,9 @@ def cosine(first: float, last: float, epoch: int, epochs: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float | None = None) -> None:
+    """Set the learning rate and, where it is given, the weight decay."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+        if weight_decay is not None:
+            group["weight_decay"] = weight_decay

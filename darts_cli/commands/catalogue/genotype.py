@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -51,14 +52,17 @@ def list_(domain):
 
 @genotype.command("show")
 @click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
+@option("--epoch", type=click.IntRange(1), show_default="the last", help="Of a run: the epoch after which to take the cells.")
 @as_json
-def show(genotype, as_json):
+def show(genotype, epoch, as_json):
     """Print a genotype as YAML.
 
     \b
     Example: darts genotype show cnn/darts_v2
     """
-    cells = load(genotype)
+    if epoch is not None and not Path(genotype).is_dir():
+        raise DartsError(f"--epoch {epoch}: {genotype} is no run folder", exit_code=2)
+    cells = load(genotype if epoch is None else f"{genotype}@{epoch}")
     click.echo(json.dumps(cells.to_dict()) + "\n" if as_json else cells.to_yaml(), nl=False)
 
 
