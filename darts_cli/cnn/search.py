@@ -1,6 +1,6 @@
 """The search of a convolutional cell: algorithm 1 of the paper on the two halves of a training set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from darts_cli.methods.method import parse
 from darts_cli.methods.relaxation import Relaxation, active
 from darts_cli.methods.stages import follow, space_of
 from darts_cli.methods.value import Method, Stage, Step, Tables, plain
+from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -81,8 +82,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             network.begin(at(0), drop_path * epoch / max(1, config.epochs - 1))
             with detection(network, config.detect_anomaly):
                 for step in range(now["step"], steps):
-                    held_out = valid.augmented(*divmod(epoch * steps + step, len(valid)))
-                    batches = Batch(*train.augmented(epoch, step), (at(step), "train")), Batch(*held_out, (at(step), "valid"))
+                    batches = batches_of(at(step), train, valid)
                     step_sums, norm = search_step(architect, relaxation, at(step), *batches, config.grad_clip)
                     sums += step_sums
                     run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
@@ -131,6 +131,32 @@ def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset,
         used,
         *(Batches(part, config.batch_size, config.seed, name, device, config.cutout) for part, name in parts),
     )
+
+
+def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch]:
+    """Those of a step, from the training and the validation half, which begins again when it ends."""
+    held_out = valid.augmented(*divmod(step.epoch * len(train) + step.number, len(valid)))
+    return Batch(*train.augmented(step.epoch, step.number), (step, "train")), Batch(*held_out, (step, "valid"))
+
+
+def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
+    """The search as the newest checkpoint of a run has it, before each step that follows, none of which is made.
+
+    The configuration may differ from that of the run in what leaves the network as it is. Raises DartsError.
+    """
+    _, used, train, valid = halves(config, device)
+    method, state = parse(config.method), checkpoint.read(run.state.newest())
+    epoch = min(state["epoch"], config.epochs - 1)
+    stage = method.stage(epoch, config.epochs)
+    network, architect, relaxation = make(config, len(used.classes), method, device, run, stage)
+    network.load_state_dict(state["network"])
+    architect.w_optimizer.load_state_dict(state["w_optimizer"])
+    weight_decay, drop_path = config.regularisation(run.state.finished())
+    set_lr(architect.w_optimizer, stage.lr(config.lr, config.lr_min, epoch), weight_decay)
+    for number in range(len(train)):
+        step = Step(epoch, config.epochs, config.seed, number)
+        network.begin(step, drop_path * epoch / max(1, config.epochs - 1))
+        yield architect, relaxation, step, *batches_of(step, train, valid)
 
 
 def make(

@@ -1,6 +1,6 @@
 """The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from darts_cli.rnn import data, report
 from darts_cli.rnn.cells import Masks
 from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
 from darts_cli.rnn.model import SearchNetwork
+from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -139,6 +140,28 @@ def make(
     }
     network = SearchNetwork(vocab, config.dim, **kwargs, **dropouts(config)).to(device)
     return network, *make_architect(network, config, device)
+
+
+def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
+    """The search as the newest checkpoint of a run has it, before each step that follows, none of which is made.
+
+    The texts begin anew, with the hidden state zero. The configuration may differ from that of the run in what leaves the
+    network as it is. Raises DartsError.
+    """
+    corpus = data.load(config.dataset, config.data)
+    texts = tuple(text.to(device) for text in _texts(config, corpus, distributed.share(config.batch_size))[:2])
+    method, state = parse(config.method, "rnn"), checkpoint.read(run.state.newest())
+    epoch = min(state["epoch"], config.epochs - 1)
+    stage = method.stage(epoch, config.epochs)
+    network, architect, relaxation = make(config, len(corpus.vocab), method, device, run, stage)
+    network.load_state_dict(state["network"])
+    hidden = (network.initial(config.batch_size),) * 2
+    for number, (start, length) in enumerate(_pieces(config, texts[0], epoch)):
+        step = Step(epoch, config.epochs, config.seed, number)
+        network.begin(step)
+        seed(config.seed, "masks", epoch, number)
+        set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)
+        yield architect, relaxation, step, *_batches(config, network, texts, hidden, start, length)
 
 
 def _pieces(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, int]]:
