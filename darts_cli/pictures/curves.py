@@ -13,7 +13,7 @@ CURVES = {  # by domain, one panel per measure: its label and the value that is 
     "cnn": {"loss": ("loss", lambda v: v), "accuracy": ("error (%)", lambda v: 100 * (1 - v))},
     "rnn": {"perplexity": ("perplexity", lambda v: min(v, 1e100))},  # the axis would overflow beyond it
 }
-LINE_STYLES = {"train": ":", "valid": "-", "test": "--"}
+LINE_STYLES = {"train": ":", "valid": "-", "test": "--", "discrete": (0, (1, 4))}
 
 
 class NoMatplotlib(DartsError):
@@ -77,16 +77,31 @@ def curves(histories: Sequence[History], form: str) -> bytes:
         raise DartsError(f"{folders}: are runs of different domains; draw their curves in separate pictures")
     (domain,) = domains
     measures = CURVES[domain]
-    figure = _figure(5.2 * len(measures) + 0.6, 4.0)
-    panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    for panel, (measure, (label, plotted)) in zip(panels, measures.items(), strict=True):
+    searches = [history for history in histories if history.stage == "search" and domain == "cnn"]
+    signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues} if searches else {}
+    signs = {label: values for label, values in signs.items() if any(map(values, searches))}
+    figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
+    panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]
+    for panel, (label, values) in zip(panels[len(measures) :], signs.items(), strict=True):
+        for k, history in enumerate(searches):
+            name = label if len(histories) == 1 else history.name
+            panel.plot(*zip(*values(history), strict=True), color=f"C{k % 10}", label=_literal(name))
+        panel.set_xlabel("epoch")
+        panel.set_ylabel(f"{label} of the {cell_name(searches[0].space.cells[0])}" if label == "skip connections" else label)
+        for axis in (panel.xaxis, panel.yaxis) if label == "skip connections" else (panel.xaxis,):
+            axis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    for panel, (measure, (label, plotted)) in zip(panels[: len(measures)], measures.items(), strict=True):
         for k, history in enumerate(histories):
             for part, style in LINE_STYLES.items():
                 points = [(r["epoch"], plotted(r[f"{part}_{measure}"])) for r in history.records if f"{part}_{measure}" in r]
                 if points:
                     marker = "o" if len(points) == 1 else ""
                     name = part if len(histories) == 1 else f"{history.name}, {part}"
-                    panel.plot(*zip(*points, strict=True), style, color=f"C{k % 10}", marker=marker, label=_literal(name))
+                    panel.plot(
+                        *zip(*points, strict=True), linestyle=style, color=f"C{k % 10}", marker=marker, label=_literal(name)
+                    )
             truth = history.truth() if measure == "accuracy" else []
             if truth:
                 points = [(i, 100 - known["accuracy"]) for i, known in enumerate(truth, 1)]

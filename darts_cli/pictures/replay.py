@@ -27,7 +27,7 @@ def page(history: History) -> str:
         "repeat": history.repeat(),
         "settings": {name: _shown(value) for name, value in history.config.to_dict().items()},
         "cells": [{"name": name, "edges": _edges(name, space)} for name in space.cells],
-        "charts": [_chart(history, measure, form) for measure, form in MEASURES[history.domain].items()],
+        "charts": [*(_chart(history, measure, form) for measure, form in MEASURES[history.domain].items()), *_signs(history)],
         "largest": max(weight for tables in weights for table in tables.values() for row in table for weight in row),
         "epochs": [
             {"taken": _taken(genotype), "weights": tables, **_skips(genotype)}
@@ -83,7 +83,9 @@ def _skips(genotype: Genotype) -> dict:
 
 def _chart(history: History, measure: str, form: str) -> dict:
     series = []
-    for part in ("train", "valid"):
+    for part in ("train", "valid", "discrete"):
+        if any(f"{part}_{measure}" not in record for record in history.records):
+            continue
         values = [record[f"{part}_{measure}"] for record in history.records]
         series.append({"name": part, "values": values, "shown": [form.format(value) for value in values]})
     if measure == "accuracy" and history.truth():
@@ -91,6 +93,23 @@ def _chart(history: History, measure: str, form: str) -> dict:
         shown = [f"{known['accuracy']:.1f}%, rank {known['rank']:,}" for known in history.truth()]
         series.append({"name": f"true on {history.config.benchmark_data}", "values": values, "shown": shown})
     return {"label": measure, "series": series}
+
+
+def _signs(history: History) -> list[dict]:
+    """Charts of what tells a collapse: skip connections and, where there are any, eigenvalues, the last until the next."""
+    genotypes = history.genotypes()
+    figure, kinds = FIGURES[genotypes[0].macro], list(genotypes[0].cells)
+    counts = {kind: [genotype.cells[kind].count(figure.identity) for genotype in genotypes] for kind in kinds}
+    series = [{"name": kind, "values": values, "shown": list(map(str, values))} for kind, values in counts.items()]
+    charts = [{"label": figure.identities, "series": series}]
+    found = history.eigenvalues()
+    if found:
+        values = [
+            next((value for epoch, value in reversed(found) if epoch <= i), found[0][1]) for i in range(1, len(genotypes) + 1)
+        ]
+        shown = [f"{value:.3f}" for value in values]
+        charts.append({"label": "eigenvalue", "series": [{"name": "largest", "values": values, "shown": shown}]})
+    return charts
 
 
 def _shown(value: object) -> str:

@@ -55,6 +55,14 @@ class History:
         known = [record["truth"][self.config.benchmark_data] for record in self.records if "truth" in record]
         return known if len(known) == len(self.records) else []
 
+    def skips(self) -> list[tuple[int, int]]:
+        """Of a search, after each epoch: the skip connections of the first cell."""
+        return [(r["epoch"], next(iter(r["skip_connections"].values()))) for r in self.records if r.get("skip_connections")]
+
+    def eigenvalues(self) -> list[tuple[int, float]]:
+        """The largest eigenvalues of the Hessian, each with its epoch."""
+        return [(record["epoch"], record["eigenvalue"]) for record in self.records if "eigenvalue" in record]
+
     def repeat(self) -> str:
         """The command that repeats a search."""
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
