@@ -5,6 +5,7 @@ import click
 from darts_cli.commands.catalogue.genotype import genotype
 from darts_cli.commands.catalogue.method import method
 from darts_cli.commands.catalogue.space import space
+from darts_cli.commands.compare import compare
 from darts_cli.commands.doctor import doctor
 from darts_cli.commands.errors import Darts
 from darts_cli.commands.evaluate import evaluate_command
@@ -28,5 +29,5 @@ def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
 
-for command in (search, train, evaluate_command, predict, visualize, genotype, space, method, doctor):
+for command in (search, train, compare, evaluate_command, predict, visualize, genotype, space, method, doctor):
     main.add_command(command)

@@ -1,7 +1,7 @@
 """The options of `search` and `train`: one for every setting of a configuration, and a YAML file that sets their defaults."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from darts_cli.sweeps.seeds import seed_options
 
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
-    "Options": "genotype dataset data space method unrolled epochs seed run config help",
+    "Options": "genotype dataset data space spaces method methods unrolled epochs seed run config help",
     "Data": "batch_size eval_batch_size bptt train_portion split_seed max_images flip cutout color_jitter",
     "Space": "operations nodes benchmark_data",
     "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
@@ -152,8 +152,8 @@ def version(ctx: click.Context, _param, wanted: bool) -> None:
     ctx.exit()
 
 
-def options(config: type[Config], *others: Callable) -> Callable:
-    """Decorator: an option for every setting of the configuration, --config FILE, and other options.
+def options(config: type[Config], *others: Callable, without: Sequence[str] = ()) -> Callable:
+    """Decorator: an option for every setting of the configuration but those `without`, --config FILE, and other options.
 
     The command gets the settings by name.
     """
@@ -161,7 +161,7 @@ def options(config: type[Config], *others: Callable) -> Callable:
     file = option("--config", type=FILE, is_eager=True, expose_value=False, callback=partial(_read_config, config), help=help)
 
     def decorate(command: Callable) -> Callable:
-        settings = [setting for setting in config.settings().values() if not setting.hidden]
+        settings = [setting for setting in config.settings().values() if not (setting.hidden or setting.name in without)]
         for decorator in (*map(_option, settings), file, *others):
             command = decorator(command)
         return command

@@ -14,11 +14,13 @@ CONFIGS: dict[tuple[str, str], type[Config]] = {
     ("train", "rnn"): TrainRNN,
     ("select", "cnn"): TrainCNN,
     ("select", "rnn"): TrainRNN,
+    ("compare", "cnn"): SearchCNN,
+    ("compare", "rnn"): SearchRNN,
 }
 
 
 class Task(NamedTuple):
-    """A stage ("search", "train" or "select"), a domain ("cnn" or "rnn") and, for a sweep, what it runs over."""
+    """A stage ("search", "train", "select" or "compare"), a domain ("cnn" or "rnn") and, for a sweep, what it runs over."""
 
     stage: str
     domain: str

@@ -13,7 +13,7 @@ from darts_cli.runs.identity import Identity
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
-from darts_cli.schema import Config, digest
+from darts_cli.schema import Config, digest, option_name
 from darts_cli.settings import SearchConfig
 
 
@@ -26,6 +26,7 @@ class SweepConfig:
     options: tuple[str, ...]  # the sweep's own, of the command that repeats it
     settings: dict  # the sweep's own, which change the result
     replaced: tuple[str, ...] = ()  # settings of the configuration that these stand for
+    unsaid: tuple[str, ...] = ()  # settings that the sweep's own options give in place of those of the configuration
 
     @property
     def data(self) -> str | None:
@@ -42,7 +43,8 @@ class SweepConfig:
         return {name: known.get(name, values.get(name)) for name in self.compared()}
 
     def arguments(self, folder: str | Path) -> list[str]:
-        return [*self.config.arguments(folder), *self.options]
+        unsaid = tuple(f"{option_name(name)} " for name in self.unsaid)
+        return [*(words for words in self.config.arguments(folder) if not words.startswith(unsaid)), *self.options]
 
     def folder_name(self, command: str, genotype: Genotype | None = None) -> str:
         stem = f"{command.replace(' ', '-')}-{self.config.dataset}-{self.name}"

@@ -67,7 +67,7 @@ def _work(job: dict) -> None:
                 raise
         size = (Path(temporary) / checkpoint.NEWEST).stat().st_size
     folder.mkdir(parents=True, exist_ok=True)
-    measured = {"seconds_per_step": probe.seconds_per_step(), "steps": _steps(task, config), "bytes": size}
+    measured = {"seconds_per_step": probe.seconds_per_step(), "steps": steps(task, config), "bytes": size}
     files.write(folder / MEASURED, json.dumps(measured))
     return None
 
@@ -81,7 +81,7 @@ def _execute(run: Run, quiet: bool) -> None:
         train(run.genotype, run.config, run, quiet, test=stage != "select")
 
 
-def _steps(task: Task, config: Config) -> int:
+def steps(task: Task, config: Config) -> int:
     """About how many steps an epoch has."""
     dataset = importlib.import_module(f"darts_cli.{task.domain}.data").load(config.dataset, config.data)
     if task.domain == "cnn":

@@ -1,0 +1,136 @@
+"""A comparison of search methods as one self-contained HTML page: scores by seed, intervals, differences, true accuracies."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6bb1")  # of methods, in their order
+WIDTH, LEFT, RIGHT, ROW = 760, 210, 30, 34
+STYLE = """
+:root { color-scheme: light dark; --ink: #222; --faint: #767676; --line: #ccc; --paper: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #eee; --faint: #a0a0a0; --line: #555; --paper: #181818; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; }
+svg { width: 100%; height: auto; } text { fill: var(--ink); font-size: 14px; } .faint { fill: var(--faint); }
+line, path { stroke: var(--line); } table { border-collapse: collapse; }
+td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
+td:first-child, th:first-child, td.word { text-align: left; } .scroll { overflow-x: auto; } pre { white-space: pre-wrap; }
+"""
+
+
+def page(comparison: Mapping, repeat: str) -> str:
+    """The page of what comparison.yaml holds, and the command that repeats it."""
+    title = f"Search methods compared on {comparison['dataset']}"
+    parts = "\n".join(_space(name, found) for name, found in comparison["spaces"].items())
+    seeds = ", ".join(map(str, comparison["seeds"]))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{html.escape(title)}</h1>
+<p>Seeds {seeds}. A dot is the cell of one seed, the bar the mean with its 95 % interval.</p>
+{parts}
+<h2>Repeat with</h2>
+<pre>{html.escape(repeat)}</pre>
+</body>
+</html>
+"""
+
+
+def _space(name: str, found: Mapping) -> str:
+    curves = {method: result["curve"] for method, result in found["methods"].items() if "curve" in result}
+    drawn = f"<h3>True accuracy of the cell over the epochs, mean of the seeds</h3>\n{_curves(curves, found)}" if curves else ""
+    return f"""<section>
+<h2>The space {html.escape(name)}</h2>
+<p>{html.escape(found["measure"].capitalize())}.</p>
+{_dots(found)}
+{_differences(found["differences"])}
+{drawn}
+</section>"""
+
+
+def _dots(found: Mapping) -> str:
+    """A row for each method: its scores, mean and interval."""
+    methods = found["methods"]
+    inner = [value for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
+    x, ticks = _axis([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
+    bottom = ROW * len(methods) + 10
+    parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}"/>' for t in ticks]
+    parts += [f'<text class="faint" text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{t:g}</text>' for t in ticks]
+    if "best" in found:
+        at = f"{x(found['best']):.1f}"
+        parts.append(f'<line x1="{at}" x2="{at}" y1="4" y2="{bottom}" style="stroke:var(--ink)" stroke-dasharray="4 3"/>')
+        parts.append(f'<text text-anchor="end" x="{at}" y="{bottom + 36}">the best cell, {found["best"]:.2f}</text>')
+    for row, (method, result) in enumerate(methods.items()):
+        y, colour = ROW * row + 24, COLOURS[row % len(COLOURS)]
+        parts.append(f'<text text-anchor="end" x="{LEFT - 14}" y="{y + 5}">{html.escape(_short(method))}</text>')
+        if result["interval"]:
+            low, high = map(x, result["interval"])
+            parts.append(
+                f'<rect x="{low:.1f}" width="{high - low:.1f}" y="{y - 6}" height="12" fill="{colour}" opacity=".25"/>'
+            )
+        mean = f"{x(result['mean']):.1f}"
+        parts.append(f'<line x1="{mean}" x2="{mean}" y1="{y - 9}" y2="{y + 9}" style="stroke:{colour};stroke-width:3"/>')
+        parts += [f'<circle cx="{x(score):.1f}" cy="{y}" r="4" fill="{colour}"/>' for score in result["scores"]]
+    return _svg("Scores by method", bottom + 44, parts)
+
+
+def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
+    height, top, bottom = 300, 12, 268
+    methods, epochs = list(found["methods"]), max(map(len, curves.values()))
+    y, ticks = _axis([value for values in curves.values() for value in values], bottom, top)
+    parts = [f'<line x1="60" x2="{WIDTH - 160}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>' for t in ticks]
+    parts += [f'<text class="faint" text-anchor="end" x="52" y="{y(t) + 5:.1f}">{t:g}</text>' for t in ticks]
+    parts.append(
+        f'<text class="faint" text-anchor="middle" x="{(WIDTH - 100) / 2}" y="{height - 6}">epoch 1 to {epochs}</text>'
+    )
+    ends = sorted((y(values[-1]), method) for method, values in curves.items())
+    level = -100.0
+    for end, method in ends:
+        values, colour = curves[method], COLOURS[methods.index(method) % len(COLOURS)]
+        step = (WIDTH - 220) / max(1, epochs - 1)
+        path = " ".join(f"{'L' if i else 'M'}{60 + step * i:.1f} {y(value):.1f}" for i, value in enumerate(values))
+        parts.append(f'<path d="{path}" fill="none" style="stroke:{colour};stroke-width:2"/>')
+        level = max(end, level + 17)  # so that no two names overlap
+        parts.append(f'<text x="{WIDTH - 152}" y="{level + 5:.1f}" style="fill:{colour}">{html.escape(_short(method))}</text>')
+    return _svg("True accuracy over the epochs", max(height, int(level) + 16), parts)
+
+
+def _differences(rows: Sequence[Mapping]) -> str:
+    if not rows:
+        return ""
+    better = any(row["conclusion"] == "better" for row in rows)
+    said = "" if better else "<p><strong>Nothing is significantly better.</strong></p>\n"
+    lines = "\n".join(
+        f'<tr><td>{html.escape(row["method"])}</td><td class="word">{html.escape(row["to"])}</td><td>{row["mean"]:+.2f}</td>'
+        f"<td>{'' if row['interval'] is None else '{:+.2f} to {:+.2f}'.format(*row['interval'])}</td>"
+        f'<td>{row["p"]:.3g}</td><td>{row["p_holm"]:.3g}</td><td class="word">{row["conclusion"]}</td></tr>'
+        for row in rows
+    )
+    head = (
+        "<tr><th>method</th><th>to</th><th>difference</th><th>95 % interval</th><th>p</th><th>p, corrected</th><th></th></tr>"
+    )
+    return f'{said}<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table></div>'
+
+
+def _axis(values: Sequence[float], first: float, last: float):
+    """The function from values to places between first and last, and round values to mark."""
+    low, high = min(values), max(values)
+    margin = 0.04 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    steps = (m * 10.0**e for e in range(6, -7, -1) for m in (5, 2, 1))
+    step = next((step for step in steps if (high - low) / step >= 4), high - low)
+    ticks = [step * i for i in range(int(low // step) + 1, int(high // step) + 1)]
+    return lambda value: first + (value - low) / (high - low) * (last - first), [round(tick, 10) for tick in ticks]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 26 else name[:24] + "…"
+
+
+def _svg(label: str, height: int, parts: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'

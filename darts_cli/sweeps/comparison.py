@@ -1,0 +1,161 @@
+"""Methods compared: each searches each space with each seed, and what they find is judged alike.
+
+config.yaml                 the settings
+SPACE/METHOD/seed-N/        a search, an ordinary run folder
+trainings/HASH/             where no table knows the cells: their short training
+chosen/HASH/                of random-search: the short training that its cells are chosen by, with another seed
+comparison.yaml             scores, means, intervals and differences, without clock times: equal for equal runs
+report.md                   the same in words, with the cost
+"""
+
+import random
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import yaml
+
+from darts_cli import DartsError, files, genotype
+from darts_cli.formats import nasbench201
+from darts_cli.genotype import Genotype, random_genotype
+from darts_cli.runs.task import Task
+from darts_cli.spaces.space import Space
+from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report, seconds
+from darts_cli.sweeps.estimate import estimate
+from darts_cli.sweeps.pool import Job, Pool
+from darts_cli.sweeps.ranking import MEASURES, score
+from darts_cli.sweeps.seeds import parallel_options, seed_options
+from darts_cli.sweeps.selection import EPOCHS, TABLE_EPOCHS
+from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
+
+
+def compare(
+    base: Config,
+    configs: Mapping[tuple[str, str], Config],
+    domain: str,
+    seeds: Sequence[int],
+    *,
+    epochs: int | None = None,
+    parallel: str | int = 1,
+    folder: str | None = None,
+    quiet: bool = False,
+) -> tuple[dict, Sweep]:
+    """Search with every method, space and seed, judge the cells, and compare; or resume all this in that folder.
+
+    base       what all searches share
+    configs    by space and method, the configuration of a search; for `random` and `random-search:N` that of any search
+    epochs     of the short trainings
+
+    Returns what comparison.yaml holds, and the sweep. Raises DartsError when a run fails, and when interrupted.
+    """
+    epochs = EPOCHS[domain] if epochs is None else epochs
+    spaces, methods = (list(dict.fromkeys(key[i] for key in configs)) for i in range(2))
+    settings = SweepConfig(
+        replace(base, seed=seeds[0]),
+        name=f"{len(methods)}methods-seeds{len(seeds)}",
+        options=(
+            shlex.join(["--spaces", ",".join(spaces)]),
+            shlex.join(["--methods", ",".join(methods)]),
+            seed_options(seeds),
+            f"--select-epochs {epochs}",
+            *parallel_options(parallel),
+        ),
+        settings={"spaces": spaces, "methods": methods, "seeds": list(seeds), "select_epochs": epochs},
+        replaced=("seed", "method", "space"),
+        unsaid=("space",),
+    )
+    sweep = Sweep(Task("compare", domain, "seeds"), settings, folder)
+    entries = [entry_of(*key, seed, config, epochs) for key, config in configs.items() for seed in seeds]
+    searches = [Job(entry.name, Task("search", domain), entry.config) for entry in entries if entry.config]
+    sweep.load_data()
+    with Pool(sweep.folder, sweep.repeat(), parallel, base.device, quiet) as pool:
+        sweep.start()
+        estimate(pool, searches)
+        check_all_done(pool.run(searches), sweep)
+        judge = _Judge(sweep, pool, domain, epochs)
+        chosen = judge.choose(entries, configs)
+        content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)
+    form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    files.write(sweep.folder / "comparison.yaml", form)
+    sweep.report(report(content, sweep, {entry.name: seconds(sweep.folder / entry.name) for entry in entries}))
+    return content, sweep
+
+
+def check_all_done(failed: Mapping[str, str], sweep: Sweep) -> None:
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise DartsError(f"{sweep.folder / name}: {reason}; to retry: {sweep.repeat()}")
+
+
+def entry_of(space: str, method: str, seed: int, config: Config, epochs: int) -> Entry:
+    name, _, number = method.partition(":")
+    if name not in RANDOM:
+        return Entry(space, method, seed, replace(config, seed=seed))
+    count = 1 if name == "random" else int(number or affordable(config, epochs))
+    rng = random.Random(f"{name} {seed}")
+    return Entry(space, method, seed, None, tuple(_draw(config.searched, rng, name, seed) for _ in range(count)))
+
+
+def _draw(space: Space, rng: random.Random, name: str, seed: int) -> Genotype:
+    return replace(random_genotype(space, rng), source=f"drawn uniformly from the search space, {name}, seed {seed}")
+
+
+def affordable(config: Config, epochs: int) -> int:
+    """About how many short trainings cost what a search does, whose epoch computes every operation of every edge once on all
+    images."""
+    space = config.searched
+    operations = statistics.fmean(len(ops) for cell in space.cells for ops in space.choices(cell))
+    short = TABLE_EPOCHS if nasbench201.holds(space) else epochs
+    return max(2, round(config.epochs * operations / short))
+
+
+def check_random(method: str) -> None:
+    """Raises DartsError when this is no spelling of `random` or `random-search:N`."""
+    name, colon, number = method.partition(":")
+    if colon and (name != "random-search" or not (number.isascii() and number.isdigit() and int(number) > 1)):
+        raise DartsError(f"--methods {method}: write random, random-search, or random-search:N with at least 2 cells", 2)
+
+
+class _Judge:
+    """How good cells are: by the table of NAS-Bench-201, or else by a short training."""
+
+    def __init__(self, sweep: Sweep, pool: Pool, domain: str, epochs: int):
+        self.sweep, self.pool, self.domain, self.epochs = sweep, pool, domain, epochs
+        self.measure = MEASURES[domain]
+
+    def choose(self, entries: Sequence[Entry], configs: Mapping) -> list[Genotype]:
+        """The cells of every entry; of several random ones the best by validation."""
+        many = [(cells, configs[e.space, e.method]) for e in entries if len(e.drawn) > 1 for cells in e.drawn]
+        scored = self._scored(many, TABLE_EPOCHS, "valid", "chosen", 1)
+        best = max if self.measure.higher_is_better else min
+        return [
+            genotype.load(self.sweep.folder / e.name)
+            if e.config
+            else best(e.drawn, key=lambda cells: scored.get(cells.hash(), 0))
+            for e in entries
+        ]
+
+    def scores(self, entries: Sequence[Entry], chosen: Sequence[Genotype], configs: Mapping) -> list[float]:
+        """The score of every entry: accuracy in per cent, or perplexity."""
+        of = [(cells, configs[entry.space, entry.method]) for entry, cells in zip(entries, chosen, strict=True)]
+        scored = self._scored(of, 200, "test", "trainings", 0)
+        return [scored[cells.hash()] for cells in chosen]
+
+    def _scored(
+        self, of: Sequence[tuple[Genotype, Config]], epochs: int, part: str, folder: str, seed: int
+    ) -> dict[str, float]:
+        """By hash, the scores of cells: from the table, or of short trainings in a folder, all with one seed."""
+        known, jobs = {}, {}
+        for cells, config in of:
+            cell = nasbench201.cell_of(cells)
+            if cell is not None:
+                known[cells.hash()] = nasbench201.load(epochs).accuracy(cell, config.benchmark_data, part)
+            else:
+                task = Task("select", self.domain)
+                short = training(config, task.config, epochs=self.epochs, seed=seed)
+                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, short, cells)
+        check_all_done(self.pool.run(list(jobs.values())), self.sweep)
+        scale = 100 if self.domain == "cnn" else 1
+        curves = {hash: curve(self.sweep.folder / job.name, self.measure.name) for hash, job in jobs.items()}
+        return known | {hash: scale * score(values, self.measure) for hash, values in curves.items()}

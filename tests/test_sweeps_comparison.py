@@ -1,0 +1,224 @@
+"""Methods compared: the statistics, and darts compare."""
+
+import itertools
+import json
+import math
+import re
+import signal
+import time
+
+import pytest
+import yaml
+from conftest import darts, finish, start
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts_cli.config import SearchCNN
+from darts_cli.formats import nasbench201
+from darts_cli.genotype import Genotype
+from darts_cli.sweeps.comparison import affordable, entry_of
+from darts_cli.sweeps.comparison_report import word
+from darts_cli.sweeps.significance import holm, permutation_test, student_t, summary
+
+scipy_stats = pytest.importorskip("scipy.stats")
+NUMBERS = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
+
+
+# ---- statistics
+
+
+def test_a_mean_and_its_interval_by_hand():
+    """Of 1, 2, 3: deviation 1, and the 97.5 % quantile of t with two degrees of freedom, 4.3027, in tables."""
+    found = summary([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / math.sqrt(3)
+    assert (found["n"], found["mean"], found["deviation"]) == (3, 2.0, 1.0)
+    assert found["interval"] == pytest.approx([2 - half, 2 + half], rel=1e-9)
+    assert summary([5.0]) == {"n": 1, "mean": 5.0, "deviation": None, "interval": None}
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 29, 200])
+@pytest.mark.parametrize("probability", [0.5, 0.9, 0.975, 0.995])
+def test_quantiles_of_student_are_those_of_scipy(probability, freedom):
+    expected = scipy_stats.t.ppf(probability, freedom)
+    assert student_t(probability, freedom) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@given(NUMBERS)
+def test_intervals_are_those_of_scipy(values):
+    found = summary(values)
+    if found["deviation"] > 1e-6:
+        scale = found["deviation"] / math.sqrt(len(values))
+        expected = scipy_stats.t.interval(0.95, len(values) - 1, loc=found["mean"], scale=scale)
+        assert found["interval"] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_a_permutation_test_by_hand():
+    """Of 1, 2, 3 the sum 6 is reached by two of the eight choices of signs; of -1, 2, 3 the sum 4, or more, by four."""
+    assert permutation_test([1.0, 2.0, 3.0]) == 2 / 8
+    assert permutation_test([-1.0, 2.0, 3.0]) == 4 / 8
+    assert permutation_test([0.0, 0.0, 0.0, 0.0]) == 1
+    assert permutation_test([0.1] * 6) == 2 / 64
+
+
+@given(st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=8))
+def test_p_values_are_those_of_scipy(differences):
+    expected = scipy_stats.permutation_test(
+        (differences,), lambda x, axis: abs(x.sum(axis)), permutation_type="samples", alternative="greater", vectorized=True
+    )
+    assert permutation_test(differences) == pytest.approx(expected.pvalue)
+
+
+def test_many_pairs_are_tried_by_drawing():
+    """Close to the exact value: the sum of 20 signs is at least 10 in size with this probability."""
+    exact = sum(math.comb(20, k) for k in range(21) if abs(2 * k - 20) >= 10) / 2**20
+    assert permutation_test([1.0] * 15 + [-1.0] * 5) == pytest.approx(exact, abs=0.005)
+    assert permutation_test([1.0] * 30) == 1 / 100_001
+
+
+def test_corrected_p_values_by_hand():
+    """The smallest times 3, the next times 2, the largest as it is, none below the one before."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# ---- the command
+
+
+def arguments(folder, *options, epochs=2):
+    return [
+        *("compare", "cnn", "--dataset", "digits", "--layers", "1", "--channels", "4", "--max-images", "32"),
+        *("--batch-size", "16", "--epochs", str(epochs), "--space", "nas-bench-201", "--run", str(folder), *options),
+    ]
+
+
+def content(folder):
+    return yaml.safe_load((folder / "comparison.yaml").read_text())
+
+
+METHODS = ("--methods", "darts,gdas:tau_start=5,random,random-search:3", "--seeds", "2")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared") / "run"
+    done = darts(*arguments(folder, *METHODS))
+    assert done.exit_code == 0, done.stderr
+    return folder, done
+
+
+def test_scores_are_the_true_accuracies_of_what_was_found(compared):
+    folder, done = compared
+    found = content(folder)
+    space = found["spaces"]["nas-bench-201"]
+    assert (found["seeds"], list(space["methods"])) == ([2, 3], ["darts", "gdas:tau_start=5", "random", "random-search:3"])
+    assert space["best"] == 94.3733
+    table = nasbench201.load(200)
+    for method, result in space["methods"].items():
+        for cell, score in zip(result["cells"], result["scores"], strict=True):
+            cells = Genotype.from_dict(cell["genotype"])
+            assert table.accuracy(nasbench201.cell_of(cells), "cifar10") == score == cell["score"]
+            if not method.startswith("random"):
+                run = folder / "nas-bench-201" / word(method) / f"seed-{cell['seed']}"
+                assert darts("genotype", "show", run, "--json").stdout == json.dumps(cell["genotype"]) + "\n"
+        assert result["mean"] == pytest.approx(sum(result["scores"]) / 2)
+    curves = [
+        [json.loads(line)["truth"]["cifar10"]["accuracy"] for line in path.read_text().splitlines()]
+        for path in _metrics(folder, "darts")
+    ]
+    assert space["methods"]["darts"]["curve"] == pytest.approx([sum(pair) / 2 for pair in zip(*curves, strict=True)])
+    assert space["methods"]["darts"]["steps"] == 2 * 1
+    rows = {(row["method"], row["to"]): row for row in space["differences"]}
+    assert set(rows) == {
+        *itertools.product(("darts", "gdas:tau_start=5"), ("random", "random-search:3")),
+        ("random-search:3", "random"),
+    }
+    row = rows["darts", "random"]
+    pairs = zip(space["methods"]["darts"]["scores"], space["methods"]["random"]["scores"], strict=True)
+    assert row["mean"] == pytest.approx(sum(a - b for a, b in pairs) / 2)
+    assert row["conclusion"] == "no significant difference"
+    assert "**Nothing is significantly better.**" in done.stdout
+    assert "nothing can be significant; at least 6 seeds are needed" in done.stdout
+    assert done.stdout == (folder / "report.md").read_text()
+
+
+def _metrics(folder, method):
+    return sorted((folder / "nas-bench-201" / method).glob("seed-*/metrics.jsonl"))
+
+
+def test_the_best_of_some_random_cells_is_chosen_by_validation_not_by_the_test(compared):
+    folder, _ = compared
+    config = SearchCNN(dataset="digits", space="nas-bench-201", layers=1, channels=4)
+    for cell in content(folder)["spaces"]["nas-bench-201"]["methods"]["random-search:3"]["cells"]:
+        drawn = entry_of("nas-bench-201", "random-search:3", cell["seed"], config, 12).drawn
+        short = nasbench201.load(12)
+        valid = {cells.hash(): short.accuracy(nasbench201.cell_of(cells), "cifar10", "valid") for cells in drawn}
+        assert len(drawn) == 3
+        assert cell["hash"] == max(valid, key=valid.get)
+
+
+def test_a_random_search_costs_about_what_a_search_does():
+    """Five operations an edge, 50 epochs, trainings of 12 epochs; eight operations, trainings of 100."""
+    assert affordable(SearchCNN(space="nas-bench-201"), 100) == round(50 * 5 / 12)
+    assert affordable(SearchCNN(), 100) == 50 * 8 // 100
+
+
+def test_the_page_has_every_method_and_no_other_files(compared):
+    folder, _ = compared
+    page = (folder / "comparison.html").read_text()
+    assert all(f">{method}<" in page for method in ("darts", "gdas:tau_start=5", "random", "random-search:3"))
+    assert "Nothing is significantly better." in page
+    assert len(re.findall("<circle", page)) == 8
+    assert not re.search(r"""(src|href)=|https?://(?!www.w3.org)""", page)
+
+
+@pytest.mark.slow
+def test_killed_twice_it_ends_with_the_same_file(compared, tmp_path):
+    folder, _ = compared
+    again = tmp_path / "run"
+    for method in ("darts", "gdas:tau_start=5"):
+        process = start(*arguments(again, *METHODS))
+        while not _metrics(again, word(method)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+    code, _, err = finish(start(*arguments(again, *METHODS)))
+    assert code == 0, err
+    assert (again / "comparison.yaml").read_bytes() == (folder / "comparison.yaml").read_bytes()
+
+
+def test_equal_methods_do_not_differ(tmp_path):
+    """max-skips changes nothing where the cells have fewer skip connections; the scores are those of trainings of one epoch."""
+    done = darts(
+        *("compare", "cnn", "--dataset", "digits", "--layers", "3", "--channels", "4", "--max-images", "32", "--batch-size"),
+        *("16", "--epochs", "1", "--select-epochs", "1", "--methods", "darts,darts+max-skips:8", "--seeds", "1"),
+        *("--run", tmp_path / "run"),
+    )
+    assert done.exit_code == 0, done.stderr
+    space = content(tmp_path / "run")["spaces"]["darts"]
+    (row,) = space["differences"]
+    assert (row["mean"], row["p"], row["conclusion"]) == (0, 1, "no significant difference")
+    assert space["measure"] == "validation accuracy of a short training, in per cent"
+    assert len(list((tmp_path / "run" / "trainings").iterdir())) == 1  # equal cells are trained once
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "darts,darts"], "--methods darts,darts: must be different names"),
+        (["--methods", ","], "--methods ,: must be different names"),
+        (["--methods", "dart"], "dart"),
+        (["--methods", "random:3"], "write random, random-search, or random-search:N"),
+        (["--methods", "random-search:1"], "write random, random-search, or random-search:N"),
+        (["--methods", "p-darts,random", "--epochs", "2"], "--method: narrow keeps 5, then 3 operations of 5"),
+        (["--space", "nas-bench"], "nas-bench"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--method", "gdas"], "--method"),
+    ],
+)
+def test_mistakes(tmp_path, options, message):
+    done = darts(*arguments(tmp_path / "run"), *options)
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
