@@ -137,7 +137,8 @@ class Genotype:
         """The text of the genotype file, one node per line."""
         data = self.to_dict()
         notes = {key: data[key] for key in NOTES if key in data}
-        text = yaml.safe_dump(notes, sort_keys=False, allow_unicode=True, width=100) if notes else ""
+        escaped = any(c in note for note in notes.values() for c in "\x85\u2028\u2029")  # line ends of YAML, of nobody else
+        text = yaml.safe_dump(notes, sort_keys=False, allow_unicode=not escaped, width=100) if notes else ""
         text += f"domain: {self.domain}\n" + (f"space: {self.space}\n" if self.space else "")
         for name in self.cells:
             text += f"{name}:\n  nodes:\n"

@@ -93,7 +93,7 @@ def _narrowed(space: Space, only: str) -> Space:
             raise DartsError(f"--operations: {name or 'an empty name'} is listed twice; list every operation once", exit_code=2)
         if name not in space.operations:
             known = operations.is_known(space.domain, name)
-            remedy = "; a space file can have it" if known else meant(name, space.operations)
+            remedy = "; a space file can have it" if known else operations.meant_by(name, space.domain, space.operations)
             has = f"{space.name} has {', '.join(space.operations)}"
             raise DartsError(f"--operations: {name or 'an empty name'}: is not in this space{remedy}; {has}", exit_code=2)
     rows = {cell: [[op for op in row if op in wanted] for row in space.choices(cell)] for cell in space.cells}

@@ -5,10 +5,12 @@ object a function (C, stride, affine) -> torch.nn.Module that maps (B, C, H, W) 
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from darts_cli import DartsError
+from darts_cli.text import meant
 
 GROUP = "darts.operations"
 SHIPPED = {  # by domain, in the order of the original where it had them
@@ -48,3 +50,10 @@ def known(domain: str) -> tuple[str, ...]:
 def in_genotypes(domain: str) -> tuple[str, ...]:
     """Those that an edge of a genotype may have; no recurrent cell has `none`."""
     return known(domain) if domain == "cnn" else known(domain)[1:]
+
+
+def meant_by(op: object, domain: str, allowed: Iterable[str]) -> str:
+    """What is meant by an operation that a domain does not have, in parentheses: one of another domain, or an allowed one of
+    similar spelling. Empty if neither."""
+    others = [other for other in SHIPPED if is_known(other, op) and not is_known(domain, op)]
+    return f" (it is an operation of the domain {others[0]})" if others else meant(op, allowed)

@@ -22,7 +22,7 @@ def genotype_problems(data: object) -> list[str]:
     domain = data.get("domain")
     if domain not in tuple(DEFAULTS):
         return [f"domain: must be cnn or rnn, {_instead(data, 'domain')}"]
-    if "space" in data and data["space"] not in names(domain):
+    if data.get("space") is not None and data["space"] not in names(domain):
         wrong = f"not {reprlib.repr(data['space'])}{meant(data['space'], names(domain))}"
         return [f"space: the domain {domain} has the spaces {', '.join(names(domain))}, {wrong}"]
     space = of(data)
@@ -102,7 +102,8 @@ def _operation_problems(key: str, op: object, space: Space, edge: tuple[int, int
         yield f"{key}: operation {reprlib.repr(op)} is not in the space {space.name}; it has {', '.join(allowed)} here"
     elif not operations.is_known(space.domain, op) or (space.domain == "rnn" and op == "none"):
         known = operations.in_genotypes(space.domain)
-        yield f"{key}: unknown operation {reprlib.repr(op)}{meant(op, known)}; {space.domain} has {', '.join(known)}"
+        meant_by = operations.meant_by(op, space.domain, known)
+        yield f"{key}: unknown operation {reprlib.repr(op)}{meant_by}; {space.domain} has {', '.join(known)}"
 
 
 def _concat_problems(key: str, concat: list, space: Space, count: int) -> Iterator[str]:
@@ -205,7 +206,8 @@ def row_problems(key: str, row: object, domain: str) -> Iterator[str]:
     for k, op in enumerate(row):
         if not operations.is_known(domain, op):
             known = operations.known(domain)
-            yield f"{key}: unknown operation {reprlib.repr(op)}{meant(op, known)}; {domain} has {', '.join(known)}"
+            meant_by = operations.meant_by(op, domain, known)
+            yield f"{key}: unknown operation {reprlib.repr(op)}{meant_by}; {domain} has {', '.join(known)}"
         elif op in row[:k]:
             yield f"{key}: {op} is listed twice; list every operation once"
     if row == ["none"]:
@@ -216,7 +218,12 @@ def row_problems(key: str, row: object, domain: str) -> Iterator[str]:
 
 
 def _note_problems(data: dict) -> Sequence[str]:
-    return [f"{key}: must be text, not {reprlib.repr(data[key])}" for key in NOTES if not isinstance(data.get(key), str | None)]
+    return [f"{key}: must be text, not {reprlib.repr(data[key])}" for key in NOTES if not _is_text(data.get(key))]
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is text that can be written, or nothing: half of a surrogate pair, which JSON can hold, cannot."""
+    return value is None or (isinstance(value, str) and not re.search("[\ud800-\udfff]", value))
 
 
 def _instead(data: dict, key: str) -> str:
