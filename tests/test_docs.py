@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from darts_cli.cli import main
+from darts_cli.formats.genotypes import to_python
 from darts_cli.genotype import load, save
 
 ROOT = Path(__file__).parent.parent
@@ -164,6 +165,9 @@ def make_what_it_names(words, domain):
         elif word.endswith(".yaml"):
             path.parent.mkdir(parents=True, exist_ok=True)
             save(load("darts_v1", domain), path)
+        elif ".py:" in word:
+            file, _, name = word.rpartition(":")
+            Path(file).write_text(f"{name} = {to_python(load('darts_v1', domain))}")
         elif word.startswith("runs/") or word == "RUN":
             path.mkdir(parents=True, exist_ok=True)
             save(load("darts_v1", domain), path / "genotype.yaml")

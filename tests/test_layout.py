@@ -37,7 +37,7 @@ RULES = {
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
     "methods": {"runtime.schedules"},
     "legacy": {"runs", "runtime", "formats", "methods.derive"},
-    "pictures": {"runs.history", "runs.task"},
+    "pictures": {"formats", "runs.history", "runs.task"},
     "runs": {"runtime", "formats", "methods.derive"},
     "runtime": set(),
     "guard": set(),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from darts_cli import DartsError, files
+from darts_cli import DartsError
 from darts_cli.text import out_of_memory, printable, tell
 
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
@@ -86,12 +86,15 @@ def _error(message: str) -> str:
     return f"error: {printable(message)}"
 
 
-def check_files(paths: Sequence[str], problems: Callable[[object], list[str]]) -> None:
-    """Print the problems of files, each on a line, or that a file is valid; end with exit code 1 where there are any."""
+def check_files(paths: Sequence[str], problems: Callable[[str], list[str]]) -> None:
+    """Print the problems of files, each a line that begins with the file's name, or that a file is valid.
+
+    End with exit code 1 where there are any.
+    """
     failed = False
     for path in paths:
         try:
-            messages = [f"{path}: {problem}" for problem in problems(files.read_yaml(path))]
+            messages = problems(path)
         except DartsError as error:
             messages = [str(error)]
         for message in messages:

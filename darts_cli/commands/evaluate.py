@@ -52,7 +52,7 @@ def evaluate_command(checkpoint, genotype, dataset, data, batch_size, precision,
     \b
     Example: darts eval --checkpoint runs/first-trained
     """
-    from darts_cli.genotype import load
+    from darts_cli.formats.genotypes import load
     from darts_cli.legacy import open_checkpoint
 
     trained = open_checkpoint(checkpoint)

@@ -10,7 +10,8 @@ from click.core import ParameterSource
 
 from darts_cli import DartsError, __version__, files
 from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, SPACE, Spelling
-from darts_cli.genotype import Genotype, checked, is_name, load
+from darts_cli.formats.genotypes import load
+from darts_cli.genotype import Genotype, checked, is_name
 from darts_cli.runs.task import CONFIGS
 from darts_cli.schema import Config, Setting, option_name
 from darts_cli.sweeps.seeds import seed_options
@@ -107,7 +108,8 @@ trained_network = option(
 
 
 class GenotypeType(Spelling):
-    """A published name, a genotype file or a run folder, read as the Genotype; also its plain form in a run's config.yaml."""
+    """A published name, a run folder, or a file or text in any notation, read as the Genotype; also its plain form in a run's
+    config.yaml."""
 
     def __init__(self, domain: str):
         super().__init__(

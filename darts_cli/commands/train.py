@@ -35,7 +35,8 @@ def _training_options(domain):
         type=GenotypeType(domain),
         default="darts_v2",
         show_default=True,
-        help="Cell to train: a published name, a genotype file, or a search's run folder (its data set is then used too).",
+        help="Cell to train: a published name, a file or text in any notation that `darts genotype convert` reads, or a "
+        "search's run folder (its data set is then used too).",
     )
     repeats = option(
         "--repeats",

@@ -7,49 +7,197 @@
     string    NAS-Bench-201's: |nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|; other cells have one line each, which begins
               with the name of the cell: normal |sep_conv_3x3~1|sep_conv_3x3~0|+|...|
 
-These variants of the literals are read too: one list per node, a third number in an edge (its weight), FairDARTS' edges
-('sep_conv_3x3', node, input), any list as concat, a literal in quotes, `NAME = ` in front, and NNI's mapping
-{"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": 1, ...}.
+`formats/finding.py` finds them in a text, `formats/literals.py` and `formats/strings.py` understand them.
 """
 
-import ast
 import json
+import os
 import re
-import reprlib
-import warnings
-from dataclasses import replace
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from darts_cli import DartsError, files
-from darts_cli.genotype import Genotype
-from darts_cli.spaces.space import default
+from darts_cli import genotype as genotypes
+from darts_cli.formats import literals, strings
+from darts_cli.formats.finding import MAX_LITERAL_CHARS, Passage, find
+from darts_cli.formats.literals import FIELDS, NOTATIONS, PER_NODE, unused_states
+from darts_cli.formats.strings import to_string
+from darts_cli.genotype import Cell, Genotype, checked, is_name
+from darts_cli.spaces.rules import genotype_problems
+from darts_cli.spaces.space import MACROS, default
+from darts_cli.text import counted, hint, meant
 
-MAX_LITERAL_CHARS = 1 << 16  # a genotype has some hundreds
-MAX_LITERAL_NUMBER = 1 << 20
-MAX_RANGE_NUMBERS = 1000
-PER_NODE = {"darts": 2, "darts-rnn": 1}  # edges of a node in a flat list
-FIELDS = {
-    "darts": {"normal": "normal_concat", "reduce": "reduce_concat"},
-    "darts-rnn": {"recurrent": "concat"},
-}  # by macro structure, the cells in the original's literal, each with its concat
-NOTATIONS = "YAML with the key domain, Genotype(...), its fields as a mapping, BANANAS' tuples, or |op~input|...| per node"
-_STRING_EDGE = re.compile(r"([a-z0-9_]+)~(\d{1,4})", re.ASCII)
-_NNI_KEY = re.compile(r"(?:.*/)?(normal|reduce)/(op|input)_(\d{1,4})_([01])", re.ASCII)
+MAX_TEXT_BYTES = 1 << 24  # of a log
+MAX_NAMES_SHOWN = 20
+GIVEN = "the given text"  # the source of a genotype that is written on the command line
 
 
-def parse(text: str, source: str) -> Genotype:
-    """The genotype in a text, whose notation is detected; `source` is where the text comes from.
+# ---- reading
 
-    Raises DartsError, which begins with the source.
+
+def load(spelling: str | Path, domain: str | None = None, name: str | None = None) -> Genotype:
+    """The genotype that a command is given: a published name, a run folder, RUN@EPOCH, a file or a text in any notation.
+
+    `name` selects one of the genotypes in a file, and so does FILE:NAME. Remarks go to stderr. Raises DartsError with file,
+    place, rule and remedy.
     """
-    text = re.sub(r"^\ufeff?(\d\d/\d\d \d\d:\d\d:\d\d [AP]M )?", "", text)  # a byte-order mark, the time in the original's logs
+    written = text_of(str(spelling))
+    if written is None:
+        if name is not None:
+            raise DartsError(f"--name {name}: {spelling} is not a file with several genotypes; leave --name out", exit_code=2)
+        return genotypes.load(spelling, domain)
+    text, source, part = written
+    genotype, remarks = read(text, source, name or part, domain)
+    for remark in remarks:
+        hint(f"{source}: {remark}")
+    return genotype
+
+
+def text_of(spelling: str) -> tuple[str, str, str | None] | None:
+    """The text in which a genotype is given, its source, and the name that is chosen in it; - is stdin.
+
+    None for a published name, for a run, and where there is neither a file nor a genotype in the spelling. Raises DartsError
+    for a file that cannot be read.
+    """
+    if is_name(spelling):
+        return None
+    before, _, after = spelling.rpartition(":")
+    for path, name in ((spelling, None), (before, after)):
+        if path == "-":
+            return files.read_stream(sys.stdin.buffer, "stdin"), "stdin", name
+        if files.is_file(path):
+            return files.read_text(path, MAX_TEXT_BYTES), path, name
+    return None if os.path.lexists(spelling) or not find(spelling) else (spelling, GIVEN, None)
+
+
+def parse(text: str, source: str, name: str | None = None) -> Genotype:
+    """The genotype in a text: the one with that name, or the last of a log.
+
+    `source` is where the text comes from. Raises DartsError, which begins with the source.
+    """
+    return read(text, source, name)[0]
+
+
+def read(text: str, source: str, name: str | None = None, domain: str | None = None) -> tuple[Genotype, list[str]]:
+    """The same, with what is worth a remark. Raises DartsError also when the genotype is not of the domain."""
+    passages = _passages(text, source)
+    passage = _chosen(passages, text, source, name)
+    where = f"{source}: line {passage.line}" if len(passages) > 1 else source
+    genotype = checked(_understood(passage, source, where), where, domain)
+    remarks = _about_indices(genotype) if _is_tuples(passage) else []
+    if len(passages) > 1 and name is None:
+        remarks.append(f"holds {len(passages):,} genotypes; the last, on line {passage.line}, is read")
+    return genotype, remarks
+
+
+def problems(text: str, source: str, name: str | None = None) -> list[str]:
+    """Everything that is wrong with the genotypes in a text, or with the one of that name; each line begins with the source."""
     try:
-        if re.search(r"(^|[{,])\s*[\"']?domain[\"']?\s*:", text, re.MULTILINE):
-            return Genotype.from_dict(files.parse_yaml(text, source))
-        if re.match(r"\s*(\w+\s*[:=]?\s*)?\|", text):
-            return _from_string(text)
-        return _from_literal(text)
+        passages = _passages(text, source)
+        passages = passages if name is None else [_chosen(passages, text, source, name)]
     except DartsError as error:
-        raise DartsError(str(error) if str(error).startswith(f"{source}:") else f"{source}: {error}") from None
+        return [str(error)]
+    messages = []
+    for passage in passages:
+        where = f"{source}: line {passage.line}" if len(passages) > 1 else source
+        try:
+            messages += [f"{where}: {problem}" for problem in genotype_problems(_understood(passage, source, where))]
+        except DartsError as error:
+            messages.append(str(error))
+    return messages
+
+
+def _passages(text: str, source: str) -> list[Passage]:
+    """The genotypes in a text; what may be meant as one, where there are none. Raises DartsError."""
+    found, bare = find(text), text.strip().removeprefix("\ufeff").removesuffix(",")
+    if found and any(passage.kind != "cut" for passage in found):
+        return found
+    if source.endswith((".yaml", ".yml")):
+        return [Passage("yaml", text)]
+    if bare[:1] in ("(", "[", "{", '"', "'"):
+        before, _, same_line = text[: text.index(bare)].rpartition("\n")
+        line = 1 + before.count("\n") + text.startswith("\n", len(before))
+        return [Passage("literal", bare, None, line, 1 + len(same_line))]
+    if found:
+        return found
+    raise DartsError(f"{source}: holds no genotype in a known notation; write {NOTATIONS}")
+
+
+def _chosen(passages: Sequence[Passage], text: str, source: str, name: str | None) -> Passage:
+    """The passage with that name or number. Without either: the only one, or the last of a log, where names do not differ."""
+    known = list(dict.fromkeys(passage.name for passage in passages if passage.name))
+    documents = len(passages) > 1 and all(passage.kind == "yaml" for passage in passages)
+    if name is None and len(known) < 2 and not documents:
+        return passages[-1]
+    numbered = known if len(known) > 1 or not documents else [str(i) for i in range(1, len(passages) + 1)]
+    shown = ", ".join(numbered[:MAX_NAMES_SHOWN]) + (", ..." if len(numbered) > MAX_NAMES_SHOWN else "")
+    if name is None:
+        raise DartsError(f"{source}: holds {len(passages):,} genotypes: {shown}; choose one, such as {source}:{numbered[0]}")
+    original = _aliases(text).get(name, name)
+    for same in (lambda other: other == original, lambda other: other.lower() == original.lower()):
+        with_name = [passage for passage in passages if passage.name and same(passage.name)]
+        if with_name:
+            return with_name[-1]
+    if name.isdecimal() and 1 <= int(name[:9]) <= len(passages):
+        return passages[int(name[:9]) - 1]
+    there = f"it holds {shown}" if numbered else f"it holds {counted(len(passages), 'genotype')} without a name; leave it out"
+    raise DartsError(f"{source}: no genotype of the name {name[:80]}{meant(name, known)}; {there}")
+
+
+def _aliases(text: str) -> dict[str, str]:
+    """The names that a Python file gives to others, as in DARTS = DARTS_V2."""
+    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\w+)[ \t]*$", text, re.MULTILINE))
+
+
+def _understood(passage: Passage, source: str, where: str) -> object:
+    """The plain form that a passage stands for, which may break rules.
+
+    Raises DartsError, which begins with the source and, if it says no place itself, with `where`.
+    """
+    try:
+        data = _plain(passage, source)
+    except DartsError as error:
+        if str(error).startswith(f"{source}:"):
+            raise
+        raise DartsError(f"{source if str(error).startswith('line ') else where}: {error}") from None
+    return {"name": passage.name} | data if passage.name and isinstance(data, dict) else data
+
+
+def _plain(passage: Passage, source: str) -> object:
+    match passage.kind:
+        case "cut":
+            raise DartsError(f"line {passage.line}: a bracket of this genotype is never closed; add what follows it")
+        case "yaml":
+            if len(passage.content) > files.MAX_BYTES:
+                raise DartsError(f"{len(passage.content):,} characters of YAML, but at most {files.MAX_BYTES:,} are read")
+            return files.parse_yaml("\n" * (passage.line - 1) + passage.content, source)
+        case "strings":
+            return strings.plain(passage.content)
+        case "literal":
+            if len(passage.content) > MAX_LITERAL_CHARS:
+                raise DartsError(f"{len(passage.content):,} characters, but a literal may have {MAX_LITERAL_CHARS:,} at most")
+            return literals.plain(literals.value_of(passage.content, passage.line, passage.column))
+        case _:
+            return literals.plain(passage.content)
+
+
+def _is_tuples(passage: Passage) -> bool:
+    content = passage.content
+    return content[:1] in ("(", "[") if passage.kind == "literal" else passage.kind == "data" and isinstance(content, list)
+
+
+def _about_indices(genotype: Genotype) -> list[str]:
+    """The remark on tuples whose numbers of operations suggest that they are counted without `none`."""
+    first, *others = operations = default("cnn").operations
+    used = {edge.op for cell in genotype.cells.values() for node in cell.nodes for edge in node}
+    if first not in used and others[-1] in used:
+        return []
+    order = ", ".join(f"{i} {op}" for i, op in enumerate(operations))
+    return [f"operations are numbered as in BANANAS: {order}; where {first} is left out, as in NASLib, all numbers are 1 lower"]
+
+
+# ---- writing
 
 
 def to_python(genotype: Genotype) -> str:
@@ -60,7 +208,7 @@ def to_python(genotype: Genotype) -> str:
     parts = []
     for name, concat in _field_names(genotype).items():
         cell = genotype.cells[name]
-        parts.append(f"{name}={_flat([[tuple(edge) for edge in node] for node in cell.nodes], genotype.macro)}")
+        parts.append(f"{name}={_edges(cell, genotype.macro, tuple)}")
         states = list(cell.concat)
         consecutive = range(states[0], states[0] + len(states))
         parts.append(f"{concat}={consecutive if states == list(consecutive) else states}")
@@ -71,7 +219,7 @@ def to_dict(genotype: Genotype) -> str:
     """The literal's fields as JSON, which is Python as well. Raises DartsError for cells of NAS-Bench-201."""
     fields = {}
     for name, concat in _field_names(genotype).items():
-        fields[name] = _flat([[list(edge) for edge in node] for node in genotype.cells[name].nodes], genotype.macro)
+        fields[name] = _edges(genotype.cells[name], genotype.macro, list)
         fields[concat] = list(genotype.cells[name].concat)
     return json.dumps(fields) + "\n"
 
@@ -83,9 +231,11 @@ def _field_names(genotype: Genotype) -> dict[str, str]:
     return FIELDS[genotype.macro]
 
 
-def _flat(nodes: list[list], macro: str) -> list:
+def _edges(cell: Cell, macro: str, kind: type) -> list:
     """All edges in one list, or one list per node where that would not tell which edges are whose."""
-    return [edge for node in nodes for edge in node] if all(len(node) == PER_NODE[macro] for node in nodes) else nodes
+    nodes = [[kind(edge) for edge in node] for node in cell.nodes]
+    flat = all(len(node) == PER_NODE[macro] for node in nodes) and not unused_states(nodes, cell.concat, MACROS[macro].inputs)
+    return [edge for node in nodes for edge in node] if flat else nodes
 
 
 def to_tuples(genotype: Genotype) -> str:
@@ -93,200 +243,4 @@ def to_tuples(genotype: Genotype) -> str:
     return f"{tuple(genotype.to_tuples())}\n"
 
 
-def to_string(genotype: Genotype) -> str:
-    """NAS-Bench-201's notation; other cells have one line each, and must join all nodes. Raises DartsError."""
-    if genotype.macro == "nas-bench-201":
-        return _string(genotype.cells["cell"].nodes) + "\n"
-    lines = []
-    for name, cell in genotype.cells.items():
-        if cell.concat != default(genotype.domain).states(len(cell.nodes)):
-            raise DartsError(f"{name}: strings express cells whose output joins all nodes; use --to dict for this genotype")
-        lines.append(f"{name} {_string(cell.nodes)}")
-    return "\n".join(lines) + "\n"
-
-
-def _string(nodes) -> str:
-    return "+".join("|" + "".join(f"{op}~{state}|" for op, state in node) for node in nodes)
-
-
 WRITERS = {"yaml": Genotype.to_yaml, "python": to_python, "dict": to_dict, "tuples": to_tuples, "string": to_string}
-
-
-# ---- strings
-
-
-def _from_string(text: str) -> Genotype:
-    lines = [re.fullmatch(r"\s*([a-z]*)[\s:=]*(\|.*\|)\s*", line) for line in text.splitlines() if line.strip()]
-    if not all(lines):
-        raise DartsError("a line of the string notation is a cell's name and nodes, such as normal |skip_connect~0|...|+|...|")
-    cells = [[_STRING_EDGE.findall(node) for node in line[2].split("+")] for line in lines]
-    every = [[str(state) for state in range(i)] for i in range(1, len(cells[0]) + 1)]  # NAS-Bench-201: from all earlier states
-    if len(lines) == 1 and not lines[0][1] and [[state for _, state in node] for node in cells[0]] == every and len(every) > 1:
-        nodes = [[[op, int(state)] for op, state in node] for node in cells[0]]
-        return Genotype.from_dict({"domain": "cnn", "space": "nas-bench-201", "cell": {"nodes": nodes, "concat": [len(nodes)]}})
-    domain = "rnn" if len(cells) == 1 and all(len(node) == 1 for node in cells[0]) else "cnn"
-    space = default(domain)
-    names = [line[1] or name for line, name in zip(lines, space.cells, strict=False)]
-    if sorted(names) != sorted(space.cells) or len(lines) != len(names):
-        raise DartsError(f"in the domain {domain} there must be one line for each of {', '.join(space.cells)}")
-    plain = {"domain": domain}
-    for name, line, nodes in zip(names, lines, cells, strict=True):
-        if _string(nodes) != line[2]:
-            raise DartsError(f"{reprlib.repr(line[2])}: must be nodes joined by +, each written |operation~input|...|")
-        edges = [[[op, int(state)] for op, state in node] for node in nodes]
-        plain[name] = {"nodes": edges, "concat": list(space.states(len(nodes)))}
-    return Genotype.from_dict(plain)
-
-
-# ---- literals
-
-
-def _from_literal(text: str) -> Genotype:
-    if len(text) > MAX_LITERAL_CHARS:
-        raise DartsError(f"{len(text):,} characters, but a literal may have {MAX_LITERAL_CHARS:,} at most")
-    bare = text.strip().removesuffix(",")
-    above, _, before = text[: text.index(bare)].rpartition("\n")  # the text before the literal
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes and the like
-            statements = ast.parse(bare).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise DartsError(f"holds no genotype in a known notation: {NOTATIONS}") from None
-    if len(statements) != 1 or not isinstance(statements[0], ast.Expr | ast.Assign):
-        raise DartsError(f"must hold one genotype and nothing else: {NOTATIONS}")
-    try:
-        value, name = _read(statements[0])
-    except _Refused as refused:
-        (node,) = refused.args
-        code = ast.get_source_segment(bare, node)
-        line = node.lineno + above.count("\n") + (above != "" or text.startswith("\n"))
-        column = node.col_offset + 1 + (len(before) if node.lineno == 1 else 0)
-        raise DartsError(
-            f"line {line}, column {column}: {reprlib.repr(code)} is not allowed; a genotype is made of "
-            "lists, text and numbers, Genotype(keyword=...) around them and range(a, b)"
-        ) from None
-    if isinstance(value, str):
-        return parse(value, "the text in quotes")
-    if isinstance(value, list):
-        return replace(Genotype.from_tuples(value), name=name)
-    return Genotype.from_dict(_plain(value) | {"name": name})
-
-
-class _Refused(Exception):
-    """A part of a literal that is not allowed."""
-
-
-def _read(statement: ast.Expr | ast.Assign) -> tuple[object, str | None]:
-    """The plain value of a literal, and the name that it is assigned to."""
-    name = None
-    if isinstance(statement, ast.Assign):
-        if len(statement.targets) != 1 or not isinstance(statement.targets[0], ast.Name):
-            raise _Refused(statement)
-        name = statement.targets[0].id
-    expression = statement.value
-    return (_fields(expression) if isinstance(expression, ast.Call) else _value(expression)), name
-
-
-def _fields(call: ast.Call) -> dict:
-    """The keywords of the outer Genotype(...)."""
-    if not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args or None in [k.arg for k in call.keywords]:
-        raise _Refused(call)
-    return {keyword.arg: _value(keyword.value) for keyword in call.keywords}
-
-
-def _value(node: ast.expr) -> object:
-    match node:
-        case ast.Constant(value=int()) if abs(node.value) > MAX_LITERAL_NUMBER:
-            raise DartsError(f"line {node.lineno}, column {node.col_offset + 1}: no number in a genotype is so large")
-        case ast.Constant(value=str() | int() | float() | None):
-            return node.value
-        case ast.List() | ast.Tuple():
-            return list(map(_value, node.elts))
-        case ast.Dict() if None not in node.keys:
-            keys = [str(_value(key)) for key in node.keys]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise DartsError(f"{reprlib.repr(key)}: this key is given twice")
-            return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
-        case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int()), ast.Constant(value=int())], keywords=[]):
-            first, end = map(_value, node.args)
-            if end - first > MAX_RANGE_NUMBERS:
-                raise DartsError(f"range({first}, {end}): no cell has so many nodes")
-            return list(range(first, end))
-    raise _Refused(node)
-
-
-def _plain(value: object) -> dict:
-    """The plain form of a genotype, of the fields of a literal or of NNI's mapping."""
-    if not isinstance(value, dict):
-        raise DartsError(f"{reprlib.repr(value)}: holds no genotype in a known notation: {NOTATIONS}")
-    if any(_NNI_KEY.fullmatch(key) for key in value):
-        return _from_nni(value)
-    domain = "rnn" if "recurrent" in value else "cnn"
-    space = default(domain)
-    fields = FIELDS[space.macro]
-    known = {*fields, *fields.values()}
-    for key in value:
-        if key not in known and value[key] is not None:
-            raise DartsError(f"{reprlib.repr(key)}: unknown key; the fields of a genotype are {', '.join(sorted(known))}")
-    plain: dict[str, object] = {"domain": domain}
-    for name, concat in fields.items():
-        if name in value:
-            edges, joined = value[name], value.get(concat)
-            if isinstance(edges, list) and edges and all(map(_names_its_node, edges)):
-                nodes, joined = _by_node(edges, joined, space.inputs)
-            else:
-                nodes = _nodes(name, edges, space.macro)
-            plain[name] = {"nodes": nodes, "concat": list(space.states(len(nodes))) if joined is None else joined}
-    return plain
-
-
-def _nodes(cell: str, edges: object, macro: str) -> list:
-    """The edges of a cell by node, from a flat list or from one list per node. A weight, an edge's third number, is dropped."""
-    per_node = PER_NODE[macro]
-    if not isinstance(edges, list) or not edges:
-        raise DartsError(f"{cell}: must be a list of edges ('operation', input), not {reprlib.repr(edges)}")
-    if isinstance(edges[0], list) and edges[0] and isinstance(edges[0][0], str):
-        if len(edges) % per_node:
-            raise DartsError(f"{cell}: {len(edges)} edges cannot be {per_node} per node")
-        edges = [edges[i : i + per_node] for i in range(0, len(edges), per_node)]
-    return [[_edge(edge) for edge in node] if isinstance(node, list) else node for node in edges]
-
-
-def _names_its_node(edge: object) -> bool:
-    return isinstance(edge, list) and [*map(type, edge)] == [str, int, int]
-
-
-def _by_node(edges: list, concat: list | None, inputs: int) -> tuple[list, list]:
-    """Nodes and concat of FairDARTS' edges [operation, node, input]; as there, a node without edges does not exist."""
-    number = dict(enumerate(range(inputs)))  # of the states that exist, anew
-    nodes: list[list] = []
-    for node in sorted({to for _, to, _ in edges}):
-        arriving = [[op, number[state]] for op, to, state in edges if to == node and state in number and state < node]
-        if arriving:
-            number[node] = inputs + len(nodes)
-            nodes.append(arriving)
-    states = [*number][inputs:] if concat is None else concat
-    return nodes, [number[state] for state in states if state in number]
-
-
-def _edge(edge: object) -> object:
-    weighted = isinstance(edge, list) and len(edge) == 3 and isinstance(edge[2], float)
-    return edge[:2] if weighted else edge
-
-
-def _from_nni(value: dict) -> dict:
-    cells: dict[str, dict] = {"normal": {}, "reduce": {}}
-    for key, content in value.items():
-        match = _NNI_KEY.fullmatch(key)
-        if match:
-            cell, kind, state, edge = match.groups()
-            single = content[0] if isinstance(content, list) and len(content) == 1 else content
-            cells[cell].setdefault(int(state), {}).setdefault(int(edge), {})[kind] = single
-    plain: dict[str, object] = {"domain": "cnn"}
-    for name, nodes in cells.items():
-        if sorted(nodes) != list(default("cnn").states(len(nodes))):
-            raise DartsError(f"{name}: nodes are missing among the keys {name}/op_NODE_EDGE, where NODE starts at 2")
-        edges = [[[edge.get("op"), edge.get("input")] for _, edge in sorted(nodes[i].items())] for i in sorted(nodes)]
-        plain[name] = {"nodes": edges, "concat": sorted(nodes)}
-    return plain

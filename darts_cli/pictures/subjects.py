@@ -1,6 +1,8 @@
 """The pictures of genotypes and runs: which there are, and what is in each."""
 
 import io
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +11,8 @@ from typing import NamedTuple
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names, unused
-from darts_cli.genotype import Genotype, is_name, load
+from darts_cli.formats.genotypes import load
+from darts_cli.genotype import Genotype, is_name
 from darts_cli.pictures import curves
 from darts_cli.pictures.cells import Film, graph, render, text
 from darts_cli.pictures.replay import page
@@ -25,10 +28,11 @@ class Subject:
     spelling: str
     stem: str  # the beginning of its pictures' names
     history: History | None
+    read: Genotype | None = None  # where there is no history
 
     @cached_property
     def genotype(self) -> Genotype:
-        return load(self.history.folder / "genotype.yaml" if self.history else self.spelling)
+        return self.read or load(self.history.folder / "genotype.yaml")
 
 
 class Picture(NamedTuple):
@@ -41,7 +45,7 @@ class Picture(NamedTuple):
 
 
 def subject(spelling: str) -> Subject:
-    """A published genotype, a genotype file, or a run folder; the folder of a sweep stands for its genotype.
+    """A published genotype, one in a file or a text, or a run folder; the folder of a sweep stands for its genotype.
 
     Raises DartsError when it is none of these, or a run without a finished epoch.
     """
@@ -49,7 +53,9 @@ def subject(spelling: str) -> Subject:
         history = read(spelling)
         return Subject(spelling, history.name, history)
     genotype = load(spelling)
-    return Subject(spelling, (is_name(spelling) and genotype.name) or Path(spelling).stem, None)
+    named = is_name(spelling) or not os.path.lexists(spelling)  # published, FILE:NAME, or a text
+    stem = re.sub(r"[^\w.-]+", "-", genotype.name or "genotype") if named else Path(spelling).stem
+    return Subject(spelling, stem, None, genotype)
 
 
 def kinds(subjects: Sequence[Subject], form: str) -> list[str]:

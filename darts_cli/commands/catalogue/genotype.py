@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from darts_cli.commands.errors import check_files
 from darts_cli.commands.options import option
 from darts_cli.describe import about, differences
 from darts_cli.formats import nasbench201
-from darts_cli.formats.genotypes import WRITERS, parse
-from darts_cli.genotype import is_name, load, names, published_sizes, random_genotype
+from darts_cli.formats.genotypes import WRITERS, load, problems, text_of
+from darts_cli.genotype import names, published_sizes, random_genotype
 from darts_cli.runs.derivation import derived
 from darts_cli.runs.history import read
 from darts_cli.spaces.choose import choose
@@ -24,6 +23,7 @@ from darts_cli.spaces.space import default
 from darts_cli.text import lines, table
 
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
+by_name = option("--name", metavar="NAME", help="Which genotype of a file with several; FILE:NAME says the same.")
 
 
 @click.group()
@@ -53,16 +53,19 @@ def list_(domain):
 @genotype.command("show")
 @click.argument("genotype", metavar="NAME|FILE|RUN", type=GENOTYPE)
 @option("--epoch", type=click.IntRange(1), show_default="the last", help="Of a run: the epoch after which to take the cells.")
+@by_name
 @as_json
-def show(genotype, epoch, as_json):
+def show(genotype, epoch, name, as_json):
     """Print a genotype as YAML.
+
+    A file may have any notation that `darts genotype convert` reads.
 
     \b
     Example: darts genotype show cnn/darts_v2
     """
     if epoch is not None and not Path(genotype).is_dir():
         raise DartsError(f"--epoch {epoch}: {genotype} is no run folder", exit_code=2)
-    cells = load(genotype if epoch is None else f"{genotype}@{epoch}")
+    cells = load(genotype if epoch is None else f"{genotype}@{epoch}", name=name)
     click.echo(json.dumps(cells.to_dict()) + "\n" if as_json else cells.to_yaml(), nl=False)
 
 
@@ -71,10 +74,19 @@ def show(genotype, epoch, as_json):
 def validate(paths):
     """Check genotype files and list every problem in them.
 
+    A file may have any notation that `darts genotype convert` reads; all genotypes in it are checked.
+
     \b
     Example: darts genotype validate runs/*/genotype.yaml
     """
-    check_files(paths, genotype_problems)
+    check_files(paths, _problems)
+
+
+def _problems(path: str) -> list[str]:
+    written = text_of(path)
+    if written is None:
+        return [f"{path}: {problem}" for problem in genotype_problems(files.read_yaml(path))]
+    return problems(*written)
 
 
 @genotype.command("info")
@@ -89,8 +101,9 @@ def validate(paths):
 )
 @option("--dim", type=click.IntRange(1, 1 << 20), show_default="850", help="Size of a recurrent network's states.")
 @option("--vocab", type=click.IntRange(1, 1 << 30), show_default="10000", help="Vocabulary size of a recurrent network.")
+@by_name
 @as_json
-def info(genotype, channels, layers, resolution, dim, vocab, as_json):
+def info(genotype, channels, layers, resolution, dim, vocab, name, as_json):
     """Measure depth, parameters and multiply-adds.
 
     Skip connections and unused nodes are reported too. The auxiliary head is not counted. Multiply-adds are counted in
@@ -99,7 +112,7 @@ def info(genotype, channels, layers, resolution, dim, vocab, as_json):
     \b
     Example: darts genotype info cnn/darts_v2 --channels 16 --layers 8 --resolution 32
     """
-    cells = load(genotype)
+    cells = load(genotype, name=name)
     if cells.domain == "cnn":
         if (dim, vocab) != (None, None):
             raise DartsError("--dim and --vocab are for recurrent cells; use --channels, --layers and --resolution", 2)
@@ -214,19 +227,18 @@ def derive_(run, epoch, max_skips, rule, threshold):
 @genotype.command("convert")
 @click.argument("genotype", metavar="FILE|NAME|RUN|-", type=GENOTYPE)
 @option("--to", "target", type=click.Choice(list(WRITERS)), default="yaml", show_default=True, help="Format to print.")
-def convert(genotype, target):
+@by_name
+def convert(genotype, target, name):
     """Convert a genotype to another format.
 
     The format of the input is detected; - reads stdin. Known formats: YAML, the original's Genotype(...), its fields as a
-    mapping, the tuples of BANANAS, and |operation~input|...| per node. Nothing in the input is evaluated.
+    mapping, the tuples of BANANAS, and |operation~input|...| per node. They are found in source code, logs (the last one),
+    JSON and Markdown too. Nothing in the input is evaluated.
+
+    A tuple is (input, operation); the operations are numbered 0 none, 1 max_pool_3x3, 2 avg_pool_3x3, 3 skip_connect,
+    4 sep_conv_3x3, 5 sep_conv_5x5, 6 dil_conv_3x3, 7 dil_conv_5x5.
 
     \b
     Example: darts genotype convert genotypes.txt --to yaml > mine.yaml
     """
-    if genotype == "-":
-        cells = parse(files.read_stream(sys.stdin.buffer, "stdin"), "stdin")
-    elif files.is_file(genotype) and not is_name(genotype):
-        cells = parse(files.read_text(genotype), genotype)
-    else:
-        cells = load(genotype)
-    click.echo(WRITERS[target](cells), nl=False)
+    click.echo(WRITERS[target](load(genotype, name=name)), nl=False)

@@ -72,4 +72,4 @@ def validate(paths):
     \b
     Example: darts space validate mine.yaml
     """
-    check_files(paths, space_problems)
+    check_files(paths, lambda path: [f"{path}: {problem}" for problem in space_problems(files.read_yaml(path))])
