@@ -5,11 +5,13 @@ import json
 import time
 
 import pytest
+from click.testing import CliRunner
 from conftest import darts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darts_cli import DartsError
+from darts_cli.cli import main
 from darts_cli.formats.finding import find
 from darts_cli.formats.genotypes import WRITERS, parse, problems, read, to_dict, to_python, to_string, to_tuples
 from darts_cli.genotype import Cell, Edge, Genotype, load, names
@@ -153,7 +155,7 @@ def test_a_genotype_file_is_found(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["|a|b|\n|---|---|\n", "see [[[0.1, 0.9]]]", "{'normal': 0.3, 'reduce': 0.1}", "normal: 3", "~"]
+    "text", ["|a|b|\n|---|---|\n", "see [[[0.1, 0.9]]]", "{'normal': 0.3, 'reduce': 0.1}", "normal: 3", "~", '{"epoch": 1}']
 )
 def test_other_text_is_no_genotype(text):
     assert find(text) == []
@@ -245,7 +247,7 @@ NAMED = {
 
 @pytest.mark.parametrize("text", NAMED.values(), ids=NAMED)
 def test_of_several_names_one_is_chosen(text):
-    with pytest.raises(DartsError, match=r"^here: holds \d genotypes: A, B; choose one, such as here:A$"):
+    with pytest.raises(DartsError, match=r"^here: holds \d genotypes: A, B; choose one, such as --name A$"):
         parse(text, "here")
     assert parse(text, "here", "A") == parse(text, "here", "a") == FIRST
     assert parse(text, "here", "B") == LAST
@@ -262,7 +264,7 @@ def test_names_that_lead_to_a_genotype():
     with pytest.raises(DartsError, match=r"s1.0.2.1, s1.0.2.2, s1.0.3.1, s2.0.2.1; choose one"):
         parse(nested, "here")
     many = "".join(f"cell_{i} = {A}\n" for i in range(30))
-    with pytest.raises(DartsError, match=r"holds 30 genotypes: cell_0, .*, cell_19, ...; choose one, such as here:cell_0"):
+    with pytest.raises(DartsError, match=r"holds 30 genotypes: cell_0, .*, cell_19, ...; choose one, such as --name cell_0"):
         parse(many, "here")
     with pytest.raises(DartsError, match=r"no genotype of the name cel_3 \(did you mean cell_3\?\)"):
         parse(many, "here", "cel_3")
@@ -359,10 +361,6 @@ def test_every_command_reads_every_notation(folder, spelling, genotype):
 
 @pytest.mark.parametrize("spelling", ["log.txt", "genotypes.py:B", B, to_dict(LAST), "-"])
 def test_a_training_reads_every_notation(folder, spelling):
-    from click.testing import CliRunner
-
-    from darts_cli.cli import main
-
     small = ["--dataset", "digits", "--epochs", "1", "--layers", "3", "--channels", "2", "--max-images", "32", "--run", "run"]
     done = CliRunner().invoke(main, ["train", "cnn", "--genotype", spelling, *small], prog_name="darts", input=B)
     assert done.exit_code == 0, done.stderr
@@ -376,6 +374,10 @@ def test_a_name_is_an_option_too(folder):
     refused = darts("genotype", "show", "nasnet", "--name", "A")
     assert refused.exit_code == 2
     assert "--name A: nasnet is not a file with several genotypes; leave --name out" in refused.stderr
+    refused = CliRunner().invoke(main, ["genotype", "show", "-"], input=NAMED["yaml"])
+    assert refused.stderr == "error: stdin: holds 2 genotypes: A, B; choose one, such as --name A\n"
+    chosen = CliRunner().invoke(main, ["genotype", "show", "-", "--name", "B"], input=NAMED["yaml"])
+    assert parse(chosen.stdout, "stdout") == LAST
     refused = darts("genotype", "show", "genotypes.py")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr == "error: genotypes.py: holds 2 genotypes: A, B; choose one, such as genotypes.py:A\n"

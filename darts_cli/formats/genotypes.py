@@ -133,7 +133,8 @@ def _chosen(passages: Sequence[Passage], text: str, source: str, name: str | Non
     numbered = known if len(known) > 1 or not documents else [str(i) for i in range(1, len(passages) + 1)]
     shown = ", ".join(numbered[:MAX_NAMES_SHOWN]) + (", ..." if len(numbered) > MAX_NAMES_SHOWN else "")
     if name is None:
-        raise DartsError(f"{source}: holds {len(passages):,} genotypes: {shown}; choose one, such as {source}:{numbered[0]}")
+        example = f"{source}:{numbered[0]}" if files.is_file(source) else f"--name {numbered[0]}"
+        raise DartsError(f"{source}: holds {len(passages):,} genotypes: {shown}; choose one, such as {example}")
     original = _aliases(text).get(name, name)
     for same in (lambda other: other == original, lambda other: other.lower() == original.lower()):
         with_name = [passage for passage in passages if passage.name and same(passage.name)]

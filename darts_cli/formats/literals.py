@@ -165,6 +165,8 @@ def _from_fields(value: dict) -> dict:
     space = default(domain)
     fields = FIELDS[space.macro]
     known = {*fields, *fields.values()}
+    if not any(SPELLED_OUT.get(key, key) in known for key in value):
+        raise DartsError(f"{reprlib.repr(value)}: holds no genotype in a known notation; write {NOTATIONS}")
     named: dict[str, object] = {}
     for key, content in value.items():
         name = SPELLED_OUT.get(key, key)
