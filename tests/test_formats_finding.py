@@ -71,6 +71,7 @@ LINES = [
     "{};",
     "Genotype = namedtuple('Genotype', 'normal normal_concat')\n\nA = {}",
     "class Genotype(NamedTuple):\n    normal: list\n\n\nA = {}",
+    "A = {}\n\n\ndef derive():\n    return Genotype(normal=gene, normal_concat=concat)\n",
     "def derive():\n    return Genotype(normal=gene, normal_concat=concat)\n\n\n{}",
 ]
 
@@ -88,6 +89,13 @@ def test_every_notation_of_every_published_cell_is_found_in_a_log(name):
         assert parse(f"2019-05-22 12:22:39,123 genotype = {WRITERS[form](genotype)}", "here") == genotype
     assert parse(f"12:22 INFO {genotype.to_dict()}", "here") == genotype
     assert parse(f"12:22 INFO {json.dumps(genotype.to_dict())} after 50 epochs", "here") == genotype
+
+
+def test_a_character_that_json_writes_as_two_is_read_as_one():
+    named = json.dumps(V2.to_dict() | {"name": "a 😀"})
+    assert "\\ud83d\\ude00" in named
+    for line in ("{}", "12:00 best {}", "12:00 best {} after 50 epochs\n", "# {}", "- {}", "```\n{}\n```"):
+        assert parse(line.replace("{}", named), "here").name == "a 😀"
 
 
 MULTILINE = PYTHON.replace("normal_concat", "\n    normal_concat").replace("reduce=", "\n    reduce=")
@@ -126,7 +134,7 @@ def test_a_literal_in_quotes_is_found(text):
         lambda data: {"results": {"best": {"genotype": data}}},
         lambda data: [{"epoch": 1}, {"genotype": data}],
         lambda data: {"operation_weights": {"normal": [[0.1, 0.9]], "reduce": [[0.5, 0.5]]}, "genotype": data},
-        lambda data: {**data, "connects": None} if "domain" not in data else {**data, "space": None, "name": None},
+        lambda data: {**data, "connects": None} if "domain" not in data else {**data, "name": None, "notes": None},
     ],
     ids=["genotype", "record", "deep", "list", "alphas", "null"],
 )

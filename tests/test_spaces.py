@@ -158,7 +158,7 @@ def test_a_narrowed_space():
             "--space darts-rnn: is for rnn, but cnn is searched here; there are darts, nas-bench",
         ),
         (("rnn", "s3", None, None), "--space s3: is for cnn, but rnn is searched here; there are darts-rnn"),
-        (("cnn", None, "tanh", None), "--operations: tanh: is not in this space; darts has none, max_pool_3x3"),
+        (("cnn", None, "tanh", None), "--operations: tanh: is not in this space .it is an operation of the domain rnn."),
         (
             ("cnn", None, "sepconv_3x3", None),
             r"--operations: sepconv_3x3: is not in this space \(did you mean sep_conv_3x3\?\)",

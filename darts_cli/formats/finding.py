@@ -198,8 +198,7 @@ def _spans(text: str) -> tuple[list[tuple[int, int, int | None]], list[tuple[int
             if stack and stack[-1][2] == "}":
                 stack[-1] = (3, *stack[-1][1:])
         elif kind == "genotype":
-            if not text.endswith("class ", 0, start):
-                stack.append((3 if _EDGES.match(text, end) else 1, start, ")"))
+            stack.append((3 if _EDGES.match(text, end) else 1, start, ")"))
         elif bracket in CLOSING:
             stack.append((2 if _INDICES.match(text, start) else 0, start, CLOSING[bracket]))
         elif stack and stack[-1][2] == bracket:

@@ -22,7 +22,7 @@ def genotype_problems(data: object) -> list[str]:
     domain = data.get("domain")
     if domain not in tuple(DEFAULTS):
         return [f"domain: must be cnn or rnn, {_instead(data, 'domain')}"]
-    if data.get("space") is not None and data["space"] not in names(domain):
+    if "space" in data and data["space"] not in names(domain):
         wrong = f"not {reprlib.repr(data['space'])}{meant(data['space'], names(domain))}"
         return [f"space: the domain {domain} has the spaces {', '.join(names(domain))}, {wrong}"]
     space = of(data)
