@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -47,18 +47,13 @@ class Corpus:
         ids = {} if vocab is None else {word: i for i, word in enumerate(vocab)}
         self.unknown: Counter[str] = Counter()
 
-        def word_ids(lines: Iterable[list[str]]) -> Iterator[int]:
-            for word in (word for line in lines for word in (*line, EOS)):
-                if vocab is None:
-                    yield ids.setdefault(word, len(ids))
-                elif word in ids:
-                    yield ids[word]
-                else:
-                    self.unknown[word] += 1
-                    if "<unk>" in ids:
-                        yield ids["<unk>"]
+        def read(lines: Iterable[list[str]]) -> Iterator[int]:
+            words = (word for line in lines for word in (*line, EOS))
+            if vocab is not None:
+                return word_ids(words, ids, self.unknown)
+            return (ids.setdefault(word, len(ids)) for word in words)
 
-        tensors = {part: torch.tensor(list(word_ids(lines)), dtype=torch.long) for part, lines in texts.items()}
+        tensors = {part: torch.tensor(list(read(lines)), dtype=torch.long) for part, lines in texts.items()}
         self.train, self.valid, self.test = (tensors.get(part, torch.tensor([], dtype=torch.long)) for part in PARTS)
         self.vocab = list(ids)
 
@@ -68,6 +63,17 @@ class Corpus:
         for part in (self.train, self.valid, self.test):
             digest.update(part.numpy())
         return {"fingerprint": digest.hexdigest()[:16], "vocab": list(self.vocab)}
+
+
+def word_ids(words: Iterable[str], ids: Mapping[str, int], unknown: Counter[str]) -> Iterator[int]:
+    """The ids of words. Those without an id are counted in `unknown`, and read as <unk>, or skipped if that has none either."""
+    for word in words:
+        if word in ids:
+            yield ids[word]
+        else:
+            unknown[word] += 1
+            if "<unk>" in ids:
+                yield ids["<unk>"]
 
 
 def load(name: str, folder: str | None, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS) -> Corpus:
@@ -89,21 +95,26 @@ def _lines(folder: Path, part: str) -> Iterator[list[str]]:
     present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
     if not present:
         raise DartsError(f"{folder / FILES[0].format(part)}: no such file; there must be train.txt, valid.txt and test.txt")
-    words = 0
     try:
         with open(present[0], "rb") as file:
-            for number, line in enumerate(file, 1):
-                for text in _decoded(line, present[0], number).rstrip("\r\n").split("\r"):
-                    split = text.split()
-                    words += len(split)
-                    yield split
+            yield from lines(file, present[0])
     except OSError as error:
         raise DartsError(f"{present[0]}: cannot be read ({error.strerror})") from None
+
+
+def lines(file: Iterable[bytes], path: str | Path) -> Iterator[list[str]]:
+    """The words of every line of a UTF-8 text. Raises DartsError, naming its path, when it is not UTF-8 or holds no words."""
+    words = 0
+    for number, line in enumerate(file, 1):
+        for text in _decoded(line, path, number).rstrip("\r\n").split("\r"):
+            split = text.split()
+            words += len(split)
+            yield split
     if not words:
-        raise DartsError(f"{present[0]}: holds no words; every part needs some")
+        raise DartsError(f"{path}: holds no words; it needs some")
 
 
-def _decoded(line: bytes, path: Path, number: int) -> str:
+def _decoded(line: bytes, path: str | Path, number: int) -> str:
     """A line of a UTF-8 text, without the byte-order marks that some editors write. Raises DartsError where it is not UTF-8."""
     try:
         return line.decode("utf-8").replace("\ufeff", "")

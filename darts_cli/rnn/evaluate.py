@@ -169,11 +169,17 @@ def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -
     network.load_state_dict(trained.network.state_dict())
 
 
+def check_vocabulary(vocab: object, count: int) -> None:
+    """Raise ValueError unless this is a list of so many different words."""
+    words = isinstance(vocab, list) and all(isinstance(word, str) for word in vocab)
+    if not words or not len(set(vocab)) == len(vocab) == count:
+        raise ValueError(f"its vocabulary is not a list of {count:,} different words")
+
+
 def _ours(path: Path, state: dict) -> Trained:
     genotype, config = Genotype.from_dict(state["genotype"]), TrainRNN.from_dict(state["config"])
     vocab = state["data"]["vocab"]
-    if not all(isinstance(word, str) for word in vocab) or len(set(vocab)) < len(vocab):
-        raise ValueError("its vocabulary is not a list of different words")
+    check_vocabulary(vocab, len(vocab))
     sizes = {"vocab": len(vocab), "dim": config.dim, "init_op": config.init_op}
     network = checkpoint.network(partial(Network, genotype, **sizes), state["network"])
     optimizer = state.get("optimizer", {"averages": False})  # best.pt has none: its weights are what was evaluated
