@@ -22,3 +22,12 @@ def load(path):
     It has `genotype`; of images `classes` and `preprocess(image)`, of text `vocab`. Raises DartsError.
     """
     return importlib.import_module("darts_cli.use.networks").load(path)
+
+
+def create_model(genotype, **arguments):
+    """A network with random weights, of a genotype: a name, a file, a run folder, or a Genotype.
+
+    The other arguments are those of its class, such as `num_classes` for images; text needs `vocab`, the number of words. See
+    `darts_cli.use.networks.create_model`. Raises DartsError.
+    """
+    return importlib.import_module("darts_cli.use.networks").create_model(genotype, **arguments)

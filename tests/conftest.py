@@ -1,20 +1,25 @@
 """What the tests share: a small image folder, and the command run for real."""
 
 import contextlib
+import gzip
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import darts_cli
 from darts_cli.cli import main
 
+SMALL = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu", "--seed", "0"]
 TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
 
 
@@ -83,9 +88,45 @@ def text(tmp_path_factory):
     return folder
 
 
-def darts(*args):
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A training on digits, and the images of its test part as files, named by position and class."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = darts("train", "cnn", "--dataset", "digits", *SMALL, "--run", folder / "run")
+    assert done.exit_code == 0, done.stderr
+    (folder / "test" / ".hidden").mkdir(parents=True)
+    with gzip.open(Path(darts_cli.__file__).parent / "cnn" / "datasets" / "digits.csv.gz", "rt") as file:
+        rows = [[int(value) for value in line.split(",")] for line in file][4::5]
+    for i, row in enumerate(rows):
+        pixels = (np.array(row[:64]).reshape(8, 8) * 255 / 16).round().astype("uint8")
+        Image.fromarray(pixels).save(folder / "test" / f"{i:03}_{row[64]}.png")
+    (folder / "test" / ".hidden" / "no.png").write_text("no image")
+    (folder / "test" / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(parts, tmp_path_factory):
+    """A training on a folder of colour images."""
+    run = tmp_path_factory.mktemp("colours") / "run"
+    done = darts("train", "cnn", "--dataset", "folder", "--data", parts, *SMALL, "--batch-size", "8", "--run", run)
+    assert done.exit_code == 0, done.stderr
+    return run
+
+
+@pytest.fixture(scope="session")
+def language_run(text, tmp_path_factory):
+    """A training on the small text."""
+    run = tmp_path_factory.mktemp("language") / "run"
+    sizes = "--epochs 1 --batch-size 4 --bptt 5 --dim 8 --seed 0".split()
+    done = darts("train", "rnn", "--dataset", "text", "--data", text, *sizes, "--run", run)
+    assert done.exit_code == 0, done.stderr
+    return run
+
+
+def darts(*args, stdin=None):
     """The command in this process: a click.testing.Result with exit_code, stdout and stderr."""
-    result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="darts")
+    result = CliRunner().invoke(main, [str(arg) for arg in args], input=stdin, prog_name="darts")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

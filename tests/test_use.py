@@ -1,9 +1,9 @@
 """Trained networks in use: `darts_cli.load` and `darts predict`."""
 
 import csv
-import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +16,7 @@ import darts_cli
 from darts_cli import DartsError
 from darts_cli.cnn.data import load as load_data
 from darts_cli.cnn.datasets import imagenet
-from darts_cli.use.networks import Preprocess
-
-TINY = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu", "--seed", "0"]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A training on digits, and the images of its test part as files, named by position and class."""
-    folder = tmp_path_factory.mktemp("digits")
-    done = darts("train", "cnn", "--dataset", "digits", *TINY, "--run", folder / "run")
-    assert done.exit_code == 0, done.stderr
-    (folder / "test" / ".hidden").mkdir(parents=True)
-    with gzip.open(Path(darts_cli.__file__).parent / "cnn" / "datasets" / "digits.csv.gz", "rt") as file:
-        rows = [[int(value) for value in line.split(",")] for line in file][4::5]
-    for i, row in enumerate(rows):
-        pixels = (np.array(row[:64]).reshape(8, 8) * 255 / 16).round().astype("uint8")
-        Image.fromarray(pixels).save(folder / "test" / f"{i:03}_{row[64]}.png")
-    (folder / "test" / ".hidden" / "no.png").write_text("no image")
-    (folder / "test" / "notes.txt").write_text("no image")
-    return folder
+from darts_cli.use.images import Preprocess
 
 
 def test_predictions_are_those_of_the_evaluation(digits):
@@ -78,18 +59,13 @@ def test_a_network_from_python(digits):
     assert (logits.shape, auxiliary) == ((1, 10), None)
 
 
-def test_a_language_model_from_python(text, tmp_path):
-    sizes = "--epochs 1 --batch-size 4 --bptt 5 --dim 8 --seed 0".split()
-    done = darts("train", "rnn", "--dataset", "text", "--data", text, *sizes, "--run", tmp_path / "run")
-    assert done.exit_code == 0, done.stderr
-    network = darts_cli.load(tmp_path / "run")
+def test_a_language_model_from_python(language_run):
+    network = darts_cli.load(language_run)
     assert "<eos>" in network.vocab
     words = torch.zeros(3, 1, dtype=torch.long)
     log_probs, _ = network(words, network.initial(1))
     assert log_probs.shape == (3, 1, len(network.vocab))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 1))
-    done = darts("predict", "--checkpoint", tmp_path / "run", __file__)
-    assert (done.exit_code, "holds a language model" in done.stderr) == (2, True)
 
 
 def test_how_images_are_prepared(tmp_path):
@@ -117,26 +93,61 @@ def test_how_images_are_prepared(tmp_path):
     assert found[:, :100].min() > found[:, 124:].max()  # not turned
 
 
-@pytest.mark.parametrize(
-    ("given", "message", "code"),
-    [
-        (["missing.png"], "missing.png: no such file or folder", 1),
-        (["notes.txt"], "notes.txt: cannot be read as an image", 1),
-        ([".hidden"], "holds no images", 1),
-        (["000_4.png", "--json", "--csv"], "choose one of them", 2),
-        (["000_4.png", "--top", "0"], "--top", 2),
-        ([], "Missing argument", 2),
-    ],
-)
-def test_mistakes(digits, given, message, code, monkeypatch):
-    monkeypatch.chdir(digits / "test")
-    (digits / "test" / ".hidden" / "no.png").unlink(missing_ok=True)
-    done = darts("predict", "--checkpoint", digits / "run", *given)
-    assert (done.exit_code, message in done.stderr, done.stdout) == (code, True, ""), done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_a_search_holds_no_trained_network(tiny, tmp_path):
     assert darts(*tiny, "--run", tmp_path / "a").exit_code == 0
     with pytest.raises(DartsError, match="a trained network is needed"):
         darts_cli.load(tmp_path / "a")
+
+
+# ---- new networks
+
+
+@pytest.mark.parametrize(
+    ("genotype", "arguments", "kind"),
+    [
+        ("cnn/darts_v2", {"num_classes": 7, "channels": 4, "layers": 3}, "darts_cli.cnn.model"),
+        ("nasnet", {"channels": 4, "layers": 3, "stem": "imagenet", "num_classes": 5}, "darts_cli.cnn.model"),
+        ("darts_v1", {"vocab": 11, "dim": 8, "init_op": "relu"}, "darts_cli.rnn.model"),
+        ("rnn/enas", {"vocab": 11, "dim": 8}, "darts_cli.rnn.model"),
+    ],
+)
+def test_a_new_network(genotype, arguments, kind):
+    network = darts_cli.create_model(genotype, **arguments)
+    assert (type(network).__module__, network.training) == (kind, True)
+    if "vocab" in arguments:
+        log_probs, _ = network(torch.zeros(2, 3, dtype=torch.long), network.initial(3))
+        assert log_probs.shape == (2, 3, 11)
+    else:
+        side = 64 if arguments.get("stem") == "imagenet" else 8
+        assert network(torch.zeros(2, 3, side, side))[0].shape == (2, arguments["num_classes"])
+    again = darts_cli.create_model(network.genotype, **arguments)  # a value in place of the name
+    assert [p.shape for p in again.parameters()] == [p.shape for p in network.parameters()]
+
+
+def test_a_new_network_of_a_file_and_of_other_cells(tmp_path):
+    random_cells = darts("genotype", "random", "cnn", "--space", "nas-bench-201", "--seed", "1")
+    (tmp_path / "cells.yaml").write_text(random_cells.stdout)
+    network = darts_cli.create_model(tmp_path / "cells.yaml", channels=4, layers=1)
+    assert network(torch.zeros(2, 3, 8, 8))[0].shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("genotype", "arguments", "error", "message"),
+    [
+        ("darts_v2", {"num_classes": 3}, DartsError, "cnn/darts_v2 or rnn/darts_v2"),
+        ("darts_v3", {}, DartsError, "no genotype of this name"),
+        ("cnn/darts_v2", {"vocab": 3}, DartsError, "its domain is cnn"),
+        ("rnn/darts_v2", {}, TypeError, "vocab"),
+        ("cnn/darts_v2", {"classes": 3}, TypeError, "classes"),
+        ("cnn/darts_v2", {"stem": "large"}, DartsError, "stem"),
+    ],
+)
+def test_mistakes_with_new_networks(genotype, arguments, error, message):
+    with pytest.raises(error, match=message):
+        darts_cli.create_model(genotype, **arguments)
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "create_model" in block]
+    exec(compile(example, "docs/python.md", "exec"), {})

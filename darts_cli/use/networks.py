@@ -1,21 +1,21 @@
-"""Trained networks, ready to use: with their cells, their classes or words, and the preprocessing that they need."""
+"""Networks, ready to use: trained ones with their cells, classes or words and preprocessing; new ones of any genotype."""
 
 from collections.abc import Sequence
 from os import PathLike
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from darts_cli import genotype as genotypes
 from darts_cli import legacy
 from darts_cli.cnn import evaluate as cnn
-from darts_cli.cnn.batches import normalised
-from darts_cli.cnn.data import scaled
-from darts_cli.cnn.datasets import imagenet
-from darts_cli.formats import images
+from darts_cli.cnn.model import network as network_of_images
+from darts_cli.genotype import Genotype
 from darts_cli.rnn import evaluate as rnn
+from darts_cli.rnn.model import Network as LanguageModel
+from darts_cli.use import images
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+Trained = cnn.Trained | rnn.Trained
 
 
 def load(path: str | PathLike) -> nn.Module:
@@ -31,55 +31,40 @@ def load(path: str | PathLike) -> nn.Module:
 
     Raises DartsError when there is no such checkpoint.
     """
-    opened = legacy.open_checkpoint(path)
-    trained = (rnn if opened.domain == "rnn" else cnn).restore(opened)
+    trained, state = restore(path)
     network = trained.network.eval().requires_grad_(False)
     network.genotype = trained.genotype
-    metrics = opened.state.get("metrics") or [{}]
+    metrics = state.get("metrics") or [{}]
     network.result = {name: value for name, value in metrics[-1].items() if name.startswith(("test_", "best_test_"))}
-    if opened.domain == "rnn":
+    if isinstance(trained, rnn.Trained):
         network.vocab = trained.vocab
     else:
-        network.classes = list(trained.data.get("classes") or _names(trained))
-        network.preprocess = Preprocess(trained.dataset, **{key: trained.data.get(key) for key in Preprocess.KEYS})
+        network.classes = images.classes(trained)
+        network.preprocess = images.Preprocess.of(trained)
     return network
 
 
-def _names(trained: cnn.Trained) -> Sequence[str]:
-    """The classes of a checkpoint that does not name them."""
-    count = trained.sizes["num_classes"]
-    return CIFAR10 if trained.dataset == "cifar10" and count == len(CIFAR10) else [f"class {i}" for i in range(count)]
+def restore(path: str | PathLike) -> tuple[Trained, dict]:
+    """The trained network, and the state that its checkpoint holds. Raises DartsError."""
+    opened = legacy.open_checkpoint(path)
+    return (rnn if opened.domain == "rnn" else cnn).restore(opened), opened.state
 
 
-class Preprocess:
-    """What an evaluation does with an image before a network sees it: turned upright, scaled or cropped, normalised."""
+def create_model(genotype: str | PathLike | Genotype, **arguments) -> nn.Module:
+    """A network with random weights, in training mode, of a genotype: a name, a file, a run folder, or a Genotype.
 
-    KEYS = ("size", "mean", "deviation", "levels")
+    The arguments are those of its class: `darts_cli.cnn.model.Network` (channels, num_classes, layers, auxiliary, stem), or
+    `darts_cli.rnn.model.Network` (vocab, the number of words, which it needs; dim and the dropouts). A name that both domains
+    have means the recurrent cell where `vocab` is given. The network has `genotype` besides its own attributes.
 
-    def __init__(
-        self,
-        dataset: str,
-        size: Sequence[int],
-        mean: Sequence[float],
-        deviation: Sequence[float],
-        levels: Sequence[float] | None = None,
-    ):
-        self.dataset, self.size, self.mean, self.deviation, self.levels = dataset, tuple(size), mean, deviation, levels
-
-    def __call__(self, image) -> Tensor:
-        """A path, an image of Pillow, or bytes (3, H, W) -> (3, H, W) float32. Raises DartsError for what is no image."""
-        of_imagenet = self.dataset == "imagenet"
-        if isinstance(image, str | PathLike):
-            image = images.read(str(image), turn=not of_imagenet)
-        elif not isinstance(image, Tensor):
-            image = images.tensor(image, turn=not of_imagenet)
-        if of_imagenet:
-            pixels = imagenet.centre_crop()(images.to_bytes(image))
-        elif self.dataset == "fashion-mnist" and image.shape[1:] == (28, 28):
-            pixels = F.pad(images.to_bytes(image), (2, 2, 2, 2))  # as the data set is
-        else:
-            pixels = images.to_bytes(scaled(image, self.size), self.levels)
-        return normalised(pixels.permute(1, 2, 0)[None], self.mean, self.deviation)[0].contiguous()
+    Raises DartsError when there is no such genotype or a value does not fit, TypeError for arguments that the class lacks.
+    """
+    cells = genotype
+    if not isinstance(genotype, Genotype):
+        cells = genotypes.load(genotype, "rnn" if "vocab" in arguments else None)
+    network = (LanguageModel if cells.domain == "rnn" else network_of_images(cells))(cells, **arguments)
+    network.genotype = cells
+    return network
 
 
 @torch.no_grad()
