@@ -12,6 +12,7 @@ from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.options import version
 from darts_cli.commands.search import search
 from darts_cli.commands.train import train
+from darts_cli.commands.use.export import export
 from darts_cli.commands.use.predict import predict
 from darts_cli.commands.use.text import generate, score
 from darts_cli.commands.visualize import visualize
@@ -30,5 +31,19 @@ def main():
     """Find neural network cells by gradient descent (DARTS, arXiv 1806.09055)."""
 
 
-for command in (search, train, compare, evaluate_command, predict, generate, score, visualize, genotype, space, method, doctor):
+for command in (
+    search,
+    train,
+    compare,
+    evaluate_command,
+    predict,
+    generate,
+    score,
+    export,
+    visualize,
+    genotype,
+    space,
+    method,
+    doctor,
+):
     main.add_command(command)

@@ -131,11 +131,14 @@ def test_folders_files_and_functions_are_small():
                 assert node.end_lineno - node.lineno + 1 <= 60, f"{path}: {node.name}"
 
 
+OWN_FILES = {"use.export.programs": "torch.export.load"}  # what a module reads only where it has just written it
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_from_outside_is_executed(module):
     """No eval, exec, pickle.load, yaml.load or shell, and torch.load only as its restricted reader."""
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) == OWN_FILES.get(module):
             continue
         assert forbidden(node) is None, f"line {node.lineno}: {forbidden(node)}"
 
@@ -155,7 +158,7 @@ def forbidden(call):
 FORBIDDEN = ["eval('1')", "exec(text)", "pickle.loads(b)", "yaml.load(f)", "run('ls', shell=True)", "torch.load(f)"]
 
 
-@pytest.mark.parametrize("line", [*FORBIDDEN, "torch.load(f, weights_only=False)"])
+@pytest.mark.parametrize("line", [*FORBIDDEN, "torch.load(f, weights_only=False)", "torch.export.load(f)"])
 def test_what_is_forbidden_is_found(line):
     assert forbidden(ast.parse(line).body[0].value) is not None
 

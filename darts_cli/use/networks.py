@@ -14,12 +14,14 @@ from darts_cli.genotype import Genotype
 from darts_cli.rnn import evaluate as rnn
 from darts_cli.rnn.model import Network as LanguageModel
 from darts_cli.use import images
+from darts_cli.use.export import tensors
 
 Trained = cnn.Trained | rnn.Trained
 
 
 def load(path: str | PathLike) -> nn.Module:
-    """The trained network of a run folder, a checkpoint, or a checkpoint of the original, on the CPU and in evaluation mode.
+    """The trained network of a run folder, a checkpoint, a checkpoint of the original, or a safetensors file that
+    `darts export` wrote; on the CPU and in evaluation mode.
 
     It has these attributes besides its own:
 
@@ -45,7 +47,9 @@ def load(path: str | PathLike) -> nn.Module:
 
 
 def restore(path: str | PathLike) -> tuple[Trained, dict]:
-    """The trained network, and the state that its checkpoint holds. Raises DartsError."""
+    """The trained network, and the state that its checkpoint holds; empty for a safetensors file. Raises DartsError."""
+    if str(path).endswith(tensors.SUFFIX):
+        return tensors.restore(path), {}
     opened = legacy.open_checkpoint(path)
     return (rnn if opened.domain == "rnn" else cnn).restore(opened), opened.state
 
