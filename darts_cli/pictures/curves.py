@@ -83,15 +83,7 @@ def curves(histories: Sequence[History], form: str) -> bytes:
     figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]
     for panel, (label, values) in zip(panels[len(measures) :], signs.items(), strict=True):
-        for k, history in enumerate(searches):
-            name = label if len(histories) == 1 else history.name
-            panel.plot(*zip(*values(history), strict=True), color=f"C{k % 10}", label=_literal(name))
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(f"{label} of the {cell_name(searches[0].space.cells[0])}" if label == "skip connections" else label)
-        for axis in (panel.xaxis, panel.yaxis) if label == "skip connections" else (panel.xaxis,):
-            axis.get_major_locator().set_params(integer=True)
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=7)
+        _draw_sign(panel, label, [(history, values(history)) for history in searches], len(histories) == 1)
     for panel, (measure, (label, plotted)) in zip(panels[: len(measures)], measures.items(), strict=True):
         for k, history in enumerate(histories):
             for part, style in LINE_STYLES.items():
@@ -127,6 +119,20 @@ def curves(histories: Sequence[History], form: str) -> bytes:
     if len(histories) == 1:
         figure.suptitle(printable(histories[0].name), fontsize=10, parse_math=False)
     return _rendered(figure, form)
+
+
+def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone: bool) -> None:
+    """A sign of collapse over the epochs of searches."""
+    for k, (history, points) in enumerate(values):
+        if points:
+            panel.plot(*zip(*points, strict=True), color=f"C{k % 10}", label=_literal(label if alone else history.name))
+    counts = label == "skip connections"
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(f"{label} of the {cell_name(values[0][0].space.cells[0])}" if counts else label)
+    for axis in (panel.xaxis, panel.yaxis) if counts else (panel.xaxis,):
+        axis.get_major_locator().set_params(integer=True)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)
 
 
 def _literal(text: str) -> str:
