@@ -10,6 +10,7 @@ from darts_cli.commands.doctor import doctor
 from darts_cli.commands.errors import Darts
 from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.options import version
+from darts_cli.commands.runs import runs
 from darts_cli.commands.search import search
 from darts_cli.commands.train import train
 from darts_cli.commands.use.export import export
@@ -45,5 +46,6 @@ for command in (
     space,
     method,
     doctor,
+    runs,
 ):
     main.add_command(command)

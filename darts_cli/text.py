@@ -121,3 +121,11 @@ def out_of_memory(error: Exception) -> str | None:
         return None
     size = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
     return f"out of memory{f' when allocating {size[1]}' if size else ''}; {SAVE_MEMORY}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -18,9 +18,9 @@ from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
-from darts_cli.runs.display import Display, added, cell_table, duration
+from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
-from darts_cli.text import counted
+from darts_cli.text import counted, duration
 
 
 def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, steps: int) -> list[str]:

@@ -13,9 +13,9 @@ from darts_cli.rnn.data import Corpus
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
-from darts_cli.runs.display import Display, added, cell_table, duration
+from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
-from darts_cli.text import counted
+from darts_cli.text import counted, duration
 
 
 def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus) -> list[str]:

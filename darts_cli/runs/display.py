@@ -12,7 +12,7 @@ from rich.text import Text
 from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
 from darts_cli.spaces.space import MACROS
-from darts_cli.text import Unfailing, counted, harmless, tell
+from darts_cli.text import Unfailing, counted, duration, harmless, tell
 
 ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
 READ_SECONDS = {"terminal": 5, "plain": 60}  # the metrics are read at least this often
@@ -94,14 +94,6 @@ class Display:
             self.say(
                 f"{seconds / self.calls:.2f} s per step: about {total} for {counted(self.epochs, 'epoch')}, without evaluation"
             )
-
-
-def duration(seconds: float) -> str:
-    """Such as "45 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def added(numbers: Mapping[str, float]) -> str:

@@ -1,5 +1,6 @@
 """A run folder, read without torch: the task, its settings, and the metrics of every finished epoch."""
 
+import contextlib
 import json
 import shlex
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from darts_cli.schema import Config
 from darts_cli.spaces.rules import genotype_problems
 from darts_cli.spaces.space import Space
 
+MAX_LOG_SECONDS = 1e9  # that one entry of the log can stand for
 LIMITS = {"loss": 1e15, "accuracy": 1e15, "perplexity": 1e305}  # a perplexity is at most exp(700)
 MEASURES = {"cnn": ("loss", "accuracy"), "rnn": ("loss", "perplexity")}
 
@@ -89,6 +91,16 @@ def read(folder: str | Path) -> History:
     if not records:
         raise DartsError(f"{path}: is empty, so there is no finished epoch to show")
     return History(folder, task, config, records)
+
+
+def seconds(folder: Path) -> float:
+    """Time spent in a run so far, also before it was resumed, from the entries of its log."""
+    path, total = folder / "log.jsonl", 0.0
+    for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
+            entry = json.loads(line)["seconds"]
+            total += entry if 0 <= entry < MAX_LOG_SECONDS else 0
+    return total
 
 
 def complete(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """What a run reports: metrics.jsonl, log.jsonl, genotype.yaml and report.md. Under torchrun only rank 0 writes."""
 
-import contextlib
 import json
 import time
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 from darts_cli import files
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
+from darts_cli.runs import history
 from darts_cli.runtime import distributed
-
-MAX_LOG_SECONDS = 1e9  # that one entry of the log can stand for
 
 
 class Reports:
@@ -43,13 +41,7 @@ class Reports:
 
     def seconds(self) -> float:
         """Time spent in this run so far, also before it was resumed, from the entries of the log."""
-        path = self.folder / "log.jsonl"
-        seconds = 0.0
-        for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
-                entry = json.loads(line)["seconds"]
-                seconds += entry if 0 <= entry < MAX_LOG_SECONDS else 0
-        return seconds
+        return history.seconds(self.folder)
 
     def write(self, report: str) -> None:
         """Write report.md."""

@@ -10,14 +10,12 @@ from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
-from darts_cli.runs.display import duration
-from darts_cli.runs.reports import Reports
 from darts_cli.runs.task import Task
 from darts_cli.sweeps.ranking import MEASURES
 from darts_cli.sweeps.significance import LEVEL, holm, permutation_test, summary
 from darts_cli.sweeps.sweep import Sweep
 from darts_cli.sweeps.worker import steps
-from darts_cli.text import counted
+from darts_cli.text import counted, duration
 
 RANDOM = ("random", "random-search")  # what needs no search: a random cell, and the best of some by short trainings
 Config = SearchCNN | SearchRNN
@@ -117,7 +115,7 @@ def _differences(methods: Mapping[str, dict], higher_is_better: bool) -> list[di
 
 def seconds(folder: Path) -> float:
     """The time of a search; none of what needs no search."""
-    return Reports(folder).seconds() if folder.is_dir() else 0.0
+    return history.seconds(folder)
 
 
 def report(content: dict, sweep: Sweep, seconds: Mapping[str, float]) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import load
-from darts_cli.runs.display import duration
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.worker import MEASURED
-from darts_cli.text import counted
+from darts_cli.text import counted, duration
 
 # The size of all checkpoints of a run, in first ones: two copies, and a training's best network, which has no momentum (0.5) or
 # is as large as a checkpoint before the averages are in it.

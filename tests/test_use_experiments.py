@@ -1,0 +1,101 @@
+"""Searches and trainings from Python, and the table of runs."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import darts
+
+import darts_cli
+from darts_cli import DartsError
+from darts_cli.genotype import Genotype
+
+TINY = {"dataset": "digits", "epochs": 1, "layers": 3, "channels": 4, "max_images": 64, "batch_size": 16}
+OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_a_search_is_that_of_the_command(tmp_path, monkeypatch):
+    """The same cells and records; in a folder it is complete already; without one nothing stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    assert darts("search", "cnn", *OPTIONS, "--run", tmp_path / "run").exit_code == 0
+    found = darts_cli.search("cnn", **TINY)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (found.records, found.genotype.to_dict(), found.folder) == (records, records[-1]["genotype"], None)
+    assert not list((tmp_path / "temporary").iterdir())
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["network"]
+    assert all(torch.equal(value, state[name]) for name, value in found.network.state_dict().items())
+    assert not found.network.training
+    again = darts_cli.search(run=tmp_path / "run", **TINY)
+    assert (again.records, again.folder) == (records, tmp_path / "run")
+
+
+def test_a_search_of_text():
+    found = darts_cli.search("rnn", dataset="pydoc", epochs=1, dim=4, batch_size=256, bptt=35)
+    assert found.genotype.domain == "rnn"
+    assert found.network.alphas["recurrent"].shape == (36, 5)
+
+
+def test_a_training_returns_the_network(tmp_path):
+    """With its result, ready to use; the same with a run folder, where darts eval finds the same accuracy."""
+    settings = TINY | {"max_images": 64, "batch_size": 32}
+    network = darts_cli.train("cnn/darts_v2", **settings)
+    kept = darts_cli.train("cnn/darts_v2", run=tmp_path / "run", **settings)
+    assert network.result == kept.result
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), kept.parameters(), strict=True))
+    evaluated = json.loads(darts("eval", "--checkpoint", tmp_path / "run", "--json").stdout)
+    assert network.result["test_accuracy"] == pytest.approx(evaluated["top1"])
+    assert isinstance(network.genotype, Genotype)
+    assert len(network.classes) == 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: darts_cli.search("mlp"), "domain 'mlp': must be cnn or rnn"),
+        (lambda: darts_cli.search("cnn", epoch=2), "unknown key 'epoch' (did you mean epochs?)"),
+        (lambda: darts_cli.search("cnn", train_portion=2), "train_portion: must be less than 1, not 2"),
+        (lambda: darts_cli.search("cnn", lr_min=1.0), "lr_min 1.0: must be at most the initial learning rate, lr 0.025"),
+        (lambda: darts_cli.train("darts_v2"), "both domains have a genotype of this name"),
+        (lambda: darts_cli.train("cnn/nothing"), "nothing"),
+        (lambda: darts_cli.train("cnn/darts_v2", dataset="folder", data="/nowhere"), "/nowhere: is not a folder"),
+    ],
+)
+def test_errors_name_arguments(call, message):
+    with pytest.raises(DartsError) as error:
+        call()
+    assert message in str(error.value)
+    assert "--" not in str(error.value)
+
+
+# ---- the table
+
+
+def test_the_table_of_runs(tmp_path):
+    """A search, an unfinished training, a sweep, a damaged folder, and something else."""
+    assert darts("search", "cnn", *OPTIONS, "--run", tmp_path / "a" / "search").exit_code == 0
+    darts_cli.train("cnn/darts_v2", run=tmp_path / "trained", **TINY | {"batch_size": 32})
+    sweep = ("--seeds", "2", "--select-epochs", "0")
+    assert darts("search", "cnn", *OPTIONS, *sweep, "--run", tmp_path / "sweep").exit_code == 0
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.yaml").write_text("epochs: 3\n")
+    (tmp_path / "other").mkdir()
+    found = {Path(run["folder"]).name: run for run in json.loads(darts("runs", tmp_path, "--json").stdout)}
+    assert set(found) == {"search", "trained", "sweep", "damaged"}
+    records = [json.loads(line) for line in (tmp_path / "a" / "search" / "metrics.jsonl").read_text().splitlines()]
+    assert (found["search"]["command"], found["search"]["done"], found["search"]["of"]) == ("search cnn", 1, 1)
+    assert (found["search"]["measure"], found["search"]["value"]) == ("valid accuracy", records[-1]["valid_accuracy"])
+    assert found["trained"]["measure"] == "test accuracy"
+    assert (found["sweep"]["command"], found["sweep"]["done"], found["sweep"]["of"]) == ("search cnn --seeds", 2, 2)
+    assert "is not that of a run" in found["damaged"]["problem"]
+    lines = darts("runs", tmp_path).stdout.splitlines()
+    assert lines[0].split() == ["run", "command", "data", "done", "result", "time", "changed"]
+    assert len(lines) == 5
+    assert len(json.loads(darts("runs", tmp_path / "sweep", "--json").stdout)) == 2
+    assert darts("runs", tmp_path / "other").stdout == f"no runs below {tmp_path / 'other'}\n"
+    assert (
+        darts("runs", tmp_path / "none").stderr
+        == f"error: {tmp_path / 'none'}: there is no such folder; name one with runs in it\n"
+    )
