@@ -4,6 +4,7 @@ A cell is a small directed graph. Its states are its inputs, followed by its nod
 states; the output joins the states in `concat` (sec. 2.1 of the paper).
 """
 
+import importlib
 import json
 import os
 import random
@@ -60,6 +61,15 @@ class Genotype:
         for problem in genotype_problems(self.to_dict()):
             raise DartsError(problem)
         object.__setattr__(self, "space", spaces.of(self.to_dict()).genotype_space)
+
+    def __repr__(self) -> str:
+        name = f"{self.name}, " if self.name else ""
+        cells = ", ".join(f"{kind}: {len(cell.nodes)} nodes" for kind, cell in self.cells.items())
+        return f"<Genotype {name}{self.domain}, {cells}, hash {self.hash()}>"
+
+    def _repr_svg_(self) -> str | None:
+        """How a notebook shows it: its cells drawn, one below the other; None, for the text, without Graphviz."""
+        return importlib.import_module("darts_cli.pictures.subjects").notebook(self)
 
     @property
     def macro(self) -> str:

@@ -185,7 +185,7 @@ def test_a_finished_training(undisturbed):
     assert result.stdout.splitlines()[0].split() == ["test", "accuracy", f"{found[-1]['test_accuracy']:.2%}"]
     for said in ("training DARTS_V2 on folder, 2 classes", "cpu, fp32, ", "parameters", "multiply-adds", "3 epochs of"):
         assert said in result.stderr
-    assert "next: darts eval --checkpoint" in result.stderr
+    assert "next: darts eval " in result.stderr
     report = (folder / "report.md").read_text()
     assert ("75% of the training set, split by seed 0, trained the weights" in report) == held_out
     assert ("no part chose an epoch" in report) != held_out

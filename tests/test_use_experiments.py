@@ -3,12 +3,14 @@
 import json
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from conftest import darts
 
 import darts_cli
+import darts_cli.genotype
 from darts_cli import DartsError
 from darts_cli.genotype import Genotype
 
@@ -99,3 +101,35 @@ def test_the_table_of_runs(tmp_path):
         darts("runs", tmp_path / "none").stderr
         == f"error: {tmp_path / 'none'}: there is no such folder; name one with runs in it\n"
     )
+
+
+def test_a_genotype_in_a_notebook(monkeypatch):
+    """Drawn, both cells in one picture; a short text; only the text where Graphviz is missing."""
+    cells = darts_cli.genotype.load("cnn/darts_v2")
+    assert repr(cells) == f"<Genotype DARTS_V2, cnn, normal: 4 nodes, reduce: 4 nodes, hash {cells.hash()}>"
+    picture = ElementTree.fromstring(cells._repr_svg_())
+    drawn = picture.findall("{http://www.w3.org/2000/svg}svg")
+    heights = [float(svg.get("height").removesuffix("pt")) for svg in drawn]
+    assert float(picture.get("height").removesuffix("pt")) == pytest.approx(sum(heights), rel=1e-3)
+    assert [svg.get("y") for svg in drawn] == ["0pt", f"{heights[0]:g}pt"]
+    monkeypatch.setenv("PATH", "")
+    assert cells._repr_svg_() is None
+
+
+# ---- names that may be left out
+
+
+def test_a_training_and_an_evaluation_take_a_run_without_an_option(tmp_path):
+    """darts train RUN finds the domain and the data; darts eval RUN is darts eval --checkpoint RUN."""
+    assert darts("search", "cnn", *OPTIONS, "--run", tmp_path / "search").exit_code == 0
+    settings = ("--epochs", "1", "--layers", "3", "--channels", "4", "--max-images", "64")
+    done = darts("train", tmp_path / "search", *settings, "--run", tmp_path / "trained")
+    assert done.exit_code == 0, done.stderr
+    assert f"next: darts eval {tmp_path / 'trained'}" in done.stderr
+    assert darts("eval", tmp_path / "trained").stdout == darts("eval", "--checkpoint", tmp_path / "trained").stdout
+    message = "error: name one run folder or checkpoint to evaluate: darts eval RUN\n"
+    assert darts("eval").stderr == message
+    assert darts("eval", tmp_path / "trained", "--checkpoint", tmp_path / "trained").stderr == message
+    assert darts("train", "cnn/darts_v2", "--help").stdout.startswith("Usage: darts train cnn")
+    assert "darts_v2: both domains have a genotype of this name" in darts("train", "darts_v2").stderr
+    assert "No such command 'nothing'" in darts("train", "nothing").stderr

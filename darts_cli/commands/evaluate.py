@@ -5,14 +5,15 @@ import json
 import click
 
 from darts_cli import DartsError
-from darts_cli.commands.completion import DIR, GENOTYPE
-from darts_cli.commands.options import option, trained_network
+from darts_cli.commands.completion import CHECKPOINT, DIR, GENOTYPE
+from darts_cli.commands.options import option
 from darts_cli.config import IMAGES, TEXTS
 from darts_cli.text import lines
 
 
 @click.command("eval")
-@trained_network
+@click.argument("run", required=False, type=CHECKPOINT)
+@option("--checkpoint", "--model-path", type=CHECKPOINT, help="The same as the argument RUN, which may be a checkpoint too.")
 @option("--genotype", "--arch", type=GENOTYPE, show_default="darts_v2", help="Cells, if the checkpoint does not name them.")
 @option(
     "--dataset",
@@ -43,15 +44,18 @@ from darts_cli.text import lines
     help="Processes that read the images of ImageNet; 0 reads in the main process.",
 )
 @option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate_command(checkpoint, genotype, dataset, data, batch_size, precision, device, workers, as_json):
+def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, precision, device, workers, as_json):
     """Evaluate a trained network on the test data.
 
     Cells, size and data set come from the checkpoint; for a checkpoint of the original code, the size is inferred from the
     tensors.
 
     \b
-    Example: darts eval --checkpoint runs/first-trained
+    Example: darts eval runs/first-trained
     """
+    if (run is None) == (checkpoint is None):
+        raise DartsError("name one run folder or checkpoint to evaluate: darts eval RUN", exit_code=2)
+    checkpoint = run or checkpoint
     from darts_cli.formats.genotypes import load
     from darts_cli.legacy import open_checkpoint
 

@@ -3,6 +3,7 @@
 import importlib
 import shlex
 import sys
+from pathlib import Path
 
 import click
 
@@ -17,13 +18,27 @@ from darts_cli.commands.options import (
     run_options,
 )
 from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.formats.genotypes import load
+from darts_cli.genotype import is_name
 from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count
 from darts_cli.text import hint, lines
 
 
-@click.group(cls=SectionedGroup)
+class TrainGroup(SectionedGroup):
+    """Its commands, and the cells to train in place of one: `darts train RUN` is `darts train cnn --genotype RUN`."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        if args[0] not in self.commands and (is_name(args[0]) or Path(args[0]).exists()):
+            args = [load(args[0]).domain, "--genotype", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=TrainGroup)
 def train():
-    """Train a cell at full size."""
+    """Train a cell at full size.
+
+    The domain may be left out where the cells are named: darts train RUN.
+    """
 
 
 def _training_options(domain):
@@ -85,7 +100,7 @@ def _train(domain, genotype, config, run, quiet, repeats, parallel):
         the_run = Run(Task("train", domain), config, run, genotype)
         result = importlib.import_module(f"darts_cli.{domain}.train").train(genotype, config, the_run, quiet)
         shown = result.summary()
-        following = f"; next: darts eval --checkpoint {shlex.quote(str(the_run.folder))}"
+        following = f"; next: darts eval {shlex.quote(str(the_run.folder))}"
     else:
         from darts_cli.sweeps import repeats as sweep
 

@@ -58,6 +58,23 @@ def subject(spelling: str) -> Subject:
     return Subject(spelling, stem, None, genotype)
 
 
+def notebook(genotype: Genotype) -> str | None:
+    """The cells of a genotype in one SVG, one below the other; None without Graphviz."""
+    try:
+        cells = [_inline(render(graph(cell, genotype.macro), "svg").decode()) for cell in genotype.cells.values()]
+    except DartsError:
+        return None
+    sizes = [[float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', cell)[:2]] for cell in cells]
+    width, height = max(w for w, _ in sizes), sum(h for _, h in sizes)
+    tops = [sum(h for _, h in sizes[:i]) for i in range(len(cells))]
+    inner = "".join(cell.replace("<svg", f'<svg y="{top:g}pt"', 1) for cell, top in zip(cells, tops, strict=True))
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}pt" height="{height:g}pt">{inner}</svg>'
+
+
+def _inline(svg: str) -> str:
+    return svg[svg.index("<svg") :]
+
+
 def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
     """The kinds of pictures to draw by default: all that the format allows; of several runs their curves."""
     stages = [subject.history and subject.history.stage for subject in subjects]
