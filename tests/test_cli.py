@@ -148,7 +148,7 @@ MISTAKES = [
     (["train", "cnn", "--dataset", "imagenet"], 2, "--dataset imagenet needs --data DIR"),
     (["train", "cnn", "--dataset", "imagenet", "--data", "one"], 1, "one/train: is not a folder of images"),
     (["train", "cnn", "--dataset", "folder", "--data", "two"], 1, "two: has no test part"),
-    (["eval"], 2, "Missing option '--checkpoint'"),
+    (["eval"], 2, "name one run folder or checkpoint to evaluate"),
     (["eval", "--checkpoint", "absent"], 1, "absent: no such file"),
     (["eval", "--checkpoint", "one"], 1, "one: holds no checkpoint, neither best.pt nor checkpoint.pt"),
     (["eval", "--checkpoint", "file"], 1, "file: is no checkpoint, or is damaged; name another"),

@@ -56,7 +56,7 @@ def completed(line, folder, **environment):
         ("darts genotype convert enas --to t", ["tuples"]),
         ("darts search cnn --dataset s", ["svhn"]),
         ("darts search cnn --alpha-b", ["--alpha-betas"]),
-        ("darts gen", ["genotype"]),
+        ("darts geno", ["genotype"]),
     ],
 )
 def test_names_run_folders_and_files(line, expected, folder):
