@@ -27,13 +27,13 @@ SECTIONS = {
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
-    " checkpoint_minutes log_every quiet",
+    " extend checkpoint_minutes log_every quiet",
     "Machine": "device precision recompute accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
-_NOT_SETTINGS = ("command", "environment")  # keys of a run's config.yaml that are neither settings nor options
+_NOT_SETTINGS = ("command", "environment", "extended")  # keys of a run's config.yaml that are neither settings nor options
 _OPTIONS_ONLY = (
     "genotype",
     "seeds",
@@ -177,6 +177,9 @@ def run_options(name: str) -> tuple[Callable, Callable]:
     return folder, option("--quiet", is_flag=True, help="Print errors and the result only.")
 
 
+extend_option = option(
+    "--extend", is_flag=True, help="Let the run in --run go on to --epochs, with the schedules of a run that long."
+)
 parallel_option = option(
     "--parallel",
     metavar="N|auto",
@@ -190,6 +193,12 @@ def only_with(option: str, **others: object) -> None:
     for name, value in others.items():
         if value is not None:
             raise DartsError(f"{option_name(name)}: only together with {option}", exit_code=2)
+
+
+def check_no_extension(extend: bool, sweep: str) -> None:
+    """Refuse --extend for a sweep."""
+    if extend:
+        raise DartsError(f"--extend: a single run only, not with {sweep}", exit_code=2)
 
 
 def _option(setting: Setting) -> Callable:

@@ -5,7 +5,17 @@ import shlex
 
 import click
 
-from darts_cli.commands.options import SectionedGroup, only_with, option, options, parallel_option, run_options
+from darts_cli import DartsError
+from darts_cli.commands.options import (
+    SectionedGroup,
+    check_no_extension,
+    extend_option,
+    only_with,
+    option,
+    options,
+    parallel_option,
+    run_options,
+)
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.describe import collapsed
 from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count, seed_list
@@ -46,8 +56,8 @@ _FROM_TABLE = option(
 
 
 @search.command("cnn")
-@options(SearchCNN, *_SWEEP, _FROM_TABLE, *run_options("search-cnn"))
-def search_cnn(run, quiet, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
+@options(SearchCNN, *_SWEEP, _FROM_TABLE, extend_option, *run_options("search-cnn"))
+def search_cnn(run, quiet, extend, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
     """Search for a convolutional cell on images.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -56,12 +66,12 @@ def search_cnn(run, quiet, seeds, select_epochs, select_from_table, random_cells
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
     choice = {"epochs": select_epochs, "from_table": select_from_table, "random_cells": random_cells}
-    _search("cnn", SearchCNN(**settings), run, quiet, seeds, choice, parallel)
+    _search("cnn", SearchCNN(**settings), run, quiet, extend, seeds, choice, parallel)
 
 
 @search.command("rnn")
-@options(SearchRNN, *_SWEEP, *run_options("search-rnn"))
-def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **settings):
+@options(SearchRNN, *_SWEEP, extend_option, *run_options("search-rnn"))
+def search_rnn(run, quiet, extend, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -70,20 +80,23 @@ def search_rnn(run, quiet, seeds, select_epochs, random_cells, parallel, **setti
     Example: darts search rnn --dataset pydoc --epochs 5
     """
     choice = {"epochs": select_epochs, "random_cells": random_cells}
-    _search("rnn", SearchRNN(**settings), run, quiet, seeds, choice, parallel)
+    _search("rnn", SearchRNN(**settings), run, quiet, extend, seeds, choice, parallel)
 
 
-def _search(domain, config, run, quiet, seeds, choice, parallel):
+def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
     """Search with one seed, or with several and choose the best cells; print the result."""
     if seeds is None:
         only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel)
         only_with("--seeds", select_from_table=choice.get("from_table") or None)
+        if extend and "narrow" in config.spec.parts:
+            raise DartsError("--extend: a method with stages (narrow) has other stages in a longer search", exit_code=2)
         from darts_cli.runs.run import Run
         from darts_cli.runs.task import Task
 
-        the_run = Run(Task("search", domain), config, run)
+        the_run = Run(Task("search", domain), config, run, extend=extend)
         cells = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
     else:
+        check_no_extension(extend, "--seeds")
         from darts_cli.sweeps.selection import select
 
         cells, the_run = select(

@@ -3,7 +3,7 @@
 import errno
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -57,8 +57,7 @@ class Identity:
             if _compared(known[key]) != _compared(value)
         ]
         if differing:
-            settings = "; ".join(differing)
-            raise DartsError(f"{self.folder}: is a run with other settings ({settings}); choose another folder with --run")
+            raise DartsError(f"{self.folder}: is a run with other settings ({'; '.join(differing)}); {self._remedy(known)}")
 
     def write(self, environment: dict[str, str], fingerprint: str) -> None:
         """Write config.yaml, or in one that is there only where the data are now; write the cells that are trained.
@@ -92,6 +91,39 @@ class Identity:
         if self.genotype is not None:
             genotypes.save(self.genotype, self.folder / "genotype.yaml")
 
+    def _remedy(self, known: dict) -> str:
+        """What to do about settings that differ from those of the run."""
+        changed = {key for key, value in self.config.compared().items() if _compared(known[key]) != _compared(value)}
+        if changed == {"epochs"} and self.task.sweep is None and known["epochs"] < self.config.epochs:
+            return "add --extend to go on from its last epoch, or choose another folder with --run"
+        if self.task.stage == "train" and self.task.sweep is None:
+            start = f"to begin with its weights --init-from {shlex.quote(str(self.folder))}"
+            return f"choose another folder with --run, and {start}"
+        return "choose another folder with --run"
+
+    def former_epochs(self) -> int:
+        """The epochs of the run in the folder, of which this configuration has more and nothing else that differs.
+
+        Raises DartsError where there is no such run.
+        """
+        path = self.folder / "config.yaml"
+        if not self.named or not path.exists():
+            raise DartsError("--extend: name the folder of the run that is to go on with --run", exit_code=2)
+        content = files.read_yaml(path)
+        epochs = content.get("epochs") if isinstance(content, dict) else None
+        if type(epochs) is not int or epochs > self.config.epochs:
+            raise DartsError(f"--extend: {self.folder} has {epochs} epochs; give more with --epochs", exit_code=2)
+        replace(self, config=replace(self.config, epochs=epochs)).check()
+        return epochs
+
+    def extend(self) -> None:
+        """Give the run in the folder the epochs of this configuration; config.yaml notes how many it had."""
+        path = self.folder / "config.yaml"
+        content = files.read_yaml(path)
+        if content["epochs"] < self.config.epochs:
+            extended = [*content.get("extended", []), content["epochs"]]
+            files.write(path, yaml.safe_dump(content | {"epochs": self.config.epochs, "extended": extended}, sort_keys=False))
+
     def about(self) -> dict:
         """What every checkpoint says of its run, besides the data set."""
         cells = None if self.genotype is None else self.genotype.to_dict()
@@ -104,11 +136,19 @@ class Identity:
         return not genotype_problems(data) and Genotype.from_dict(data) == self.genotype
 
     def repeat(self) -> str:
-        """The command that repeats this run."""
+        """The command that repeats this run; of a run that was extended, its commands one after another."""
+        path = self.folder / "config.yaml"
+        content = files.read_yaml(path) if path.exists() else None
+        former = (isinstance(content, dict) and content.get("extended")) or []
+        first, *others = [self.resume(epochs) for epochs in (*former, None)]
+        return " && ".join([first, *(f"{command} --extend" for command in others)])
+
+    def resume(self, epochs: int | None = None) -> str:
+        """The command that resumes this run; or one with another number of epochs."""
         words = [f"darts {self.task.command}"]
         if self.genotype is not None:
             words.append(f"--genotype {shlex.quote(self._genotype_name())}")
-        words += self.config.arguments(self.folder)
+        words += (self.config if epochs is None else replace(self.config, epochs=epochs)).arguments(self.folder)
         if self.named:
             words.append(f"--run {shlex.quote(str(self.folder))}")
         return " ".join(words)

@@ -40,6 +40,7 @@ class Run:
     folder          default: runs/STAGE-DOMAIN-DATASET-seedN-HASH
     genotype        the cells that are trained
     lasting         False: signals interrupt the run like any other function
+    extend          whether the run in the folder is to go on for more epochs, with the schedule of a run that long
     sweep           the command of the sweep that this run is part of: the run then waits until its folder is free
 
     Raises DartsError when the folder belongs to another configuration, naming what differs, or is no run folder.
@@ -54,13 +55,18 @@ class Run:
         *,
         lasting: bool = True,
         sweep: str | None = None,
+        extend: bool = False,
     ):
         self.identity = Identity.of(task, config, folder, genotype)
-        self.identity.check()
+        self.extend = extend
+        if extend:
+            self.identity.former_epochs()
+        else:
+            self.identity.check()
         self.task, self.config, self.genotype, self.folder = task, config, genotype, self.identity.folder
         self.lasting, self.sweep = lasting, sweep
         self.reports = Reports(self.folder)
-        self.state = State(self.identity, self.reports, self.repeat())
+        self.state = State(self.identity, self.reports, self._resume())
 
     def start(self, environment: dict[str, str], data: dict) -> None:
         """Create the folder and write config.yaml, unless it is there, and the cells that are trained.
@@ -70,6 +76,9 @@ class Run:
         """
         self.state.data = data
         if distributed.rank() == 0:
+            if self.extend:
+                self.state.extend()
+                self.identity.extend()
             self.identity.write(environment, data["fingerprint"])
 
     def taken(self) -> Genotype | None:
@@ -85,6 +94,10 @@ class Run:
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""
         return self.sweep if self.sweep and self.task.stage == "select" else self.identity.repeat()
+
+    def _resume(self) -> str:
+        """The command that resumes this run, likewise."""
+        return self.sweep if self.sweep and self.task.stage == "select" else self.identity.resume()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:

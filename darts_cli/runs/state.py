@@ -64,6 +64,14 @@ class State:
             name = signal.Signals(number).name
             raise DartsError(f"stopped by {name}; the state is saved; to resume: {self.repeat}", 128 + number)
 
+    def extend(self) -> None:
+        """Give the newest checkpoint the number of epochs of this configuration, which is not that of its run."""
+        path = self.newest()
+        if path is not None:
+            saved = checkpoint.read(path)
+            saved["config"] = saved["config"] | {"epochs": self.config.epochs}
+            checkpoint.write(self.folder / checkpoint.NEWEST, saved)
+
     # ---- resuming
 
     def newest(self) -> Path | None:
