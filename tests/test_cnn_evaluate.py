@@ -259,3 +259,13 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
         assert said in one_line(*args), said
     assert "Missing option '--checkpoint'" in one_line(code=2)
     assert "there is no such device" in one_line("--checkpoint", trained, "--device", "cuda:77", code=2)
+
+
+@pytest.mark.parametrize("operation", ["skip_connect", "avg_pool_3x3", "nor_conv_1x1"])
+def test_cells_of_nas_bench_201_without_weights(operation, tmp_path):
+    """The network of the collapsed cell has weights only between its stages."""
+    cell = "+".join("|" + "".join(f"{operation}~{j}|" for j in range(i)) for i in (1, 2, 3))
+    settings = ("--dataset", "digits", "--layers", "1", "--channels", "4", "--max-images", "64", "--batch-size", "32")
+    done = darts("train", "cnn", *settings, "--epochs", "1", "--genotype", cell, "--run", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    assert 0 <= evaluated(tmp_path / "run")["top1"] <= 1

@@ -17,7 +17,7 @@ from darts_cli.architect import constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import imagenet
-from darts_cli.cnn.model import Network, SearchNetwork, blocks, network
+from darts_cli.cnn.model import Network, SearchNetwork, blocks_with_weights, network
 from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
@@ -221,7 +221,7 @@ def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
         "auxiliary": any(name.startswith("auxiliary_head.") for name in weights),
         "stem": "imagenet" if config.dataset == "imagenet" else "cifar",
     }
-    cells = blocks(genotype, config.layers)
+    cells = blocks_with_weights(genotype, config.layers)
     if cells != legacy.cells(weights):
         raise ValueError(f"{legacy.cells(weights)} cells, where the settings say {cells}")
     trained = checkpoint.network(partial(network(genotype), genotype, **sizes), weights)

@@ -17,6 +17,7 @@ from darts_cli.cnn import nasbench201, ops
 from darts_cli.cnn.search_cell import Active, Form, SearchCell, kept
 from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.genotype import Genotype
+from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.relaxation import Searching, edges_of
 from darts_cli.methods.value import DARTS, Method, Tables
 from darts_cli.spaces.space import Space, default
@@ -214,6 +215,12 @@ def search_network(space: Space) -> type[SearchNetwork | nasbench201.SearchNetwo
 def blocks(genotype: Genotype, layers: int) -> int:
     """How many modules `cells` of its network has: the cells and, in NAS-Bench-201, the residual blocks between them."""
     return nasbench201.STAGES * (layers + 1) - 1 if genotype.macro == "nas-bench-201" else layers
+
+
+def blocks_with_weights(genotype: Genotype, layers: int) -> int:
+    """How many of them have weights: in NAS-Bench-201 not the cells whose operations have none."""
+    without = genotype.macro == "nas-bench-201" and parameter_free(genotype) == 1
+    return nasbench201.STAGES - 1 if without else blocks(genotype, layers)
 
 
 def network(genotype: Genotype) -> type[Network | nasbench201.Network]:

@@ -9,7 +9,7 @@ import torch
 from darts_cli import DartsError, files, legacy
 from darts_cli.cnn import data
 from darts_cli.cnn import evaluate as cnn
-from darts_cli.cnn.model import blocks
+from darts_cli.cnn.model import blocks_with_weights
 from darts_cli.cnn.model import network as network_of_images
 from darts_cli.config import IMAGES, TEXTS
 from darts_cli.genotype import Genotype
@@ -72,7 +72,7 @@ def _classifier(path: Path, about: dict, state: dict[str, torch.Tensor]) -> cnn.
     data.check_about(about)
     cells = Genotype.from_dict(about["genotype"])
     sizes = {key: about[key] for key in ("channels", "num_classes", "layers", "auxiliary", "stem")}
-    if blocks(cells, sizes["layers"]) != legacy.cells(state):
+    if blocks_with_weights(cells, sizes["layers"]) != legacy.cells(state):
         raise ValueError(f"{legacy.cells(state)} cells, where the metadata say {sizes['layers']}")
     if len(about["classes"]) != sizes["num_classes"]:
         raise ValueError(f"{len(about['classes'])} classes, where the metadata say {sizes['num_classes']}")
