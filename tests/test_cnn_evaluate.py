@@ -257,7 +257,7 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
         ),
     ):
         assert said in one_line(*args), said
-    assert "Missing option '--checkpoint'" in one_line(code=2)
+    assert "name one run folder or checkpoint to evaluate" in one_line(code=2)
     assert "there is no such device" in one_line("--checkpoint", trained, "--device", "cuda:77", code=2)
 
 
