@@ -65,7 +65,7 @@ class Architect:
         self.alphas = list(alphas.values() if hasattr(alphas, "values") else alphas)
         self.w_optimizer = w_optimizer
         self.alpha_optimizer = alpha_optimizer
-        self.unrolled, self.exact = unrolled, exact
+        self.unrolled, self.exact, self.radius = unrolled, exact, self.RADIUS
         self.clip = clip
         self.buffers = list(buffers)
         self.average = average
@@ -117,7 +117,7 @@ class Architect:
     def _finite_product(self, v: list[Tensor], w: list[Tensor], train) -> list[Tensor]:
         """grad2_{alpha,w} L_train(w, alpha) v by eq. 8."""
         norm = torch.nn.utils.get_total_norm(v)
-        eps = self.RADIUS / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # v = 0 has no direction: its term is then 0, not NaN
+        eps = self.radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # v = 0 has no direction: its term is then 0, not NaN
         v = torch._foreach_mul(v, eps)
         plus = self._gradients_at(torch._foreach_add(w, v), train)
         minus = self._gradients_at(torch._foreach_sub(w, v), train)

@@ -74,6 +74,9 @@ class SearchCNN(SearchConfig):
             raise DartsError("--then regularise: only together with a rule of --stop, such as eigenvalue", exit_code=2)
         if self.then == "regularise" and "narrow" in self.spec.parts:
             raise DartsError("--then regularise: a method with stages (narrow) cannot go back between them", exit_code=2)
+        if self.then == "regularise" and not self._regularises([]):
+            given = f"--drop-path {self.drop_path}" if self.drop_path else "--weight-decay 0"
+            raise DartsError(f"--then regularise: {given} leaves nothing to strengthen", exit_code=2)
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the initial learning rate, --lr {self.lr}", exit_code=2)
         k, wide_k = (self.spec.parts.get(part, {name: 1})[name] for part, name in (("partial", "k"), ("widen", "wide_k")))
@@ -94,9 +97,12 @@ class SearchCNN(SearchConfig):
         return super().default(setting)
 
     def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
-        if self.then == "regularise" and rules.times_regularised(records) == rules.MOST_TIMES:
+        if self.then == "regularise" and not self._regularises(records):
             return None
         return rules.parse(self.stop).stopped(records, self.eigenvalue_every)
+
+    def _regularises(self, records: Sequence[Mapping]) -> bool:
+        return rules.regularises(self.weight_decay, self.drop_path, rules.times_regularised(records))
 
     def ends(self, records: Sequence[Mapping]) -> bool:
         """Whether the search has stopped, for good."""
@@ -104,7 +110,7 @@ class SearchCNN(SearchConfig):
 
     def candidates(self, records: Sequence[Mapping]) -> set[int]:
         """The finished epochs, from 0, to which a stop may still go back."""
-        over = self.then == "end" or rules.times_regularised(records) == rules.MOST_TIMES
+        over = self.then == "end" or not self._regularises(records)
         return set() if over else rules.parse(self.stop).candidates(records, self.eigenvalue_every)
 
     def regularisation(self, records: Sequence[Mapping]) -> tuple[float, float]:

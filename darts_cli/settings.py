@@ -160,6 +160,8 @@ class SearchConfig(Config):
         if self.operations is not None:
             self._set("operations", ",".join(searched.operations))
         super().__post_init__()
+        if self.exact and self.precision != "fp32":
+            raise DartsError("--unrolled exact: needs --precision fp32", exit_code=2)
         narrow = self.spec.parts.get("narrow")
         if narrow:
             self._check_stages(int(narrow["second"]), int(narrow["third"]))

@@ -39,6 +39,8 @@ def test_a_search_of_images(tiny, tmp_path):
     shown = darts("doctor", folder, "--steps", "1")
     assert shown.stdout.splitlines()[0] == f"{folder} after epoch 2 of 2, mean of 1 step"
     assert "second order, eq. 8" in shown.stdout
+    few = darts("doctor", folder, "--steps", "3", "--batch-size", "1000")
+    assert "only 1 step of this size" in few.stderr
 
 
 def test_a_search_of_text_is_smooth_enough_for_eq_8(text, tmp_path):
@@ -54,7 +56,9 @@ def test_a_search_of_text_is_smooth_enough_for_eq_8(text, tmp_path):
 def test_mistakes(tiny, tmp_path, text):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "config.yaml" in darts("doctor", empty).stderr
+    assert (
+        darts("doctor", empty).stderr == f"error: {empty}: is no run folder; name that of a search; see darts doctor --help\n"
+    )
     folder = tmp_path / "run"
     assert darts(*tiny, "--channels", "4", "--epochs", "1", "--run", folder).exit_code == 0
     assert "no such" in darts("doctor", folder, "--data", tmp_path / "nowhere").stderr.lower()

@@ -327,8 +327,53 @@ def test_the_schedule_of_drop_path_and_the_weight_decays_are_those_of_the_author
     assert SearchCNN(drop_path=0.7).regularisation(marks[3]) == (3e-4, 0.7)
 
 
+def test_a_search_is_not_regularised_twice_the_same():
+    """From 0.2 there are two steps up to 0.6; then nothing stops it any more."""
+    config = SearchCNN(stop="skips:1", then="regularise", drop_path=0.2)
+    collapsed = [{"skip_connections": {"normal": n}} for n in (0, 1)]
+    stops = [config.stopped([collapsed[0] | {"regularised": {"times": times}}, collapsed[1]]) for times in range(4)]
+    assert stops == [(1, 0), (1, 0), None, None]
+    assert config.candidates([collapsed[0] | {"regularised": {"times": 2}}]) == set()
+
+
 def recorded(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+RECORD = st.fixed_dictionaries(
+    {
+        "skip_connections": st.fixed_dictionaries({"normal": st.integers(0, 3)}),
+        "valid_accuracy": st.floats(0, 1),
+        "discrete_accuracy": st.floats(0, 1),
+        "eigenvalue": st.floats(0.01, 1),
+    }
+)
+
+
+@pytest.mark.parametrize("rule", ["skips:1", "eigenvalue:1.1", "discretisation:5"])
+@given(st.lists(RECORD, min_size=1, max_size=40), st.integers(1, 3))
+def test_what_a_rule_takes_was_a_candidate_ever_since(rule, records, every):
+    """Its checkpoint is still there: kept when the epoch ended, and never deleted until the search stops."""
+    rule = parse(rule)
+    records = [record if epoch % every == 0 else record | {"eigenvalue": None} for epoch, record in enumerate(records)]
+    records = [{key: value for key, value in record.items() if value is not None} for record in records]
+    for last in range(1, len(records) + 1):
+        stopped = rule.stopped(records[:last], every)
+        if stopped:
+            assert stopped[0] == last - 1
+            assert all(stopped[1] in rule.candidates(records[:n], every) for n in range(stopped[1] + 1, last + 1))
+            return
+
+
+@pytest.mark.parametrize("rule", ["eigenvalue:1", "discretisation:0"])
+def test_a_search_goes_back_by_every_rule(rule, tmp_path):
+    command = ["search", "cnn", "--dataset", "digits", "--space", "nas-bench-201", "--layers", "1", "--channels", "2"]
+    command += ["--max-images", "16", "--batch-size", "8", "--epochs", "24", "--alpha-lr", "0.1", "--eigenvalue-every", "1"]
+    done = darts(*command, "--stop", rule, "--then", "regularise", "--run", tmp_path / "a")
+    assert done.exit_code == 0, done.stderr
+    records = recorded(tmp_path / "a")
+    assert len(records) == 24
+    assert any("regularised" in record for record in records)
 
 
 @pytest.mark.slow
@@ -372,6 +417,9 @@ def test_a_search_says_that_nothing_stops_it(tiny, tmp_path):
     [
         ({"then": "regularise"}, "--then regularise: only together with a rule of --stop"),
         ({"then": "regularise", "stop": "skips", "method": "p-darts"}, "--then regularise: a method with stages"),
+        ({"then": "regularise", "stop": "skips", "weight_decay": 0.0}, "--weight-decay 0 leaves nothing to strengthen"),
+        ({"then": "regularise", "stop": "skips", "drop_path": 0.6}, "--drop-path 0.6 leaves nothing to strengthen"),
+        ({"unrolled": "exact", "precision": "bf16"}, "--unrolled exact: needs --precision fp32"),
         ({"then": "go on", "stop": "skips"}, "--then go on: must be one of end, regularise"),
     ],
 )

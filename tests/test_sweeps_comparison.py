@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from darts_cli.config import SearchCNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
+from darts_cli.sweeps import comparison_report
 from darts_cli.sweeps.comparison import affordable, entry_of
 from darts_cli.sweeps.comparison_report import word
 from darts_cli.sweeps.significance import holm, permutation_test, student_t, summary
@@ -82,6 +83,23 @@ def test_corrected_p_values_by_hand():
     assert holm([]) == []
 
 
+def test_worse_than_random_is_said():
+    """Eight pairs; the smallest corrected p of one comparison is 2 / 2^8."""
+    methods = {"darts": {"scores": [float(i) for i in range(8)]}, "random": {"scores": [i + 10.0 for i in range(8)]}}
+    (row,) = comparison_report._differences(methods, True)
+    assert (row["conclusion"], row["p"]) == ("worse", 2 / 2**8)
+    assert comparison_report.concluded([row], 8) == "Significantly worse: darts than random."
+    (row,) = comparison_report._differences(methods, False)  # perplexities
+    assert comparison_report.concluded([row], 8) == "Significantly better: darts than random."
+
+
+@pytest.mark.parametrize(("comparisons", "needed"), [(1, 6), (2, 7), (3, 7), (4, 8), (10, 9)])
+def test_how_many_seeds_can_show_something(comparisons, needed):
+    assert comparison_report.too_few(needed, comparisons) == []
+    assert f"at least {needed} seeds" in comparison_report.too_few(needed - 1, comparisons)[0]
+    assert max(holm([2 / 2**needed] * comparisons)) < 0.05 <= max(holm([2 / 2 ** (needed - 1)] * comparisons))
+
+
 # ---- the command
 
 
@@ -137,8 +155,10 @@ def test_scores_are_the_true_accuracies_of_what_was_found(compared):
     pairs = zip(space["methods"]["darts"]["scores"], space["methods"]["random"]["scores"], strict=True)
     assert row["mean"] == pytest.approx(sum(a - b for a, b in pairs) / 2)
     assert row["conclusion"] == "no significant difference"
-    assert "**Nothing is significantly better.**" in done.stdout
-    assert "nothing can be significant; at least 6 seeds are needed" in done.stdout
+    said = "With 2 seeds and 5 comparisons nothing can be significant; at least 8 seeds are needed."
+    assert space["conclusion"] == f"No significant difference. {said}"
+    assert f"**{space['conclusion']}**" in done.stdout
+    assert said in done.stderr  # before the searches
     assert done.stdout == (folder / "report.md").read_text()
 
 
@@ -167,7 +187,7 @@ def test_the_page_has_every_method_and_no_other_files(compared):
     folder, _ = compared
     page = (folder / "comparison.html").read_text()
     assert all(f">{method}<" in page for method in ("darts", "gdas:tau_start=5", "random", "random-search:3"))
-    assert "Nothing is significantly better." in page
+    assert "No significant difference." in page
     assert len(re.findall("<circle", page)) == 8
     assert not re.search(r"""(src|href)=|https?://(?!www.w3.org)""", page)
 
@@ -209,16 +229,32 @@ def test_equal_methods_do_not_differ(tmp_path):
         (["--methods", "darts,darts"], "--methods darts,darts: must be different names"),
         (["--methods", ","], "--methods ,: must be different names"),
         (["--methods", "dart"], "dart"),
-        (["--methods", "random:3"], "write random, random-search, or random-search:N"),
-        (["--methods", "random-search:1"], "write random, random-search, or random-search:N"),
-        (["--methods", "p-darts,random", "--epochs", "2"], "--method: narrow keeps 5, then 3 operations of 5"),
+        (["--methods", "darts,random:3"], "write random, random-search, or random-search:N"),
+        (["--methods", "darts,random-search:1"], "write random, random-search, or random-search:N"),
+        (["--methods", "p-darts,random", "--epochs", "2"], "--methods: narrow keeps 5, then 3 operations of 5"),
         (["--space", "nas-bench"], "nas-bench"),
         (["--seeds", "0"], "--seeds 0"),
         (["--method", "gdas"], "--method"),
+        (["--methods", "gdas,nonsense"], "--methods: 'nonsense'"),
+        (["--methods", "darts,DARTS"], "--methods: darts and DARTS are the same"),
+        (["--methods", "random"], "--methods random: must be different names, such as darts,random"),
+        (["--select-epochs", "7"], "--select-epochs: the table judges the cells"),
+        (["--config", "SETTINGS"], "method: is no setting of darts compare cnn"),
     ],
 )
-def test_mistakes(tmp_path, options, message):
+def test_mistakes(tmp_path, monkeypatch, options, message):
+    (tmp_path / "SETTINGS").write_text("method: gdas\n")
+    monkeypatch.chdir(tmp_path)
     done = darts(*arguments(tmp_path / "run"), *options)
     assert done.exit_code in (1, 2)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_spaces_whose_folders_would_have_one_name_are_refused(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "s.yaml").write_text(darts("space", "show", "s2").stdout)
+    spaces = f"{tmp_path / 'x' / 's.yaml'},{tmp_path / 'y' / 's.yaml'}"
+    done = darts("compare", "cnn", "--dataset", "digits", "--spaces", spaces, "--run", tmp_path / "run")
+    assert (done.exit_code, "have one name" in done.stderr) == (2, True)

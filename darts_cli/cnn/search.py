@@ -140,20 +140,21 @@ def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch
 
 
 def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
-    """The search as the newest checkpoint of a run has it, before each step that follows, none of which is made.
+    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
+    epoch once more where it has ended.
 
     The configuration may differ from that of the run in what leaves the network as it is. Raises DartsError.
     """
     _, used, train, valid = halves(config, device)
     method, state = parse(config.method), checkpoint.read(run.state.newest())
-    epoch = min(state["epoch"], config.epochs - 1)
+    epoch, done = (state["epoch"], state["step"]) if state["epoch"] < config.epochs else (config.epochs - 1, 0)
     stage = method.stage(epoch, config.epochs)
     network, architect, relaxation = make(config, len(used.classes), method, device, run, stage)
     network.load_state_dict(state["network"])
     architect.w_optimizer.load_state_dict(state["w_optimizer"])
     weight_decay, drop_path = config.regularisation(run.state.finished())
     set_lr(architect.w_optimizer, stage.lr(config.lr, config.lr_min, epoch), weight_decay)
-    for number in range(len(train)):
+    for number in range(done, len(train)):
         step = Step(epoch, config.epochs, config.seed, number)
         network.begin(step, drop_path * epoch / max(1, config.epochs - 1))
         yield architect, relaxation, step, *batches_of(step, train, valid)

@@ -7,6 +7,8 @@ import click
 from darts_cli import DartsError, files
 from darts_cli.commands.options import SectionedGroup, option, options, parallel_option, run_options
 from darts_cli.config import SearchCNN, SearchRNN
+from darts_cli.formats.nasbench201 import holds
+from darts_cli.pictures.comparison import page
 from darts_cli.spaces.space import DEFAULTS
 from darts_cli.sweeps.seeds import parallel_count, seed_list
 from darts_cli.text import hint
@@ -41,7 +43,7 @@ _OWN = (
         show_default="darts for cnn, darts-rnn for rnn",
         help="Search spaces, names or files; each is compared by itself.",
     ),
-    option("--seeds", metavar="N|LIST", default="4", show_default=True, help="N seeds, starting at --seed, or a list."),
+    option("--seeds", metavar="N|LIST", default="6", show_default=True, help="N seeds, starting at --seed, or a list."),
     option(
         "--select-epochs",
         type=click.IntRange(1),
@@ -58,7 +60,7 @@ def compare_cnn(**given):
     """Compare searches of convolutional cells.
 
     \b
-    Example: darts compare cnn --space nas-bench-201 --methods darts,gdas,drnas,random --seeds 6
+    Example: darts compare cnn --space nas-bench-201 --methods darts,gdas,drnas,random --seeds 8
     """
     _compare("cnn", **given)
 
@@ -69,15 +71,15 @@ def compare_rnn(**given):
     """Compare searches of recurrent cells.
 
     \b
-    Example: darts compare rnn --dataset pydoc --methods darts,gdas,random --seeds 6
+    Example: darts compare rnn --dataset pydoc --methods darts,gdas,random --seeds 7
     """
     _compare("rnn", **given)
 
 
 def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet, **settings):
-    from darts_cli.pictures.comparison import page
-    from darts_cli.sweeps.comparison import RANDOM, check_random
+    from darts_cli.sweeps.comparison import check_random
     from darts_cli.sweeps.comparison import compare as compared
+    from darts_cli.sweeps.comparison_report import RANDOM, comparisons, too_few
 
     kind, configs, names = DOMAINS[domain], {}, _names("--methods", methods)
     spaces = _names("--spaces", spaces or DEFAULTS[domain])
@@ -88,9 +90,16 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet
             if drawn:
                 check_random(name)
             given = {"space": space, "method": "darts" if drawn else name, "epochs": base.epochs}
-            config = kind(**settings | given)
-            configs[space, name] = config
+            try:
+                configs[space, name] = kind(**settings | given)
+            except DartsError as error:
+                raise DartsError(str(error).replace("--method:", "--methods:", 1), error.exit_code) from None
+    _check_different(configs)
     seeds = seed_list(seeds, base.seed)
+    if select_epochs is not None and all(holds(config.searched) for config in configs.values()):
+        raise DartsError("--select-epochs: the table judges the cells of nas-bench-201, so nothing is trained", exit_code=2)
+    for sentence in too_few(len(seeds), len(comparisons(names))):
+        hint(sentence)
     content, sweep = compared(
         base,
         configs,
@@ -107,9 +116,21 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet
         hint(f"in {sweep.folder}, see comparison.html")
 
 
+def _check_different(configs):
+    """Refuse two spellings of one method, and spaces or methods whose folders would have one name."""
+    from darts_cli.sweeps.comparison_report import RANDOM, word
+
+    for i, option_name in ((0, "--spaces"), (1, "--methods")):
+        words = {}
+        for key, config in configs.items():
+            same = word(key[0]) if i == 0 else (config.method if key[1].partition(":")[0] not in RANDOM else key[1])
+            if words.setdefault(same, key[i]) != key[i]:
+                raise DartsError(f"{option_name}: {words[same]} and {key[i]} are the same, or have one name", exit_code=2)
+
+
 def _names(option_name, text):
     """The names between commas, except those within the numbers of a method, as in narrow:second=4,third=0."""
     names = [name.strip() for name in re.split(r",(?!\s*[\w-]+=)", text) if name.strip()]
-    if not names or len(set(names)) < len(names):
+    if not names or len(set(names)) < len(names) or (option_name == "--methods" and len(names) == 1):
         raise DartsError(f"{option_name} {text}: must be different names, such as darts,random", exit_code=2)
     return names

@@ -5,13 +5,14 @@ import json
 import statistics
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import click
 
 from darts_cli import DartsError
 from darts_cli.commands.completion import DIR
 from darts_cli.commands.options import option
-from darts_cli.text import counted, table
+from darts_cli.text import counted, hint, table
 
 
 @click.command("doctor")
@@ -26,9 +27,9 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
     """Measure how exact the hypergradient of a search is.
 
     The gradient of alpha, of first order and by the finite difference of eq. 8, is compared with the exact one of eq. 7, on the
-    batches that follow the newest checkpoint of the run. Nothing in the run changes. The network is computed in its plain form,
-    and differentiated twice, which takes several times the memory of the search. In fp64 nothing but the finite difference
-    itself is left to err.
+    batches that follow the newest checkpoint of the run; of a finished search on those of the last epoch. The run does not
+    change. The network is computed in its plain form, and differentiated twice, which takes several times the memory of the
+    search. In fp64 nothing but the finite difference itself is left to err.
 
     \b
     Example: darts doctor runs/first
@@ -41,6 +42,8 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
     from darts_cli.runs.task import Task
     from darts_cli.runtime.device import prepare
 
+    if not (Path(run) / "config.yaml").exists():
+        raise DartsError(f"{run}: is no run folder; name that of a search", exit_code=2)
     history = read(run)
     if history.stage != "search":
         raise DartsError(f"{run}: is a run of darts {history.command}; name a search", exit_code=2)
@@ -55,6 +58,8 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
             {"step": position[2].number + 1, "compared": compared(hypergradients(*position))}
             for position in islice(search.reopened(examined, the_run, prepare(device)), steps)
         ]
+    if len(found) < steps:
+        hint(f"only {counted(len(found), 'step')} of this size, {config.batch_size} each, is left in the epoch")
     if as_json:
         return click.echo(json.dumps({"run": run, "epoch": len(history.records), "steps": found}))
     rows = [("hypergradient", "degrees off", "from, to", "length")]

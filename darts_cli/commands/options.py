@@ -264,9 +264,20 @@ def _read_config(config: type[Config], ctx: click.Context, _param, path: str | N
         elif name not in _NOT_SETTINGS:
             settings[key] = value
     try:
-        ctx.default_map = config.check(settings) | others
+        checked = config.check(settings)
+        _check_offered(config, ctx, checked)
+        ctx.default_map = checked | others
     except DartsError as error:
         raise DartsError(f"{path}: {error}; see {ctx.command_path} --help", exit_code=2) from None
+
+
+def _check_offered(config: type[Config], ctx: click.Context, values: dict) -> None:
+    """Raises DartsError for a setting that is not the default, and that this command does not have."""
+    offered = {param.name for param in ctx.command.params}
+    for name, value in values.items():
+        setting = config.settings()[name]
+        if name not in offered and not setting.hidden and value not in (setting.default, setting.default_text):
+            raise DartsError(f"{name}: is no setting of {ctx.command_path}", exit_code=2)
 
 
 def _seeds(value: object) -> dict:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-FORMS = {  # whether second order, whether exact, and the length of the perturbation where it differs
-    "first order": (False, False, None),
-    "second order, eq. 8": (True, False, None),
+FORMS = {  # whether second order, whether exact, and the length of the perturbation, in that of eq. 8
+    "first order": (False, False, 1),
+    "second order, eq. 8": (True, False, 1),
     "eq. 8, a tenth as far": (True, False, 0.1),
-    "exact, eq. 7": (True, True, None),
+    "exact, eq. 7": (True, True, 1),
 }
 EXACT = "exact, eq. 7"
 
@@ -34,16 +34,16 @@ def hypergradients(architect, relaxation, step, *batches) -> dict[str, Tensor]:
     """
     dtype = architect.weights[0].dtype
     train, valid = (batch._make(x.to(dtype) if _is_real(x) else x for x in batch) for batch in batches)
-    found, before = {}, (architect.unrolled, architect.exact)
-    for name, (architect.unrolled, architect.exact, shorter) in FORMS.items():
-        if shorter:
-            architect.RADIUS = shorter * type(architect).RADIUS
-        tables = relaxation.draw(step)
-        architect.hypergradient(train, valid)
-        relaxation.differentiate(tables, step)
-        found[name] = torch.cat([alpha.grad.flatten() for alpha in relaxation.alphas.values()]).double()
-        architect.RADIUS = type(architect).RADIUS
-    architect.unrolled, architect.exact = before
+    found, before = {}, (architect.unrolled, architect.exact, architect.radius)
+    try:
+        for name, (unrolled, exact, shorter) in FORMS.items():
+            architect.unrolled, architect.exact, architect.radius = unrolled, exact, before[2] * shorter
+            tables = relaxation.draw(step)
+            architect.hypergradient(train, valid)
+            relaxation.differentiate(tables, step)
+            found[name] = torch.cat([alpha.grad.flatten() for alpha in relaxation.alphas.values()]).double()
+    finally:
+        architect.unrolled, architect.exact, architect.radius = before
     return found
 
 

@@ -85,7 +85,7 @@ def _eigenvalue(records: Sequence[Mapping], factor: float, every: int) -> tuple[
 
 
 def _window(records: Sequence[Mapping], factor: float, every: int) -> set[int]:
-    return set(range(max(0, len(records) - (DELTA + 2) * every), len(records)))
+    return set(range(max(0, len(records) - 1 - (DELTA + 2) * every), len(records)))
 
 
 def _skips(records: Sequence[Mapping], most: float, every: int) -> tuple[int, int] | None:
@@ -124,6 +124,11 @@ def _least_gap(records: Sequence[Mapping], points: float, every: int) -> set[int
 def times_regularised(records: Sequence[Mapping]) -> int:
     """How many times a search has gone back and on with more regularisation (RobustDARTS-ADA)."""
     return max((record["regularised"]["times"] for record in records if "regularised" in record), default=0)
+
+
+def regularises(weight_decay: float, drop_path: float, times: int) -> bool:
+    """Whether there is something left to strengthen after that many times."""
+    return times < MOST_TIMES and regularised(weight_decay, drop_path, times + 1) != regularised(weight_decay, drop_path, times)
 
 
 def regularised(weight_decay: float, drop_path: float, times: int) -> tuple[float, float]:

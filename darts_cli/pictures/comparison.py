@@ -46,7 +46,7 @@ def _space(name: str, found: Mapping) -> str:
     drawn = f"<h3>True accuracy of the cell over the epochs, mean of the seeds</h3>\n{_curves(curves, found)}" if curves else ""
     return f"""<section>
 <h2>The space {html.escape(name)}</h2>
-<p>{html.escape(found["measure"].capitalize())}.</p>
+<p>{html.escape(found["measure"].capitalize())}. <strong>{html.escape(found["conclusion"])}</strong></p>
 {_dots(found)}
 {_differences(found["differences"])}
 {drawn}
@@ -103,8 +103,6 @@ def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
 def _differences(rows: Sequence[Mapping]) -> str:
     if not rows:
         return ""
-    better = any(row["conclusion"] == "better" for row in rows)
-    said = "" if better else "<p><strong>Nothing is significantly better.</strong></p>\n"
     lines = "\n".join(
         f'<tr><td>{html.escape(row["method"])}</td><td class="word">{html.escape(row["to"])}</td><td>{row["mean"]:+.2f}</td>'
         f"<td>{'' if row['interval'] is None else '{:+.2f} to {:+.2f}'.format(*row['interval'])}</td>"
@@ -114,7 +112,7 @@ def _differences(rows: Sequence[Mapping]) -> str:
     head = (
         "<tr><th>method</th><th>to</th><th>difference</th><th>95 % interval</th><th>p</th><th>p, corrected</th><th></th></tr>"
     )
-    return f'{said}<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table></div>'
+    return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table></div>'
 
 
 def _axis(values: Sequence[float], first: float, last: float):

@@ -143,20 +143,21 @@ def make(
 
 
 def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
-    """The search as the newest checkpoint of a run has it, before each step that follows, none of which is made.
+    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
+    epoch once more where it has ended.
 
-    The texts begin anew, with the hidden state zero. The configuration may differ from that of the run in what leaves the
+    The hidden states are zero. The configuration may differ from that of the run in what leaves the
     network as it is. Raises DartsError.
     """
     corpus = data.load(config.dataset, config.data)
     texts = tuple(text.to(device) for text in _texts(config, corpus, distributed.share(config.batch_size))[:2])
     method, state = parse(config.method, "rnn"), checkpoint.read(run.state.newest())
-    epoch = min(state["epoch"], config.epochs - 1)
+    epoch, done = (state["epoch"], state["step"]) if state["epoch"] < config.epochs else (config.epochs - 1, 0)
     stage = method.stage(epoch, config.epochs)
     network, architect, relaxation = make(config, len(corpus.vocab), method, device, run, stage)
     network.load_state_dict(state["network"])
     hidden = (network.initial(config.batch_size),) * 2
-    for number, (start, length) in enumerate(_pieces(config, texts[0], epoch)):
+    for number, (start, length) in list(enumerate(_pieces(config, texts[0], epoch)))[done:]:
         step = Step(epoch, config.epochs, config.seed, number)
         network.begin(step)
         seed(config.seed, "masks", epoch, number)

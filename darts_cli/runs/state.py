@@ -9,6 +9,7 @@ from darts_cli import DartsError
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs import checkpoint, history
+from darts_cli.runs.checkpoint import BEST
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.reports import Reports
 from darts_cli.runtime import distributed
@@ -144,8 +145,12 @@ class State:
                 raise ValueError("its metrics lack a number")
         return metrics
 
-    def best(self, name: str = "best.pt") -> dict:
-        """The checkpoint of the best epoch, or of another. Raises DartsError when it is damaged, or not of a finished epoch."""
+    def best(self) -> dict:
+        """The checkpoint of the best epoch. Raises DartsError as `finished_epoch` does."""
+        return self.finished_epoch(BEST)
+
+    def finished_epoch(self, name: str) -> dict:
+        """The checkpoint of that name, of the end of an epoch. Raises DartsError when it is damaged, or of another run."""
         path = self.folder / name
         try:
             state = checkpoint.read(path)
@@ -161,7 +166,7 @@ class State:
         self.reports.replace(self.reports.metrics[:epoch])
 
     def keep(self, epochs: Collection[int]) -> None:
-        """At the end of an epoch: of these epochs, counted from 0, have checkpoints of their own, and of no others."""
+        """After an epoch: keep a copy of its checkpoint if it is one of these, counted from 0; delete the other copies."""
         if distributed.rank() > 0:
             return
         last = len(self.reports.metrics) - 1
@@ -178,7 +183,7 @@ class State:
 
         `note` is added to the record of that epoch.
         """
-        state = self.best(_of_epoch(epoch))
+        state = self.finished_epoch(_of_epoch(epoch))
         for name, part in parts.items():
             part.load_state_dict(state[name])
         self.go_back(epoch + 1)

@@ -129,12 +129,15 @@ class _Judge:
         many = [(cells, configs[e.space, e.method]) for e in entries if len(e.drawn) > 1 for cells in e.drawn]
         scored = self._scored(many, TABLE_EPOCHS, "valid", "chosen", 1)
         best = max if self.measure.higher_is_better else min
-        return [
-            genotype.load(self.sweep.folder / e.name)
-            if e.config
-            else best(e.drawn, key=lambda cells: scored.get(cells.hash(), 0))
-            for e in entries
-        ]
+        found = []
+        for entry in entries:
+            if entry.config:
+                found.append(genotype.load(self.sweep.folder / entry.name))
+            elif len(entry.drawn) == 1:
+                found.append(entry.drawn[0])
+            else:
+                found.append(best(entry.drawn, key=lambda cells: scored[cells.hash()]))
+        return found
 
     def scores(self, entries: Sequence[Entry], chosen: Sequence[Genotype], configs: Mapping) -> list[float]:
         """The score of every entry: accuracy in per cent, or perplexity."""

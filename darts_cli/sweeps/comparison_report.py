@@ -68,7 +68,8 @@ def content_of(
         spaces[space] = {"measure": _measure(config, domain, table), "higher_is_better": MEASURES[domain].higher_is_better}
         if table:
             spaces[space]["best"] = nasbench201.load(200).best(config.benchmark_data)[1]
-        spaces[space] |= {"methods": methods, "differences": _differences(methods, MEASURES[domain].higher_is_better)}
+        differences = _differences(methods, MEASURES[domain].higher_is_better)
+        spaces[space] |= {"conclusion": concluded(differences, len(cells)), "methods": methods, "differences": differences}
     return {
         "domain": domain,
         "dataset": sweep.config.dataset,
@@ -92,22 +93,44 @@ def _curve(folder: Path, entries: Sequence[Entry]) -> dict:
     return {"curve": [statistics.fmean(values) for values in zip(*curves, strict=True)]} if all(curves) else {}
 
 
-def _differences(methods: Mapping[str, dict], higher_is_better: bool) -> list[dict]:
-    """Of every method to each random one, or to the first method where there is none: mean, interval and p-value."""
+def comparisons(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared with what: every method with each random one, or with the first where there is none."""
     baselines = [name for name in methods if name.partition(":")[0] in RANDOM] or list(methods)[:1]
+    return [(a, b) for a in methods for i, b in enumerate(baselines) if a not in baselines[: i + 1]]
+
+
+def _differences(methods: Mapping[str, dict], higher_is_better: bool) -> list[dict]:
+    """Of what is compared: mean, interval and p-value of the differences, paired by seed."""
     rows = []
-    for name in methods:
-        for baseline in baselines:
-            if name in baselines[: baselines.index(baseline) + 1] or name == baseline:
-                continue
-            pairs = zip(methods[name]["scores"], methods[baseline]["scores"], strict=True)
-            differences = [a - b for a, b in pairs]
-            row = {"method": name, "to": baseline, **summary(differences), "p": permutation_test(differences)}
-            rows.append(row)
+    for name, baseline in comparisons(list(methods)):
+        pairs = zip(methods[name]["scores"], methods[baseline]["scores"], strict=True)
+        differences = [a - b for a, b in pairs]
+        rows.append({"method": name, "to": baseline, **summary(differences), "p": permutation_test(differences)})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         better = (row["mean"] > 0) == higher_is_better
         row |= {"p_holm": p, "conclusion": "no significant difference" if p >= LEVEL else "better" if better else "worse"}
     return rows
+
+
+def concluded(differences: Sequence[Mapping], seeds: int) -> str:
+    """What the differences of a space allow to say."""
+    found = {
+        kind: [f"{row['method']} than {row['to']}" for row in differences if row["conclusion"] == kind]
+        for kind in ("better", "worse")
+    }
+    said = [f"Significantly {kind}: {', '.join(names)}." for kind, names in found.items() if names]
+    return " ".join([*(said or ["No significant difference."]), *too_few(seeds, len(differences))])
+
+
+def too_few(seeds: int, comparisons: int) -> list[str]:
+    """A sentence where so few seeds can show nothing, whatever the scores are."""
+    needed = next(n for n in range(1, 64) if comparisons * 2 / 2**n < LEVEL)
+    if comparisons == 0 or seeds >= needed:
+        return []
+    return [
+        f"With {counted(seeds, 'seed')} and {counted(comparisons, 'comparison')} nothing can be significant; "
+        f"at least {needed} seeds are needed."
+    ]
 
 
 # ---- report.md
@@ -124,20 +147,13 @@ def report(content: dict, sweep: Sweep, seconds: Mapping[str, float]) -> str:
     seeds = counted(len(content["seeds"]), "seed")
     return f"""# Comparison of search methods on {content["dataset"]}
 
-Every method searched with {seeds} on the same data for the same number of epochs. {_resolution(len(content["seeds"]))}
+Every method had {seeds}, the same data and the same number of epochs.
 
 {chr(10).join(parts)}
 Repeat with:
 
     {sweep.repeat()}
 """
-
-
-def _resolution(seeds: int) -> str:
-    """What a paired permutation test can find at best."""
-    least = 2 / 2**seeds
-    said = f"With {counted(seeds, 'pair')} the smallest p that the permutation test can give is {least:.3g}"
-    return f"{said}." if least < LEVEL else f"{said}: nothing can be significant; at least 6 seeds are needed."
 
 
 def _space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
@@ -157,8 +173,6 @@ def _space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
         + f" | {row['p']:.3g} | {row['p_holm']:.3g} | {row['conclusion']} |"
         for row in found["differences"]
     ]
-    better = [f"{row['method']} than {row['to']}" for row in found["differences"] if row["conclusion"] == "better"]
-    said = f"Significantly better: {', '.join(better)}." if better else "**Nothing is significantly better.**"
     best = f" The best cell of all has {found['best']:.2f}." if "best" in found else ""
     return f"""## The space {space}
 
@@ -168,7 +182,7 @@ Score: {found["measure"]}.{best}
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-{said} Paired differences, by seed:
+**{found["conclusion"]}** Paired differences, by seed:
 
 | method | to | difference | 95 % interval | p | p, corrected | |
 | --- | --- | --- | --- | --- | --- | --- |
