@@ -56,9 +56,7 @@ def test_a_search_of_text_is_smooth_enough_for_eq_8(text, tmp_path):
 def test_mistakes(tiny, tmp_path, text):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert (
-        darts("doctor", empty).stderr == f"error: {empty}: is no run folder; name that of a search; see darts doctor --help\n"
-    )
+    assert darts("doctor", empty).stderr == f"error: {empty}: is no run folder; name that of a search\n"
     folder = tmp_path / "run"
     assert darts(*tiny, "--channels", "4", "--epochs", "1", "--run", folder).exit_code == 0
     assert "no such" in darts("doctor", folder, "--data", tmp_path / "nowhere").stderr.lower()
