@@ -49,6 +49,8 @@ class SearchCNN(SearchConfig):
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     max_images: int | None = settings.max_images()
     flip: bool = settings.flip()
+    image_size: str | None = settings.image_size()
+    resize: str = settings.resize()
     cutout: int = settings.cutout(0)
     drop_path: float = settings.drop_path(0.0)
     stop: str = settings.stop()
@@ -67,6 +69,7 @@ class SearchCNN(SearchConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        self._set("image_size", settings.check_sizes(self.dataset, self.image_size, self.resize))
         self._set("stop", str(rules.parse(self.stop)))
         if self.stop.startswith("eigenvalue") and not self.eigenvalue_every:
             raise DartsError("--eigenvalue-every 0: --stop eigenvalue needs eigenvalues", exit_code=2)
@@ -149,6 +152,8 @@ class TrainCNN(Config):
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss.", ge=0)
     drop_path: float = settings.drop_path(0.2, recipes={"imagenet": 0.0, "nas-bench-201": 0.0})
     flip: bool = settings.flip()
+    image_size: str | None = settings.image_size()
+    resize: str = settings.resize()
     cutout: int = settings.cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0, "nas-bench-201": 0})
     color_jitter: tuple[float, float, float, float] = settings.color_jitter()
     max_images: int | None = settings.max_images()
@@ -174,6 +179,7 @@ class TrainCNN(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        self._set("image_size", settings.check_sizes(self.dataset, self.image_size, self.resize))
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the highest learning rate, --lr {self.lr}", exit_code=2)
         if self.warmup >= self.epochs:

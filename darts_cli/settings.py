@@ -10,6 +10,9 @@ from darts_cli.schema import Config, Setting, setting
 from darts_cli.spaces.choose import choose, is_shipped
 from darts_cli.spaces.space import DEFAULTS, Space
 
+RESIZES = ("squeeze", "crop", "pad")
+LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, SIDE_DIVISOR = 8, 4096, 4  # of images that are held in memory
+
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
 )
@@ -42,6 +45,26 @@ cutout = partial(
     multiple_of=2,
 )
 max_images = partial(setting, None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4)
+image_size = partial(
+    setting,
+    None,
+    "Size that the images of a folder are brought to: N for squares, or height x width.",
+    default_text="the most common, or 64 for photographs of many sizes",
+    metavar="N|HxW",
+)
+resize = partial(
+    setting,
+    "squeeze",
+    "How images of a folder with another size are fitted: squeezed, cropped in the middle, or padded with black.",
+    choices=RESIZES,
+)
+split = partial(
+    setting,
+    "random",
+    "How --train-portion splits: stratified keeps the shares of the classes in both parts.",
+    choices=("stratified", "random"),
+    recipes={"folder": "stratified"},
+)
 flip = partial(setting, True, "Mirror half of the images, left to right.", recipes={"digits": False, "svhn": False})
 label_smoothing = partial(
     setting,
@@ -141,6 +164,36 @@ log_every = partial(setting, 50, "Log metrics every N steps.", changes_result=Fa
 anomaly = partial(
     setting, False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False
 )
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Height and width in pixels of a size as --image-size takes it, 64 or 48x64; sides are rounded up to multiples of 4.
+
+    Raises DartsError.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
+        raise DartsError(f"--image-size {text}: must be a number of pixels, or height x width, such as 64 or 48x64", 2)
+    height, width = (divisible(int(side)) for side in (sides * 2)[:2])
+    if min(map(int, sides)) < LEAST_SIDE_PIXELS or max(height, width) > MAX_SIDE_PIXELS:
+        rule = f"both sides must have {LEAST_SIDE_PIXELS} to {MAX_SIDE_PIXELS:,} pixels"
+        raise DartsError(f"--image-size {text}: {rule}", exit_code=2)
+    return height, width
+
+
+def divisible(side: int) -> int:
+    """The next side from this one on, in pixels, that a network can halve twice."""
+    return -(-side // SIDE_DIVISOR) * SIDE_DIVISOR
+
+
+def check_sizes(dataset: str, image_size: str | None, resize: str) -> str | None:
+    """The image size as the configuration keeps it, HxW. Raises DartsError where the data set leaves no choice."""
+    if dataset == "folder":
+        return None if image_size is None else "x".join(map(str, size_of(image_size)))
+    for name, given in (("--image-size", image_size is not None), ("--resize", resize != RESIZES[0])):
+        if given:
+            raise DartsError(f"{name}: only for --dataset folder; the images of {dataset} have a size of their own", 2)
+    return None
 
 
 class SearchConfig(Config):

@@ -5,7 +5,7 @@ import difflib
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 SAVE_MEMORY = (
@@ -93,6 +93,11 @@ def exact(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Such as 1 epoch, 2 epochs, 1,200 words."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def encodable(drawing: str) -> str:

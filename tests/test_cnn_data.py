@@ -176,7 +176,7 @@ def test_other_sizes_and_grey_images_are_fitted(tmp_path):
             lambda root: [folder_of_two(root), (root / "red" / "9.png").write_bytes(b"nothing")],
             r"9\.png: cannot be read as an image",
         ),
-        (lambda root: [picture(root / "a" / "a.png", 0, (30, 32)), picture(root / "b" / "b.png", 0, (30, 32))], "30x32 pixels"),
+        (lambda root: [picture(root / "a" / "a.png", 0, (6, 32)), picture(root / "b" / "b.png", 0, (6, 32))], "32x6 pixels"),
     ],
     ids=["empty", "absent", "one class", "empty class", "corrupt image", "size"],
 )

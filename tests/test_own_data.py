@@ -43,7 +43,14 @@ def turned(rng, k):
     return image
 
 
-def accuracy(tmp_path, make, *options):
+def stripes(rng, k):
+    """Horizontal or vertical, one pixel wide: grey all over where they are scaled to half their size."""
+    pixels, first = np.zeros((16, 16), np.uint8), rng.integers(2)
+    pixels[(slice(first, None, 2), slice(None)) if k else (slice(None), slice(first, None, 2))] = 255
+    return Image.fromarray(pixels)
+
+
+def accuracy(tmp_path, make, *options, size=None):
     """Of a short training, on the test part, where the parts have names as people give them."""
     rng = np.random.default_rng(0)
     for part, count in (("Training", 60), ("Testing", 30)):
@@ -52,6 +59,8 @@ def accuracy(tmp_path, make, *options):
             for i in range(count):
                 image = make(rng, k)
                 image.save(tmp_path / "data" / part / name / f"{i}.png", exif=image.info.get("exif", b""))
+    if size is not None:
+        Image.new("RGB", size).save(tmp_path / "data" / "Training" / "a" / "!.png")  # before all others
     size = ["--layers", 3, "--channels", 4, "--epochs", 6, "--batch-size", 16, "--no-auxiliary", "--quiet"]
     trained = darts(
         "train", "cnn", "--dataset", "folder", "--data", tmp_path / "data", *size, *options, "--run", tmp_path / "run"
@@ -68,3 +77,8 @@ def test_what_is_in_the_images_is_learned(tmp_path, make):
 @pytest.mark.parametrize(("option", "learned"), [("--no-flip", True), ("--flip", False)])
 def test_left_and_right_are_told_apart_only_without_mirroring(tmp_path, option, learned):
     assert (accuracy(tmp_path, left_or_right, option) >= 0.97) == learned
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (12, 12), (64, 8), (40, 40)])
+def test_the_size_of_the_first_image_does_not_matter(tmp_path, size):
+    assert accuracy(tmp_path, stripes, size=size) >= 0.97

@@ -25,7 +25,9 @@ class Dataset(NamedTuple):
     flip: bool = True  # whether training mirrors half of the images
     levels: Sequence[float] | None = None  # black and white of the images that had more than 8 bits
     root: str | None = None  # the folder they were read from
-    left_out: Sequence[str] = ()  # files there that are no images
+    left_out: Sequence[str] = ()  # files there that are not read
+    resize: str = "squeeze"  # how images of another size were fitted
+    notes: Sequence[str] = ()  # what should be said of the images
 
     @property
     def padding(self) -> int:
@@ -43,6 +45,7 @@ class Dataset(NamedTuple):
             "mean": list(self.mean),
             "deviation": list(self.deviation),
             **({} if self.levels is None else {"levels": list(self.levels)}),
+            **({} if self.resize == "squeeze" else {"resize": self.resize}),
         }
 
     def part(self, indices: Tensor) -> "Dataset":

@@ -8,28 +8,33 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from darts_cli import DartsError
 from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets import imagenet
-from darts_cli.formats import images
+from darts_cli.cnn.datasets.folder import image_folder
+from darts_cli.cnn.datasets.measured import measured
+from darts_cli.config import SearchCNN, TrainCNN
+from darts_cli.formats.fitting import CHOSEN, Fit
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
-from darts_cli.text import counted, printable
+from darts_cli.settings import LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, RESIZES, size_of
+from darts_cli.text import counted, printable, some
 
 DOWNLOADS = Path("data")
-MAX_SIDE_PIXELS = 4096
 CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # mean, deviation; as in the original
 _NUMERALS = [str(i) for i in range(10)]
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
 
 
-def load(name: str, folder: str | None, train: bool = True, like: dict | None = None) -> Dataset | imagenet.FileDataset:
+def load(
+    name: str, folder: str | None, train: bool = True, like: dict | None = None, fit: Fit = CHOSEN
+) -> Dataset | imagenet.FileDataset:
     """The training or test part of a data set, from `folder`, or without one downloaded to ./data.
 
-    `like`: `about` of the training part, perhaps without classes; the test part is normalised in the same way. Raises
-    DartsError when something is missing, saying where it comes from, or when classes or image size differ from `like`.
+    `like`: `about` of the training part, perhaps without classes; the test part is normalised, and the images of a folder are
+    fitted, in the same way. `fit`: how the images of a folder are fitted otherwise. Raises DartsError when something is
+    missing, saying where it comes from, or when classes or image size differ from `like`.
     """
     if name == "imagenet":
         files = imagenet.load(folder, train)
@@ -43,7 +48,7 @@ def load(name: str, folder: str | None, train: bool = True, like: dict | None = 
     elif name == "folder":
         if folder is None:
             raise DartsError("--dataset folder needs --data DIR: a folder with one folder of images for each class", 2)
-        dataset = _image_folder(Path(folder), train, like)
+        dataset = image_folder(Path(folder), train, like, fit)
     else:
         dataset = _torchvision(name, folder, train)
     if like is None:
@@ -62,8 +67,18 @@ def summary(part: str, dataset: Dataset | imagenet.FileDataset) -> str:
     if dataset.root is not None:
         text += f", from {printable(dataset.root)}"
     if dataset.left_out:
-        text += f"; {counted(len(dataset.left_out), 'file')} left out, no images: {printable(_some(dataset.left_out))}"
+        text += f"; {counted(len(dataset.left_out), 'file')} left out, no images: {printable(some(dataset.left_out))}"
     return text
+
+
+def said(part: str, dataset: Dataset | imagenet.FileDataset) -> list[str]:
+    """The summary of a part, and a line for everything about it that may surprise."""
+    return [summary(part, dataset), *(f"{part}: {note}" for note in dataset.notes)]
+
+
+def fit(config: SearchCNN | TrainCNN) -> Fit:
+    """How a configuration brings the images of a folder to one size."""
+    return Fit(None if config.image_size is None else size_of(config.image_size), config.resize)
 
 
 def check_varied(dataset: Dataset | imagenet.FileDataset) -> None:
@@ -77,13 +92,15 @@ def check_about(about: dict) -> None:
     classes, size, statistics = about["classes"], about["size"], [*about["mean"], *about["deviation"]]
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its classes are not names")
-    if len(size) != 2 or not all(type(side) is int and 8 <= side <= MAX_SIDE_PIXELS for side in size):
-        raise ValueError(f"the size of its images is not two sides of 8 to {MAX_SIDE_PIXELS:,} pixels")
+    if len(size) != 2 or not all(type(side) is int and LEAST_SIDE_PIXELS <= side <= MAX_SIDE_PIXELS for side in size):
+        raise ValueError(f"the size of its images is not two sides of {LEAST_SIDE_PIXELS} to {MAX_SIDE_PIXELS:,} pixels")
     if not len(about["mean"]) == len(about["deviation"]) == 3 or not all(type(x) is float and x < 1e6 for x in statistics):
         raise ValueError("its mean and deviation are not numbers for three channels")
     levels = about.get("levels", [0.0, 1.0])
     if not isinstance(levels, list) or len(levels) != 2 or not all(type(x) is float for x in levels):
         raise ValueError("its levels are not two numbers, black and white")
+    if about.get("resize", "squeeze") not in RESIZES:
+        raise ValueError(f"its way to fit images is none of {', '.join(RESIZES)}")
 
 
 def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
@@ -96,12 +113,8 @@ def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: d
     unexpected = [name for name in classes if name not in trained]
     if missing or unexpected:
         lists = (("missing", missing), ("unexpected", unexpected))
-        differences = "; ".join(f"{word} {_some(names)}" for word, names in lists if names)
+        differences = "; ".join(f"{word} {some(names)}" for word, names in lists if names)
         raise DartsError(f"{source}: its classes differ from those of the training: {differences}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def limited(dataset: Dataset, count: int | None, seed: int) -> Dataset:
@@ -122,32 +135,13 @@ def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset
     return dataset.part(order[:first]), dataset.part(order[first:])
 
 
-def _dataset(pixels: Tensor, labels: Tensor, classes: Sequence[str], statistics: tuple | None = None) -> Dataset:
-    """Check the size of the images, (N, H, W, 3) bytes, and measure mean and deviation if they are not given."""
-    _, H, W, _ = pixels.shape
-    if H % 4 or W % 4 or min(H, W) < 8 or max(H, W) > MAX_SIDE_PIXELS:
-        rule = f"both sides must be 8 to {MAX_SIDE_PIXELS:,} and divisible by 4"
-        raise DartsError(f"the images are {W}x{H} pixels; {rule}: scale them first")
-    mean, deviation = statistics or _statistics(pixels)
-    return Dataset(pixels, labels, classes, mean, deviation)
-
-
-def _statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
-    """The exact mean and deviation of each channel, pixels in [0, 1], from the counts of the 256 values."""
-    value = torch.arange(256, dtype=torch.float64) / 255
-    counts = [torch.bincount(pixels[..., c].flatten(), minlength=256).double() for c in range(3)]
-    mean = [float(count @ value / count.sum()) for count in counts]
-    variance = [float(count @ (value - m) ** 2 / count.sum()) for count, m in zip(counts, mean, strict=True)]
-    return mean, [max(v, 1e-12) ** 0.5 for v in variance]  # a channel that never varies stays finite
-
-
 def _digits(train: bool) -> Dataset:
     """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak, UCI, CC BY 4.0); every fifth is for testing."""
     with gzip.open(Path(__file__).parent / "datasets" / "digits.csv.gz", "rt") as file:
         rows = torch.tensor([[int(value) for value in line.split(",")] for line in file])
     rows = rows[(torch.arange(len(rows)) % 5 != 4) == train]
     pixels = (rows[:, :64] * 255 / 16).round().to(torch.uint8)
-    return _dataset(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS)
+    return measured(pixels.view(-1, 8, 8, 1).expand(-1, -1, -1, 3).contiguous(), rows[:, 64], _NUMERALS)
 
 
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
@@ -176,7 +170,7 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     if name == "fashion-mnist":
         pixels = F.pad(pixels, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
     classes = _NUMERALS if name == "svhn" else dataset.classes
-    return _dataset(pixels, labels, classes, CIFAR10 if name == "cifar10" else None)
+    return measured(pixels, labels, classes, CIFAR10 if name == "cifar10" else None)
 
 
 def _open(name: str, root: Path, train: bool, download: bool):
@@ -186,40 +180,3 @@ def _open(name: str, root: Path, train: bool, download: bool):
         return datasets.SVHN(root, split="train" if train else "test", download=download)
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion-mnist": datasets.FashionMNIST}[name]
     return kind(root, train=train, download=download)
-
-
-def _image_folder(folder: Path, train: bool, like: dict | None) -> Dataset:
-    """The images below the training part of `folder` (for testing, the part for testing or else for validation), or below
-    `folder` itself if it has no parts.
-
-    All are scaled to the size of the first, and images with more than 8 bits by their common levels, or as `like` says.
-    """
-    if not folder.is_dir():
-        raise DartsError(f"{folder}: is not a folder of images (No such file or directory); name it with --data")
-    found = {kind: images.parts(folder, kind) for kind in images.PARTS}
-    for kind, paths in found.items():
-        if len(paths) > 1:
-            raise DartsError(f"{folder}: {_some([path.name for path in paths])} could each be its {kind} part; leave one")
-    parts = found["train"] if train else found["test"] or found["val"]
-    if train and not parts and any(images.visible_folders(path) for path in (*found["test"], *found["val"])):
-        raise DartsError(f"{folder}: has a test part, but no folder train; it needs both")
-    if not train and not parts:
-        raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
-    files = images.class_folders(parts[0] if parts else folder)
-    size = (like or {}).get("size")
-    read: list[Tensor] = []
-    for path, _ in files.samples:
-        read.append(scaled(images.read(path, turn=True), size or (read[0].shape[1:] if read else None)))
-    levels = (like or {}).get("levels") or images.levels(read)
-    pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
-    dataset = _dataset(pixels, torch.tensor(files.targets), files.classes)
-    return dataset._replace(levels=levels, root=files.root, left_out=files.left_out)
-
-
-def scaled(image: Tensor, size: Sequence[int] | None) -> Tensor:
-    """An image (C, H, W) of another size, if one is given."""
-    from torchvision.transforms import v2
-
-    if size is None or list(image.shape[1:]) == list(size):
-        return image
-    return v2.functional.resize(image, list(size), antialias=True)

@@ -211,8 +211,8 @@ def load_weights(network: Network, sizes: dict, genotype: Genotype, path: str) -
 
 def _ours(path: Path, state: dict, genotype: Genotype) -> Trained:
     config, weights = TrainCNN.from_dict(state["config"]), state["network"]
-    keys = ("classes", "size", "mean", "deviation", "levels")
-    about = {key: state["data"][key] for key in keys if key != "levels" or key in state["data"]}
+    optional = [key for key in ("levels", "resize") if key in state["data"]]
+    about = {key: state["data"][key] for key in ("classes", "size", "mean", "deviation", *optional)}
     data.check_about(about)
     sizes = {
         "channels": config.channels,

@@ -67,7 +67,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     with run.interruptible(), Display(config.epochs, steps, quiet) as display:
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
-        opening = [*report.search_opening(config, run, network, device, steps), data.summary("both halves", used)]
+        opening = [*report.search_opening(config, run, network, device, steps), *data.said("both halves", used)]
         display.begin(now["epoch"], now["step"], opening, complete=config.ends(run.reports.metrics) or None)
         while (now := going_on(config, run, display, now, parts)) is not None:
             epoch = now["epoch"]
@@ -122,7 +122,7 @@ def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: di
 
 def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
     """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
-    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
+    dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
     data.check_varied(dataset)
     used = data.limited(dataset, config.max_images, config.split_seed)
     parts = zip(data.split(used, config.train_portion, config.split_seed), ("train", "valid"), strict=True)

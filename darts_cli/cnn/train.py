@@ -91,7 +91,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(4)), network=network, optimizer=optimizer)
-        parts = [data.summary(f"{name} part", part.dataset) for name, part in batches.items()]
+        parts = [line for name, part in batches.items() for line in data.said(f"{name} part", part.dataset)]
         display.begin(now["epoch"], now["step"], [*report.train_opening(config, run, network, device, about, steps), *parts])
         for epoch in range(now["epoch"], config.epochs):
             lr = learning_rate(config, epoch)
@@ -187,7 +187,7 @@ def _evaluations(
 
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.load(config.dataset, config.data)._replace(flip=config.flip)
+    dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
     about = dataset.about()
     parts = {"train": dataset}
     if test:

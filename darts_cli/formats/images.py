@@ -14,6 +14,7 @@ PARTS = {  # names of folders, in small letters, without "seg_" before or "set" 
     "test": ("test", "testing", "tests"),
     "val": ("val", "valid", "validation", "dev"),
 }
+ORIENTATION = 0x0112  # the EXIF entry that says how a photograph is to be turned
 LEVELS = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31, 32)]  # white, in images of whole numbers
 
 
@@ -30,6 +31,20 @@ def read(path: str, *, turn: bool = False) -> Tensor:
     try:
         with Image.open(path) as file:
             return tensor(file, turn=turn)
+    except Exception as error:  # the decoders of the many formats raise what they like
+        raise unreadable(path, type(error).__name__) from None
+
+
+def size(path: str, *, turn: bool = False) -> tuple[int, int]:
+    """Height and width, in pixels, of what `read` gives, from the head of the file. Raises DartsError as `read` does."""
+    from PIL import Image
+
+    if not os.path.isfile(path):
+        raise unreadable(path, "not a regular file")
+    try:
+        with Image.open(path) as file:
+            sideways = turn and file.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+            return file.size if sideways else file.size[::-1]
     except Exception as error:  # the decoders of the many formats raise what they like
         raise unreadable(path, type(error).__name__) from None
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_cli.cnn.batches import normalised
-from darts_cli.cnn.data import scaled
 from darts_cli.cnn.datasets import imagenet
 from darts_cli.cnn.evaluate import Trained
 from darts_cli.formats import images
+from darts_cli.formats.fitting import fitted
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -23,9 +23,9 @@ def classes(trained: Trained) -> list[str]:
 
 
 class Preprocess:
-    """What an evaluation does with an image before a network sees it: turned upright, scaled or cropped, normalised."""
+    """What an evaluation does with an image before a network sees it: turned upright, brought to its size, normalised."""
 
-    KEYS = ("size", "mean", "deviation", "levels")
+    KEYS = ("size", "mean", "deviation", "levels", "resize")
 
     def __init__(
         self,
@@ -34,8 +34,10 @@ class Preprocess:
         mean: Sequence[float],
         deviation: Sequence[float],
         levels: Sequence[float] | None = None,
+        resize: str | None = None,
     ):
-        self.dataset, self.size, self.mean, self.deviation, self.levels = dataset, tuple(size), mean, deviation, levels
+        self.dataset, self.size, self.resize = dataset, tuple(size), resize or "squeeze"
+        self.mean, self.deviation, self.levels = mean, deviation, levels
 
     @classmethod
     def of(cls, trained: Trained) -> "Preprocess":
@@ -57,7 +59,7 @@ class Preprocess:
             return imagenet.centre_crop()(images.to_bytes(image))
         if self.dataset == "fashion-mnist" and image.shape[1:] == (28, 28):
             return F.pad(images.to_bytes(image), (2, 2, 2, 2))  # as the data set is
-        return images.to_bytes(scaled(image, self.size), self.levels)
+        return images.to_bytes(fitted(image, self.size, self.resize), self.levels)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Bytes (B, 3, H, W) -> (B, 3, H, W) float32."""

@@ -31,7 +31,8 @@ class FileDataset(NamedTuple):
     classes: Sequence[str]
     root: str
     flip: bool = True  # whether training mirrors half of the images
-    left_out: Sequence[str] = ()  # files there that are no images
+    left_out: Sequence[str] = ()  # files there that are not read
+    notes: Sequence[str] = ()  # what should be said of the images
 
     def about(self) -> dict:
         """What a trained network needs to know, and a fingerprint of the names and sizes of all files."""
