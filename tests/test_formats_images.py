@@ -190,7 +190,7 @@ def test_the_summary_counts_classes_and_names_what_was_left_out(tmp_path):
     found = data.summary("train part", data.load("folder", str(tmp_path)))
     assert found == (
         f"train part: 5 images of 2 classes (a 3, b 2), from {tmp_path / 'Training'}; "
-        "2 files left out, no images: a/notes.txt, a/x.gif"
+        "2 files left out, in no format that is read (1 .txt, 1 .gif): a/notes.txt, a/x.gif"
     )
     assert data.summary("all", data.load("digits", None)).startswith("all: 1,438 images of 10 classes (0 1")
 

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 
 from darts_cli import DartsError
 from darts_cli.cnn.batches import Dataset
-from darts_cli.cnn.datasets import imagenet
+from darts_cli.cnn.datasets import balance, imagenet
+from darts_cli.cnn.datasets.balance import first_of_each
 from darts_cli.cnn.datasets.folder import image_folder
 from darts_cli.cnn.datasets.measured import measured
 from darts_cli.config import SearchCNN, TrainCNN
+from darts_cli.formats import images
 from darts_cli.formats.fitting import CHOSEN, Fit
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
@@ -67,13 +69,13 @@ def summary(part: str, dataset: Dataset | imagenet.FileDataset) -> str:
     if dataset.root is not None:
         text += f", from {printable(dataset.root)}"
     if dataset.left_out:
-        text += f"; {counted(len(dataset.left_out), 'file')} left out, no images: {printable(some(dataset.left_out))}"
+        text += f"; {printable(images.of_left_out(dataset.left_out))}"
     return text
 
 
 def said(part: str, dataset: Dataset | imagenet.FileDataset) -> list[str]:
     """The summary of a part, and a line for everything about it that may surprise."""
-    return [summary(part, dataset), *(f"{part}: {note}" for note in dataset.notes)]
+    return [summary(part, dataset), *(f"{part}: {note}" for note in (*dataset.notes, *balance.notes(dataset)))]
 
 
 def fit(config: SearchCNN | TrainCNN) -> Fit:
@@ -117,22 +119,32 @@ def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: d
         raise DartsError(f"{source}: its classes differ from those of the training: {differences}")
 
 
-def limited(dataset: Dataset, count: int | None, seed: int) -> Dataset:
-    """At most so many images of a data set, drawn at random; which ones depends only on the seed."""
+def limited(dataset: Dataset, count: int | None, seed: int, by_class: bool = False) -> Dataset:
+    """At most so many images of a data set, drawn at random; which ones depends only on the seed.
+
+    With `by_class`, the classes keep their shares.
+    """
     if count is None or count >= len(dataset.labels):
         return dataset
     order = torch.randperm(len(dataset.labels), generator=generator(seed, "max-images"))
-    return dataset.part(order[:count])
+    return dataset.part(order[first_of_each(dataset.labels[order], count)] if by_class else order[:count])
 
 
-def split(dataset: Dataset, portion: float, seed: int) -> tuple[Dataset, Dataset]:
-    """The data set in two random parts, the first with that portion of the images; the split depends only on the seed."""
+def split(dataset: Dataset, portion: float, seed: int, by_class: bool = False) -> tuple[Dataset, Dataset]:
+    """The data set in two random parts, the first with that portion of the images; the split depends only on the seed.
+
+    With `by_class`, the classes keep their shares in both parts, and those of two images or more are in both. Raises
+    DartsError where a part would have fewer than two images.
+    """
     count = len(dataset.labels)
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
     if not 1 < first < count:
         raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part; choose nearer to 0.5", 2)
-    return dataset.part(order[:first]), dataset.part(order[first:])
+    if by_class:
+        chosen = first_of_each(dataset.labels[order], first)
+        return dataset.part(order[chosen]), dataset.part(order[~chosen])._replace(notes=())
+    return dataset.part(order[:first]), dataset.part(order[first:])._replace(notes=())
 
 
 def _digits(train: bool) -> Dataset:

@@ -16,7 +16,7 @@ from darts_cli import genotype as genotypes
 from darts_cli.architect import constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
-from darts_cli.cnn.datasets import imagenet
+from darts_cli.cnn.datasets import balance, imagenet
 from darts_cli.cnn.model import Network, SearchNetwork, blocks_with_weights, network
 from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.cnn.sizes import parameters
@@ -30,6 +30,8 @@ from darts_cli.runtime.device import autocast, exact, resolve, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 from darts_cli.spaces.rules import unknown_operations
 
+BALANCED_DIFFERS = 0.005  # from the accuracy, where it is given besides
+
 
 def evaluate(
     path: str | Path | Checkpoint,
@@ -41,12 +43,17 @@ def evaluate(
     device: str = "auto",
     precision: str = "fp32",
     workers: int | None = None,
+    per_class: bool = False,
 ) -> dict:
-    """Top-1 and top-5 accuracy (between 0 and 1), mean loss and size of a network, on the test part of a data set.
+    """Accuracy (between 0 and 1), mean loss and size of a network, on the test part of a data set.
+
+    The accuracy is top-1 and, of six classes or more, top-5. The balanced accuracy, the mean of those of the classes, is given
+    where it differs by half a percentage point.
 
     path       a run folder (its best network, or else its last), a checkpoint in it, one of the original, or one that is open
     genotype   for checkpoints of the original, which do not name their cells; default DARTS_V2
     dataset    default: the data set that the network was trained on; `folder`, which holds it, likewise
+    per_class  also the images and the accuracy of each class, and the confusion matrix: true class by row, predicted by column
 
     Raises DartsError when the checkpoint cannot be read, or when genotype or data do not fit it.
     """
@@ -63,17 +70,23 @@ def evaluate(
     else:
         batches = Batches(part, batch_size, 0, "test", device)
     network = trained.network.to(device)
-    sums = measure(network, batches, precision)
+    confusion = torch.zeros(classes, classes, dtype=torch.long, device=device)
+    sums = measure(network, batches, precision, confusion=confusion)
     results = metrics("test", sums, "the network or its normalisation does not fit these images")
+    balanced = balance.balanced_accuracy(confusion)
+    more = {} if abs(balanced - results["test_accuracy"]) < BALANCED_DIFFERS else {"balanced_accuracy": balanced}
+    if per_class:
+        more |= {"per_class": balance.by_class(confusion, part.classes), "confusion": confusion.tolist()}
     return {
         "checkpoint": str(trained.path),
         "genotype": trained.genotype.name,
         "dataset": dataset,
         "images": len(part.labels),
         "top1": results["test_accuracy"],
-        "top5": results["test_top5"],
+        **({"top5": results["test_top5"]} if classes > 5 else {}),
         "loss": results["test_loss"],
         "parameters": parameters(network),
+        **more,
     }
 
 
@@ -88,12 +101,14 @@ def measure(
     *,
     count: int | None = None,
     training: bool = False,
+    confusion: Tensor | None = None,
     **given,
 ) -> Tensor:
     """The sums of `scores` over a pass, of all ranks; `after_each` is called after each batch.
 
     count       how many batches, the first ones; all, if none is given
     training    normalise by the statistics of each batch, and leave the running statistics as they are
+    confusion   (C, C), to which the images of this pass are added: true class by row, predicted by column
     given       other arguments of the network
 
     Operations such as noise draw the same numbers in every pass over the same batches.
@@ -106,6 +121,8 @@ def measure(
         with torch.no_grad(), autocast(images.device, precision):
             output = network(images, **given)
             logits = exact(output[0] if isinstance(output, tuple) else output)
+        if confusion is not None:
+            confusion.index_put_((labels, logits.argmax(dim=1)), torch.ones_like(labels), accumulate=True)
         sums = sums + scores(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
         for buffer, before in zip(network.buffers() if training else (), kept, strict=True):
             buffer.copy_(before)  # before `after_each`, which may save the network

@@ -197,12 +197,12 @@ def train_record(display: Display, run: Run, record: dict) -> None:
 def train_report(
     config: TrainCNN, run: Run, network: Network, device: torch.device, about: dict, best_epoch: int | None
 ) -> str:
-    last = run.reports.metrics[-1]
+    last, many = run.reports.metrics[-1], len(about["classes"]) > 5  # of five classes, one of five answers is always right
     rows = [("training, last epoch", "train"), ("validation, last epoch", "valid"), ("test, last epoch", "test")]
     rows += [(f"test, epoch {best_epoch}, the best on the validation part", "best_test")]
     table = "\n".join(
-        f"| {what} | {last[f'{key}_loss']:.4f} | {last[f'{key}_accuracy']:.2%} | {1 - last[f'{key}_accuracy']:.2%} "
-        f"| {last[f'{key}_top5']:.2%} |"
+        f"| {what} | {last[f'{key}_loss']:.4f} | {last[f'{key}_accuracy']:.2%} | {1 - last[f'{key}_accuracy']:.2%} |"
+        + (f" {last[f'{key}_top5']:.2%} |" if many else "")
         for what, key in rows
         if f"{key}_loss" in last
     )
@@ -215,8 +215,8 @@ def train_report(
 {_warning(run.genotype)}{size} {_protocol(config, last)}
 The training loss is the one that was minimised, on augmented images, with label smoothing and auxiliary head where they are on.
 
-| | loss | top-1 | error | top-5 |
-| --- | --- | --- | --- | --- |
+| | loss | top-1 | error |{" top-5 |" if many else ""}
+| --- | --- | --- | --- |{" --- |" if many else ""}
 {table}
 
 {parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers

@@ -11,6 +11,7 @@ from torch import Tensor
 from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data, report
 from darts_cli.cnn.batches import Batches
+from darts_cli.cnn.datasets import balance
 from darts_cli.cnn.evaluate import eigenvalue, measure
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
@@ -124,8 +125,11 @@ def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset,
     """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
     dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
     data.check_varied(dataset)
-    used = data.limited(dataset, config.max_images, config.split_seed)
-    parts = zip(data.split(used, config.train_portion, config.split_seed), ("train", "valid"), strict=True)
+    by_class = config.split == "stratified"
+    used = data.limited(dataset, config.max_images, config.split_seed, by_class)
+    both = data.split(used, config.train_portion, config.split_seed, by_class)
+    used = used._replace(notes=[*used.notes, *balance.unlike(*both)])
+    parts = zip(both, ("train", "valid"), strict=True)
     return (
         dataset.about(),
         used,

@@ -188,16 +188,16 @@ def _evaluations(
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
     dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
-    about = dataset.about()
+    about, by_class = dataset.about(), config.split == "stratified"
     parts = {"train": dataset}
     if test:
         parts["test"] = data.load(config.dataset, config.data, train=False, like=about)
     elif config.train_portion == 1:
         raise DartsError("--train-portion 1: without the test part, a part of the training set must be held out", 2)
     data.check_varied(dataset)
-    parts["train"] = dataset = data.limited(dataset, config.max_images, config.split_seed)
+    parts["train"] = dataset = data.limited(dataset, config.max_images, config.split_seed, by_class)
     if config.train_portion < 1:
-        parts["train"], parts["valid"] = data.split(dataset, config.train_portion, config.split_seed)
+        parts["train"], parts["valid"] = data.split(dataset, config.train_portion, config.split_seed, by_class)
     make = Batches
     if config.dataset == "imagenet":
         make = partial(imagenet.FileBatches, color_jitter=config.color_jitter, workers=config.workers)

@@ -8,7 +8,7 @@ from darts_cli import DartsError
 from darts_cli.commands.completion import CHECKPOINT, DIR, GENOTYPE
 from darts_cli.commands.options import option
 from darts_cli.config import IMAGES, TEXTS
-from darts_cli.text import lines
+from darts_cli.text import lines, printable, table
 
 
 @click.command("eval")
@@ -43,8 +43,9 @@ from darts_cli.text import lines
     show_default="one per CPU, at most 8",
     help="Processes that read the images of ImageNet; 0 reads in the main process.",
 )
+@option("--per-class", is_flag=True, help="Also the accuracy of each class, and the confusion matrix; images only.")
 @option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, precision, device, workers, as_json):
+def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, precision, device, workers, per_class, as_json):
     """Evaluate a trained network on the test data.
 
     Cells, size and data set come from the checkpoint; for a checkpoint of the original code, the size is inferred from the
@@ -67,10 +68,32 @@ def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, preci
     if trained.domain == "cnn":
         from darts_cli.cnn.evaluate import evaluate
 
-        kwargs |= {"batch_size": batch_size or 100, "workers": workers}
+        kwargs |= {"batch_size": batch_size or 100, "workers": workers, "per_class": per_class}
     else:
         from darts_cli.rnn.evaluate import evaluate
 
+        if per_class:
+            raise DartsError(f"--per-class: {checkpoint} holds a language model, which has no classes", exit_code=2)
+
         kwargs["batch_size"] = batch_size or 1
     result = evaluate(trained, cells, dataset, data, **kwargs)
-    click.echo(json.dumps(result) if as_json else lines(result))
+    if as_json:
+        return click.echo(json.dumps(result))
+    classes, confusion = result.pop("per_class", None), result.pop("confusion", None)
+    click.echo(lines(result))
+    if classes is not None:
+        click.echo(_by_class(classes, confusion))
+
+
+def _by_class(classes, confusion):
+    """A row for each class: images, accuracy and, under the numbers of the classes, how many were taken for which."""
+    head = ("", "class", "images", "accuracy", *(f"as {i}" for i in range(len(classes))))
+    rows = [
+        (str(i), printable(name), f"{each['images']:,}", _share(each["accuracy"]), *map(str, confusion[i]))
+        for i, (name, each) in enumerate(classes.items())
+    ]
+    return f"\n{table([head, *rows])}"
+
+
+def _share(accuracy):
+    return "none" if accuracy is None else f"{accuracy:.2%}"

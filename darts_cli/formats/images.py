@@ -1,6 +1,7 @@
 """Image files and folders of them, as people have them: any mode that Pillow reads, and any common name of a part."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import DartsError
+from darts_cli.text import counted, some
 
 PARTS = {  # names of folders, in small letters, without "seg_" before or "set" after them
     "train": ("train", "training"),
@@ -155,6 +157,13 @@ def class_folders(root: Path):
         raise DartsError(f"{root}: {there}; there must be two or more, one folder each")
     folders.left_out = sorted(left_out)
     return folders
+
+
+def of_left_out(names: Sequence[str]) -> str:
+    """The files that are not read, counted by their endings, with the first ones by name."""
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
+    kinds = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
+    return f"{counted(len(names), 'file')} left out, in no format that is read ({kinds}): {some(names)}"
 
 
 def below(path: str) -> list[str]:
