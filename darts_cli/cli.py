@@ -13,6 +13,7 @@ from darts_cli.commands.options import version
 from darts_cli.commands.runs import runs
 from darts_cli.commands.search import search
 from darts_cli.commands.train import train
+from darts_cli.commands.use.data import data
 from darts_cli.commands.use.export import export
 from darts_cli.commands.use.predict import predict
 from darts_cli.commands.use.text import generate, score
@@ -41,6 +42,7 @@ for command in (
     generate,
     score,
     export,
+    data,
     visualize,
     genotype,
     space,

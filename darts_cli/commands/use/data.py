@@ -1,0 +1,95 @@
+"""The commands `darts data check` and `darts data show`."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from darts_cli import DartsError
+from darts_cli.commands.completion import DIR
+from darts_cli.commands.options import option
+from darts_cli.config import IMAGES
+from darts_cli.settings import RESIZES, size_of
+from darts_cli.text import harmless, hint, printable
+
+NAMED = [name for name in IMAGES if name != "folder"]
+_SIZE = option("--image-size", metavar="N|HxW", show_default="as a training chooses it", help="Size of a folder's images.")
+_RESIZE = option("--resize", type=click.Choice(RESIZES), default=RESIZES[0], show_default=True, help="How images are fitted.")
+
+
+@click.group("data")
+def data():
+    """Look at a data set of images before a search or a training."""
+
+
+@data.command("check")
+@click.argument("place", metavar="DIR|NAME", type=DIR)
+@_SIZE
+@_RESIZE
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_command(place, image_size, resize, as_json):
+    """Say what the program makes of a folder of images, or of a data set by its name.
+
+    Parts, classes, sizes, modes, mean and deviation are printed; on stderr what to look at: unreadable files, files left out,
+    uneven classes, images in the training and the test part. The exit code is 1 where a file cannot be read.
+
+    \b
+    Example: darts data check photos
+    """
+    from darts_cli.use.data import check, check_named, described
+
+    fit = _fit(image_size, resize)
+    found = check(Path(place), fit) if _is_folder(place) else check_named(place)
+    click.echo(json.dumps(found) if as_json else harmless(described(found)))
+    if not as_json:
+        for warning in found["warnings"]:
+            hint(f"warning: {warning}")
+    if any(part["unreadable"] for part in found["parts"].values()):
+        sys.exit(1)
+
+
+@data.command("show")
+@click.argument("place", metavar="DIR|NAME", type=DIR)
+@_SIZE
+@_RESIZE
+@option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the images, left to right.")
+@option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Cutout size in pixels.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
+@option("--output", "-o", metavar="FILE", default="data.png", show_default=True, help="PNG file to write.")
+def show_command(place, image_size, resize, flip, cutout, seed, output):
+    """Write a sheet of augmented images, as a training sees them.
+
+    Each of the first ten classes has a row: an image as it is, then seven that were cropped, mirrored and cut out.
+
+    \b
+    Example: darts data show digits --no-flip --output digits.png
+    """
+    from PIL import Image
+
+    from darts_cli import files
+    from darts_cli.use.data import opened, sheet
+
+    fit = _fit(image_size, resize)
+    dataset = opened(place, _is_folder(place), fit)._replace(flip=flip)
+    picture = sheet(dataset, cutout, seed)
+    png = io.BytesIO()
+    Image.fromarray(picture.numpy()).save(png, "PNG")
+    files.write(Path(output), png.getbuffer())
+    click.echo(printable(output))
+
+
+def _fit(image_size, resize):
+    from darts_cli.formats.fitting import Fit
+
+    return Fit(None if image_size is None else size_of(image_size), resize)
+
+
+def _is_folder(place):
+    """Whether this is a folder, and not the name of a data set. Raises DartsError where it is neither."""
+    if Path(place).is_dir() or place not in NAMED:
+        if not Path(place).exists():
+            raise DartsError(f"{place}: no such folder, and no data set of this name; there are {', '.join(NAMED)}")
+        return True
+    return False
