@@ -446,7 +446,7 @@ def test_a_pipe_in_place_of_a_text(text, tmp_path):
     shutil.copytree(text, tmp_path / "text")
     (tmp_path / "text" / "valid.txt").unlink()
     os.mkfifo(tmp_path / "text" / "valid.txt")
-    with pytest.raises(DartsError, match=r"valid\.txt: no such file"):
+    with pytest.raises(DartsError, match=r"valid\.txt: not a regular file"):
         Corpus(tmp_path / "text")
 
 

@@ -13,7 +13,7 @@ from darts_cli import DartsError
 from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets import balance, imagenet
 from darts_cli.cnn.datasets.balance import first_of_each
-from darts_cli.cnn.datasets.folder import image_folder
+from darts_cli.cnn.datasets.folder import holds_classes, image_folder
 from darts_cli.cnn.datasets.measured import measured
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats import images
@@ -157,7 +157,7 @@ def _digits(train: bool) -> Dataset:
 
 
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
-    root, download = (DOWNLOADS, True) if folder is None else (Path(folder), False)
+    root, download = (DOWNLOADS, True) if folder is None else (_root(name, Path(folder)), False)
     try:
         remedy = "name the folder of the data set with --data"
         lock = locked(root, wait=True, remedy=remedy) if download else contextlib.nullcontext()
@@ -166,6 +166,8 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
     except (RuntimeError, OSError, EOFError, ValueError, AssertionError) as error:
+        if not download and holds_classes(root):
+            raise DartsError(f"{root}: holds folders of images, not {_NAMES[name]}; add --dataset folder") from None
         if not download:
             raise DartsError(f"{root}: {_NAMES[name]} is missing here or incomplete; leave --data out to download it") from None
         with contextlib.suppress(OSError):
@@ -183,6 +185,12 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
         pixels = F.pad(pixels, (2, 2, 2, 2)).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()  # 28 to 32 pixels
     classes = _NUMERALS if name == "svhn" else dataset.classes
     return measured(pixels, labels, classes, CIFAR10 if name == "cifar10" else None)
+
+
+def _root(name: str, folder: Path) -> Path:
+    """The folder that holds the data set's own folder, also where that one is given."""
+    inner = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "fashion-mnist": "FashionMNIST"}.get(name)
+    return folder.resolve().parent if folder.resolve().name == inner else folder
 
 
 def _open(name: str, root: Path, train: bool, download: bool):

@@ -18,6 +18,7 @@ from darts_cli.commands.options import (
 )
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.describe import collapsed
+from darts_cli.methods.derive import undecided
 from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count, seed_list
 from darts_cli.text import hint
 
@@ -108,11 +109,12 @@ def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
             folder=run,
             quiet=quiet,
         )
-    _show_cells(cells, domain, the_run.folder, quiet)
+    _show_cells(cells, domain, the_run, quiet)
 
 
-def _show_cells(cells, domain, folder, quiet):
-    """Print the cells, a warning if they look collapsed, and the command that usually comes next."""
+def _show_cells(cells, domain, the_run, quiet):
+    """Print the cells, warnings if they look collapsed or nothing was decided, and the command that usually comes next."""
+    folder = the_run.folder
     if cells is not None:
         click.echo(cells.to_yaml(), nl=False)
     if quiet:
@@ -122,4 +124,11 @@ def _show_cells(cells, domain, folder, quiet):
     warning = collapsed(cells)
     if warning:
         hint(f"warning: {warning}")
+    last = the_run.reports.metrics[-1] if the_run.reports.metrics else {}
+    same = undecided(last["operation_weights"]) if "operation_weights" in last else None
+    if same is not None:
+        hint(
+            f"warning: the search has decided nothing: the entropy of its operation weights, {same:.3f}, is that of equal "
+            "weights, so the cells are little better than random ones; search for more epochs, or with a larger --alpha-lr"
+        )
     hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}")

@@ -102,3 +102,11 @@ def entropy(strength: Mapping[str, Table]) -> float:
     edges = [row for table in strength.values() for row in table]
     sums = [1.0 if abs(sum(row) - 1) < 1e-5 else sum(row) or 1.0 for row in edges]  # of softmax weights, without rounding, 1
     return sum(-p / s * math.log(p / s) for row, s in zip(edges, sums, strict=True) for p in row if p > 0) / len(edges)
+
+
+def undecided(strength: Mapping[str, Table]) -> float | None:
+    """The entropy of operation weights that equals that of equal weights, to three digits after the point; None where it
+    differs."""
+    equal = {name: [[1 / len(row)] * len(row) for row in table] for name, table in strength.items()}
+    found = round(entropy(strength), 3)
+    return found if found == round(entropy(equal), 3) else None

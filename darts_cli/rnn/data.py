@@ -94,7 +94,9 @@ def _lines(folder: Path, part: str) -> Iterator[list[str]]:
     spellings = SPELLINGS.get(part, (part,))
     present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
     if not present:
-        raise DartsError(f"{folder / FILES[0].format(part)}: no such file; there must be train.txt, valid.txt and test.txt")
+        first = folder / FILES[0].format(part)
+        reason = "not a regular file" if first.exists() else "no such file"
+        raise DartsError(f"{first}: {reason}; there must be train.txt, valid.txt and test.txt")
     try:
         with open(present[0], "rb") as file:
             yield from lines(file, present[0])

@@ -35,7 +35,8 @@ def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit) -> Data
 def part_of(folder: Path, train: bool) -> Path:
     """The folder of the training or test part; `folder` itself if it has no parts. Raises DartsError."""
     if not folder.is_dir():
-        raise DartsError(f"{folder}: is not a folder of images (No such file or directory); name it with --data")
+        reason = "it is a file" if folder.exists() else "No such file or directory"
+        raise DartsError(f"{folder}: is not a folder of images ({reason}); name it with --data")
     found = {kind: images.parts(folder, kind) for kind in images.PARTS}
     for kind, paths in found.items():
         if len(paths) > 1:
@@ -46,3 +47,12 @@ def part_of(folder: Path, train: bool) -> Path:
     if not train and not parts:
         raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
     return parts[0] if parts else folder
+
+
+def holds_classes(folder: Path) -> bool:
+    """Whether a folder, or its training part, has folders of images."""
+    try:
+        images.class_folders(part_of(folder, train=True))
+    except DartsError:
+        return False
+    return True

@@ -50,7 +50,7 @@ def outputs(path: Path, calls: list[Call]) -> list[Call]:
 def restore(path: str | Path) -> cnn.Trained | rnn.Trained:
     """The trained network in a safetensors file of `darts export`. Raises DartsError when there is none."""
     if not files.is_file(path):
-        raise DartsError(f"{path}: no such file")
+        raise DartsError(f"{path}: {'not a regular file' if Path(path).exists() else 'no such file'}")
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
