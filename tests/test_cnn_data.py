@@ -154,8 +154,37 @@ def test_parts_of_an_image_folder(tmp_path):
     picture(tmp_path / "val" / "red" / "a.png", (255, 0, 0))
     assert len(data.load("folder", str(tmp_path)).labels) == 8
     assert len(data.load("folder", str(tmp_path), train=False).labels) == 2
+    (tmp_path / "val").rename(tmp_path / "other")
     with pytest.raises(DartsError, match="has no test part"):
-        data.load("folder", str(tmp_path / "train"), train=False)
+        data.load("folder", str(tmp_path), train=False)
+
+
+def numbered(root, **counts):
+    """An image of its own shade for every class and number."""
+    for k, (name, count) in enumerate(counts.items()):
+        for i in range(count):
+            picture(root / name / f"{i}.png", (100 * k, i, 0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "test"),
+    [
+        ({"a": 10, "b": 10}, [2, 2]),
+        ({"a": 100, "b": 5}, [20, 1]),
+        ({"a": 2, "b": 2}, [1, 1]),
+        ({"a": 10, "b": 1}, [2, 0]),
+        ({"a": 5, "b": 5, "c": 5}, [1, 1, 1]),
+    ],
+)
+def test_a_folder_without_parts_sets_a_fifth_of_each_class_aside(tmp_path, counts, test):
+    numbered(tmp_path, **counts)
+    kept, held = (data.load("folder", str(tmp_path), train, hold_out=train) for train in (True, False))
+    assert torch.bincount(held.labels, minlength=len(counts)).tolist() == test
+    shades = [{tuple(image[0, 0].tolist()) for image in part.images} for part in (kept, held)]
+    assert not shades[0] & shades[1]
+    assert len(shades[0] | shades[1]) == sum(counts.values())
+    assert torch.equal(held.images, data.load("folder", str(tmp_path), train=False).images)  # always the same ones
+    assert len(data.load("folder", str(tmp_path)).labels) == sum(counts.values())  # a search uses all
 
 
 def test_other_sizes_and_grey_images_are_fitted(tmp_path):

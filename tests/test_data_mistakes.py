@@ -68,3 +68,17 @@ def test_a_search_that_decided_nothing_says_so(images, tmp_path):
     assert "warning: the search has decided nothing: the entropy of its operation weights, 2.079, is that" in result.stderr
     result = darts(*args, "--alpha-lr", 0.5, "--run", tmp_path / "two")
     assert "decided nothing" not in result.stderr
+
+
+def test_a_folder_without_parts_is_searched_and_trained(images, tmp_path):
+    """As the search says in the end: by the run folder alone."""
+    assert darts("search", "cnn", *TINY, "--data", images, "--run", tmp_path / "search").exit_code == 0
+    small = ["--layers", 3, "--channels", 4, "--epochs", 1, "--batch-size", 8, "--no-auxiliary"]
+    result = darts("train", "cnn", "--genotype", tmp_path / "search", *small, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "test part: a fifth of each class was set aside for testing, as the folder has no test part" in result.stderr
+    assert "train part: 38 images of 2 classes (dark 19, light 19)" in result.stderr
+    assert "test part: 10 images of 2 classes (dark 5, light 5)" in result.stderr
+    found = darts("eval", "--checkpoint", tmp_path / "run").stdout
+    assert "images      10" in found
+    assert "a fifth of each class was set aside" in found

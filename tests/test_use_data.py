@@ -103,6 +103,13 @@ def test_an_unreadable_file_is_named_and_does_not_end_the_check(folder):
     assert found["parts"]["train"]["images"] == 6
 
 
+def test_a_check_of_a_folder_without_parts(folder):
+    found = checked(folder / "train")
+    assert list(found["parts"]) == ["train"]
+    assert found["duplicates"]["train_and_test"] == []
+    assert [warning.split(":")[0] for warning in found["warnings"]] == ["there is no test part"]
+
+
 def test_a_check_fits_as_asked_and_knows_data_sets_by_name(folder):
     assert checked(folder, "--image-size", "12x16", "--resize", "pad")["size"] == [12, 16]
     found = checked("digits")

@@ -30,13 +30,14 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashi
 
 
 def load(
-    name: str, folder: str | None, train: bool = True, like: dict | None = None, fit: Fit = CHOSEN
+    name: str, folder: str | None, train: bool = True, like: dict | None = None, fit: Fit = CHOSEN, *, hold_out: bool = False
 ) -> Dataset | imagenet.FileDataset:
     """The training or test part of a data set, from `folder`, or without one downloaded to ./data.
 
     `like`: `about` of the training part, perhaps without classes; the test part is normalised, and the images of a folder are
-    fitted, in the same way. `fit`: how the images of a folder are fitted otherwise. Raises DartsError when something is
-    missing, saying where it comes from, or when classes or image size differ from `like`.
+    fitted, in the same way. `fit`: how the images of a folder are fitted otherwise. `hold_out`: without the images that are
+    for testing where a folder has no test part. Raises DartsError when something is missing, saying where it comes from, or
+    when classes or image size differ from `like`.
     """
     if name == "imagenet":
         files = imagenet.load(folder, train)
@@ -50,7 +51,7 @@ def load(
     elif name == "folder":
         if folder is None:
             raise DartsError("--dataset folder needs --data DIR: a folder with one folder of images for each class", 2)
-        dataset = image_folder(Path(folder), train, like, fit)
+        dataset = image_folder(Path(folder), train, like, fit, hold_out)
     else:
         dataset = _torchvision(name, folder, train)
     if like is None:

@@ -17,6 +17,7 @@ from darts_cli.architect import constant
 from darts_cli.cnn import data
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import balance, imagenet
+from darts_cli.cnn.datasets.folder import SET_ASIDE
 from darts_cli.cnn.model import Network, SearchNetwork, blocks_with_weights, network
 from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.cnn.sizes import parameters
@@ -75,6 +76,7 @@ def evaluate(
     results = metrics("test", sums, "the network or its normalisation does not fit these images")
     balanced = balance.balanced_accuracy(confusion)
     more = {} if abs(balanced - results["test_accuracy"]) < BALANCED_DIFFERS else {"balanced_accuracy": balanced}
+    more |= {"note": SET_ASIDE} if SET_ASIDE in part.notes else {}
     if per_class:
         more |= {"per_class": balance.by_class(confusion, part.classes), "confusion": confusion.tolist()}
     return {

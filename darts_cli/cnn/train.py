@@ -187,7 +187,7 @@ def _evaluations(
 
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
+    dataset = data.load(config.dataset, config.data, fit=data.fit(config), hold_out=True)._replace(flip=config.flip)
     about, by_class = dataset.about(), config.split == "stratified"
     parts = {"train": dataset}
     if test:

@@ -46,6 +46,8 @@ def check(root: Path, fit: Fit = CHOSEN) -> dict:
             if train:
                 raise
             continue
+        if not train and place == root:
+            continue  # a training sets some of the training images aside
         listed = images.class_folders(place)
         files[name], unreadable = _files(listed.samples)
         parts[name] = _part(str(place), listed.classes, files[name], listed.left_out, unreadable)
@@ -148,7 +150,7 @@ def _warnings(found: dict, files: dict[str, list[File]], fit: Fit) -> list[str]:
         sizes = [file.size for file in files["train"]]
         said += [f"train: {note}" for note in fitting.notes(sizes, *fitting.chosen(sizes, fit.size), fit.resize)]
     if "test" not in found["parts"]:
-        said.append("there is no test part: put the class folders into train and test")
+        said.append("there is no test part: a training sets a fifth aside; folders train and test would choose it")
     elif missing := set(found["parts"]["train"]["classes"]) ^ set(found["parts"]["test"]["classes"]):
         said.append(f"train and test have different classes: only one of them has {some(sorted(missing))}")
     words = {

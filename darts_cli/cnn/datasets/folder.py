@@ -6,30 +6,58 @@ import torch
 
 from darts_cli import DartsError
 from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.datasets.balance import first_of_each
 from darts_cli.cnn.datasets.measured import measured
 from darts_cli.formats import fitting, images
 from darts_cli.formats.fitting import Fit
+from darts_cli.runtime.device import generator
 from darts_cli.text import some
 
+HELD_OUT = 0.2  # of each class, for testing, where a folder has no parts
+SET_ASIDE = (
+    "a fifth of each class was set aside for testing, as the folder has no test part; a search on this folder has seen it, so "
+    "put the class folders into train and test for a fair test"
+)
 
-def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit) -> Dataset:
+
+def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_out: bool = False) -> Dataset:
     """The images below the training part of `folder` (for testing, the part for testing or else for validation), or below
     `folder` itself if it has no parts.
+
+    Of a folder without parts a fifth of each class is for testing, always the same one; a training leaves it out with
+    `hold_out`.
 
     All are brought to one size, and images with more than 8 bits to their common levels: as `like` says, or else by `fit`.
     Raises DartsError.
     """
-    files = images.class_folders(part_of(folder, train))
-    paths, like = [path for path, _ in files.samples], like or {}
+    place = part_of(folder, train)
+    files, like = images.class_folders(place), like or {}
+    samples = files.samples
+    if place == folder and (hold_out or not train):
+        samples = _set_aside(folder, samples, train)
+    paths = [path for path, _ in samples]
     sizes = [images.size(path, turn=True) for path in paths]
     size, reason = (tuple(like["size"]), "that of the training") if "size" in like else fitting.chosen(sizes, fit.size)
     resize = like.get("resize", "squeeze") if like else fit.resize
     read = [fitting.fitted(images.read(path, turn=True), size, resize) for path in paths]
     levels = like.get("levels") or images.levels(read)
     pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
-    dataset = measured(pixels, torch.tensor(files.targets), files.classes)
+    dataset = measured(pixels, torch.tensor([label for _, label in samples]), files.classes)
     notes = fitting.notes(sizes, size, reason, resize)
+    if place == folder and not train:
+        notes = [*notes, SET_ASIDE]
     return dataset._replace(levels=levels, root=files.root, left_out=files.left_out, resize=resize, notes=notes)
+
+
+def _set_aside(folder: Path, samples: list[tuple[str, int]], train: bool) -> list[tuple[str, int]]:
+    """The samples of a folder without parts that are for training, or for testing."""
+    order = torch.randperm(len(samples), generator=generator(0, "test part"))
+    labels = torch.tensor([label for _, label in samples])
+    kept = first_of_each(labels[order], round((1 - HELD_OUT) * len(samples)))
+    found = [samples[i] for i in sorted(order[kept if train else ~kept].tolist())]
+    if not found:
+        raise DartsError(f"{folder}: has too few images to set some aside for testing; a class needs two or more")
+    return found
 
 
 def part_of(folder: Path, train: bool) -> Path:
@@ -44,7 +72,7 @@ def part_of(folder: Path, train: bool) -> Path:
     parts = found["train"] if train else found["test"] or found["val"]
     if train and not parts and any(images.visible_folders(path) for path in (*found["test"], *found["val"])):
         raise DartsError(f"{folder}: has a test part, but no folder train; it needs both")
-    if not train and not parts:
+    if not train and not parts and (found["train"] or not images.visible_folders(folder)):
         raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
     return parts[0] if parts else folder
 
