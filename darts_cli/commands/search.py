@@ -109,12 +109,12 @@ def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
             folder=run,
             quiet=quiet,
         )
-    _show_cells(cells, domain, the_run, quiet)
+    last = the_run.reports.metrics[-1] if seeds is None else None
+    _show_cells(cells, domain, the_run.folder, quiet, last)
 
 
-def _show_cells(cells, domain, the_run, quiet):
-    """Print the cells, warnings if they look collapsed or nothing was decided, and the command that usually comes next."""
-    folder = the_run.folder
+def _show_cells(cells, domain, folder, quiet, last=None):
+    """Print the cells, warnings if they look collapsed or, by the last record, nothing was decided, and the next command."""
     if cells is not None:
         click.echo(cells.to_yaml(), nl=False)
     if quiet:
@@ -124,8 +124,7 @@ def _show_cells(cells, domain, the_run, quiet):
     warning = collapsed(cells)
     if warning:
         hint(f"warning: {warning}")
-    last = the_run.reports.metrics[-1] if the_run.reports.metrics else {}
-    same = undecided(last["operation_weights"]) if "operation_weights" in last else None
+    same = undecided(last["operation_weights"]) if last else None
     if same is not None:
         hint(
             f"warning: the search has decided nothing: the entropy of its operation weights, {same:.3f}, is that of equal "

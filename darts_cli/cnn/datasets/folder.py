@@ -56,7 +56,7 @@ def _set_aside(folder: Path, samples: list[tuple[str, int]], train: bool) -> lis
     kept = first_of_each(labels[order], round((1 - HELD_OUT) * len(samples)))
     found = [samples[i] for i in sorted(order[kept if train else ~kept].tolist())]
     if not found:
-        raise DartsError(f"{folder}: has too few images to set some aside for testing; a class needs two or more")
+        raise DartsError(f"{folder}: has no test part, and too few images to set some aside for it; a class needs two or more")
     return found
 
 
