@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_cli.genotype import Cell, Edge
+from darts_cli.genotype import Cell, Edge, Genotype
+from darts_cli.genotype import load as load_genotype
 from darts_cli.methods.derive import derive, derive_cell, entropy
+from darts_cli.runs.display import cell_table
 from darts_cli.spaces.space import default, load, names
 
 
@@ -104,3 +106,12 @@ def test_the_entropy_of_operation_weights():
 def test_genotypes_say_their_space_only_where_it_is_not_the_default():
     table = [[1 / 8] * 8] * 14
     assert derive({"normal": table, "reduce": table}, default("cnn")).space is None
+
+
+def test_cells_of_different_lengths_are_shown():
+    """Where a threshold leaves nodes out of one of them."""
+    whole = load_genotype("cnn/darts_v2").cells["normal"]
+    short = Cell(whole.nodes[:3], (2, 3, 4))
+    lines = cell_table(Genotype("cnn", {"normal": short, "reduce": whole})).splitlines()
+    assert [len(line.split()) for line in lines] == [3, 9, 9, 9, 5]
+    assert lines[-1].split()[0] == "5"

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from itertools import zip_longest
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -110,7 +111,7 @@ def cell_table(genotype: Genotype) -> str:
     widths = [max(map(len, column)) for column in columns]
     first = MACROS[genotype.macro].inputs
     numbers = ["node", *(f"{first + i:>4}" for i in range(max(map(len, columns)) - 1))]
-    rows = zip(numbers, *columns, strict=True)
+    rows = zip_longest(numbers, *columns, fillvalue="")  # nodes may be left out of a cell
     return "\n".join(
         "  ".join([row[0], *(text.ljust(width) for text, width in zip(row[1:], widths, strict=True))]).rstrip() for row in rows
     )
