@@ -40,7 +40,7 @@ def test_a_search_of_images(tiny, tmp_path):
     assert shown.stdout.splitlines()[0] == f"{folder} after epoch 2 of 2, mean of 1 step"
     assert "second order, eq. 8" in shown.stdout
     few = darts("doctor", folder, "--steps", "3", "--batch-size", "1000")
-    assert "only 1 step of this size" in few.stderr
+    assert "only 1 step of 1000 is left in the epoch" in few.stderr
 
 
 def test_a_search_of_text_is_smooth_enough_for_eq_8(text, tmp_path):

@@ -59,7 +59,7 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
             for position in islice(search.reopened(examined, the_run, prepare(device)), steps)
         ]
     if len(found) < steps:
-        hint(f"only {counted(len(found), 'step')} of this size, {config.batch_size} each, is left in the epoch")
+        hint(f"only {counted(len(found), 'step')} of {examined.batch_size} is left in the epoch")
     if as_json:
         return click.echo(json.dumps({"run": run, "epoch": len(history.records), "steps": found}))
     rows = [("hypergradient", "degrees off", "from, to", "length")]

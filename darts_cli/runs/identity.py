@@ -101,11 +101,8 @@ class Identity:
             return f"choose another folder with --run, and {start}"
         return "choose another folder with --run"
 
-    def former_epochs(self) -> int:
-        """The epochs of the run in the folder, of which this configuration has more and nothing else that differs.
-
-        Raises DartsError where there is no such run.
-        """
+    def check_extension(self) -> None:
+        """Raises DartsError where the folder has no run from which nothing differs but that this one has more epochs."""
         path = self.folder / "config.yaml"
         if not self.named or not path.exists():
             raise DartsError("--extend: name the folder of the run that is to go on with --run", exit_code=2)
@@ -114,7 +111,6 @@ class Identity:
         if type(epochs) is not int or epochs > self.config.epochs:
             raise DartsError(f"--extend: {self.folder} has {epochs} epochs; give more with --epochs", exit_code=2)
         replace(self, config=replace(self.config, epochs=epochs)).check()
-        return epochs
 
     def extend(self) -> None:
         """Give the run in the folder the epochs of this configuration; config.yaml notes how many it had."""

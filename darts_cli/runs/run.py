@@ -60,7 +60,7 @@ class Run:
         self.identity = Identity.of(task, config, folder, genotype)
         self.extend = extend
         if extend:
-            self.identity.former_epochs()
+            self.identity.check_extension()
         else:
             self.identity.check()
         self.task, self.config, self.genotype, self.folder = task, config, genotype, self.identity.folder

@@ -9,7 +9,6 @@ from darts_cli import DartsError
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs import checkpoint, history
-from darts_cli.runs.checkpoint import BEST
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.reports import Reports
 from darts_cli.runtime import distributed
@@ -147,7 +146,7 @@ class State:
 
     def best(self) -> dict:
         """The checkpoint of the best epoch. Raises DartsError as `finished_epoch` does."""
-        return self.finished_epoch(BEST)
+        return self.finished_epoch(checkpoint.BEST)
 
     def finished_epoch(self, name: str) -> dict:
         """The checkpoint of that name, of the end of an epoch. Raises DartsError when it is damaged, or of another run."""

@@ -19,9 +19,10 @@ import yaml
 from darts_cli import DartsError, files, genotype
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
+from darts_cli.runs import history
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
-from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report, seconds
+from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, score
@@ -78,17 +79,19 @@ def compare(
         content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)
     form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     files.write(sweep.folder / "comparison.yaml", form)
-    sweep.report(report(content, sweep, {entry.name: seconds(sweep.folder / entry.name) for entry in entries}))
+    sweep.report(report(content, sweep, {entry.name: history.seconds(sweep.folder / entry.name) for entry in entries}))
     return content, sweep
 
 
 def check_all_done(failed: Mapping[str, str], sweep: Sweep) -> None:
+    """Raises DartsError where a run has failed: a comparison without it would mislead."""
     if failed:
         name, reason = next(iter(failed.items()))
         raise DartsError(f"{sweep.folder / name}: {reason}; to retry: {sweep.repeat()}")
 
 
 def entry_of(space: str, method: str, seed: int, config: Config, epochs: int) -> Entry:
+    """What a method does in a space with a seed: a search, or the cells that it draws."""
     name, _, number = method.partition(":")
     if name not in RANDOM:
         return Entry(space, method, seed, replace(config, seed=seed))

@@ -136,11 +136,6 @@ def too_few(seeds: int, comparisons: int) -> list[str]:
 # ---- report.md
 
 
-def seconds(folder: Path) -> float:
-    """The time of a search; none of what needs no search."""
-    return history.seconds(folder)
-
-
 def report(content: dict, sweep: Sweep, seconds: Mapping[str, float]) -> str:
     """What report.md says; `seconds` has the time of every search, by name."""
     parts = [_space_report(space, found, seconds) for space, found in content["spaces"].items()]
