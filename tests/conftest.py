@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sessions
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -206,6 +207,16 @@ def kill_after(process, folder, count, delay=0.0):
     assert code == -signal.SIGKILL, err
     state = torch.load(path if path.exists() else folder / "previous.pt", weights_only=True)
     return state["epoch"], state["step"]
+
+
+def crash_and_resume(command, folder, saves):
+    """Kill the command just after it has saved its state for that time, and let it go on to its end in this process."""
+    args, output = [*command, "--run", folder], folder.with_suffix(".txt")
+    code = sessions.run([*args, "--checkpoint-minutes", "0"], output, crash_at=f"checkpoint.pt renamed {saves}")
+    assert code == -signal.SIGKILL, output.read_text()
+    done = darts(*args)
+    assert done.exit_code == 0, done.stderr
+    assert "resuming after" in done.stderr
 
 
 def unigram(corpus, ids):

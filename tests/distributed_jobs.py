@@ -18,7 +18,7 @@ from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 from darts_cli.runtime import batchnorm, distributed
 
-IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 11 steps of a half
+IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 4 steps of 23
 TEXT = {"dataset": "text", "dim": 6, "batch_size": 12, "eval_batch_size": 3, "bptt": 5, "lr": 1.0, "device": "cpu"}
 DROPOUTS = {"dropout": 0.3, "dropouth": 0.2, "dropoutx": 0.2, "dropouti": 0.1, "dropoute": 0.1}
 
@@ -98,9 +98,9 @@ def check_collectives() -> None:
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
-    out, text, images = Path(sys.argv[1]), *sys.argv[2:]
+    out, text, images, *names = Path(sys.argv[1]), *sys.argv[2:]
     distributed.join()
     if distributed.ranks() > 1:
         check_collectives()
-    for name, job in jobs(text, images).items():
-        job(out / name)
+    for name in names:
+        jobs(text, images)[name](out / name)

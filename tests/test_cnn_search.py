@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -76,22 +74,7 @@ def test_a_finished_run_is_not_repeated(undisturbed):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again(undisturbed, tmp_path):
-    """SIGKILL inside both epochs and in the evaluation; the same command goes on each time."""
-    args, folder, _ = undisturbed
-    run = tmp_path / "killed"
-    places = []
-    for count, delay in ((1, 0.0), (1, 0.05), (2, 0.0), (2, 0.02), (1, 0.0)):
-        places.append(kill_after(start(*args, "--run", run, "--checkpoint-minutes", 0), run, count, delay))
-    assert places[0] == (0, 1)
-    assert places == sorted(places)
-    assert len(set(places)) >= 3
-    code, _, err = finish(start(*args, "--run", run, "--checkpoint-minutes", 0))
-    assert code == 0, err
-    assert_same_run(folder, run)
-
-
-@pytest.mark.slow
+@pytest.mark.parametrize("undisturbed", ["--no-unrolled"], indirect=True)
 def test_killed_between_checkpoints(undisturbed, tmp_path):
     """With the default of ten minutes, the epoch that was broken off is done again."""
     args, folder, _ = undisturbed
@@ -103,37 +86,8 @@ def test_killed_between_checkpoints(undisturbed, tmp_path):
     assert_same_run(folder, run)
 
 
-DYING = """
-import os, sys
-from darts_cli.cli import main
-left, replace = int(sys.argv[1]), os.replace
-def dying(*names):
-    global left
-    for action in (lambda: None, lambda: replace(*names)):
-        action()
-        left -= 1
-        if left == 0:
-            os._exit(9)
-os.replace = dying
-main(sys.argv[2:], prog_name="darts")
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("count", range(1, 9))
-@pytest.mark.parametrize("undisturbed", ["--no-unrolled"], indirect=True)  # what is written, and when, is the same
-def test_killed_at_every_write(undisturbed, tmp_path, count):
-    """The process ends just before or after each renaming of the first epoch: config, metrics, genotype, checkpoint."""
-    args, folder, _ = undisturbed
-    run = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", DYING, str(count), *args, "--run", run], capture_output=True)
-    assert done.returncode == 9, done.stderr
-    result = darts(*args, "--run", run)
-    assert result.exit_code == 0, result.stderr
-    assert_same_run(folder, run)
-
-
-@pytest.mark.slow
+@pytest.mark.parametrize("undisturbed", ["--unrolled"], indirect=True)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal(undisturbed, tmp_path, number, code):
     args, folder, _ = undisturbed

@@ -33,10 +33,8 @@ def command(*args, **options):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None},
-        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "TMPDIR": None},
-        {"TERM": None, "COLUMNS": "20"},
-        {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "300"},
+        {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None, "TERM": None, "COLUMNS": "20"},
+        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "TMPDIR": None, "TERM": "dumb", "COLUMNS": "300"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
@@ -221,7 +219,7 @@ def test_every_python_there_is_reads_the_sources(python, tmp_path):
 def test_too_little_memory_is_one_line(more, tmp_path):
     """Six gigabytes of addresses, of which PyTorch takes some before it begins."""
     limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
-    args = [*more, "--dataset", "digits", "--channels", "512", "--layers", "20", "--batch-size", "512", "--run", str(tmp_path)]
+    args = [*more, "--dataset", "digits", "--channels", "4096", "--layers", "20", "--batch-size", "512", "--run", str(tmp_path)]
     done = subprocess.run(["bash", "-c", f"{limited} {' '.join(args)}"], capture_output=True, text=True)
     error = done.stderr.splitlines()[-1]
     assert done.returncode == 1, done.stderr
@@ -234,7 +232,7 @@ def test_too_little_memory_is_one_line(more, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_too_little_memory_for_repeats_is_a_line_for_each(tmp_path):
     limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
-    args = f"train cnn --no-auxiliary --dataset digits --channels 512 --batch-size 512 --repeats 2 --run {tmp_path}/run"
+    args = f"train cnn --no-auxiliary --dataset digits --channels 4096 --batch-size 512 --repeats 2 --run {tmp_path}/run"
     done = subprocess.run(["bash", "-c", f"{limited} {args}"], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

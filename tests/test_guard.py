@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from authors import network_of
-from conftest import assert_same_run, darts, finish, kill_after, start
+from conftest import assert_same_run, crash_and_resume, darts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -231,9 +231,7 @@ def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
     assert darts("genotype", "show", whole, "--epoch", taken + 1, "--json").stdout == stored
     again = darts(*command, "--run", whole)
     assert (again.exit_code, "complete already" in again.stderr) == (0, True)
-    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 2)
-    code, _, err = finish(start(*command, "--run", killed))
-    assert code == 0, err
+    crash_and_resume(command, killed, 2)
     assert_same_run(whole, killed)
 
 
@@ -395,9 +393,7 @@ def test_a_search_goes_back_and_on_with_more_regularisation(tiny, tmp_path):
     said = f"After epoch {marked[-1][1]['after_epoch']} the rule skips:1 led back to the end of epoch {marked[-1][0]}, and on"
     assert said in (whole / "report.md").read_text()
     assert said in done.stderr
-    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 10)
-    code, _, err = finish(start(*command, "--run", killed))
-    assert code == 0, err
+    crash_and_resume(command, killed, 10)
     assert_same_run(whole, killed)
 
 

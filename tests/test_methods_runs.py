@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from conftest import assert_same_run, darts, finish, kill_after, start
+from conftest import assert_same_run, crash_and_resume, darts
 
 from darts_cli.cnn import search as cnn
 from darts_cli.cnn.model import SearchNetwork, search_network
@@ -37,8 +37,8 @@ SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversari
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
-    command = [*tiny, "--channels", "4", *COMMANDS[name]]
-    check_resumed(command, tmp_path, read(COMMANDS[name][1]))
+    nodes = [] if "--space" in COMMANDS[name] else ["--nodes", "2"]
+    check_resumed([*tiny, "--channels", "4", *nodes, *COMMANDS[name]], tmp_path, read(COMMANDS[name][1]))
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,7 @@ def check_resumed(command, tmp_path, spec):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = darts(*command, "--run", whole)
     assert done.exit_code == 0, done.stderr
-    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 4)
-    code, _, err = finish(start(*command, "--run", killed))
-    assert code == 0, err
+    crash_and_resume(command, killed, 4)
     assert_same_run(whole, killed)
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     for part in spec.parts:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import assert_same_run, darts, finish, kill_after, start
+from conftest import assert_same_run, crash_and_resume, darts
 
 SEARCH = (
     "search",
@@ -15,6 +15,8 @@ SEARCH = (
     "3",
     "--channels",
     "4",
+    "--nodes",
+    "2",
     "--max-images",
     "64",
     "--batch-size",
@@ -67,9 +69,7 @@ def test_killed_after_the_extension_it_resumes_to_the_bit(tmp_path):
         assert darts(*SEARCH, "--epochs", "2", "--run", folder).exit_code == 0
     longer = (*SEARCH, "--epochs", "5", "--checkpoint-minutes", "0")
     assert darts(*longer, "--run", whole, "--extend").exit_code == 0
-    kill_after(start(*longer, "--run", killed, "--extend"), killed, 3)
-    code, _, err = finish(start(*longer, "--run", killed, "--extend"))
-    assert code == 0, err
+    crash_and_resume((*longer, "--extend"), killed, 3)
     assert_same_run(whole, killed)
 
 

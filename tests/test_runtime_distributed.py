@@ -26,6 +26,9 @@ def torchrun(processes, *args, **more):
     return subprocess.run(command, capture_output=True, text=True, timeout=280, **{"env": ENVIRONMENT} | more)
 
 
+UNEVEN = ["search-cnn-first", "search-rnn-second", "train-cnn", "train-rnn"]  # with three processes too, one a loop
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A small text in which a word depends on the one before."""
@@ -38,9 +41,9 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """128 images to train and 20 to test, of three classes that differ in brightness."""
+    """46 images to train and 20 to test, of three classes that differ in brightness."""
     folder, g = tmp_path_factory.mktemp("images"), torch.Generator().manual_seed(0)
-    for part, count in (("train", 128), ("test", 20)):
+    for part, count in (("train", 46), ("test", 20)):
         for i in range(count):
             path = folder / part / str(i % 3) / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +58,16 @@ def folders(tmp_path_factory, text, images):
     found = {}
     for processes in (1, 2, 3):
         found[processes] = tmp_path_factory.mktemp(f"processes{processes}")
-        done = torchrun(processes, Path(__file__).with_name("distributed_jobs.py"), found[processes], text, images)
+        names = UNEVEN if processes == 3 else distributed_jobs.jobs("", "")
+        done = torchrun(processes, Path(__file__).with_name("distributed_jobs.py"), found[processes], text, images, *names)
         assert done.returncode == 0, done.stderr[-3000:]
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("job", distributed_jobs.jobs("", ""))
+@pytest.mark.parametrize(
+    ("job", "processes"), [*((job, 2) for job in distributed_jobs.jobs("", "")), *((job, 3) for job in UNEVEN)]
+)
 def test_several_processes_are_one(folders, job, processes):
     """Losses, alphas, weights, optimisers and cells; of batches whose last one is not divisible."""
     alone, together = (folders[each] / job for each in (1, processes))
@@ -93,7 +98,8 @@ def plain(state, skip=("config", "command", "genotype", "data", "metrics")):
     return found
 
 
-SEARCH = ["search", "cnn", "--dataset", "digits", "--channels", 2, "--layers", 3, "--epochs", 2, "--batch-size", 240]
+SEARCH = ["search", "cnn", "--dataset", "digits", "--channels", 2, "--layers", 3, "--nodes", 2, "--epochs", 2]
+SEARCH += ["--batch-size", 240]
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
@@ -172,7 +178,7 @@ def test_a_training_of_three_processes_is_killed_and_goes_on(tmp_path, text, dom
         data = ["--dataset", "digits", "--channels", 2, "--layers", 2, "--batch-size", 240]
     args = ["train", domain, *data, "--epochs", 2, "--checkpoint-minutes", 0]
     assert torchrun(3, "-m", "--", "darts_cli", *args, "--run", "undisturbed", cwd=tmp_path).returncode == 0
-    crash = Path(__file__).parent / "faults" / "crash.py"
+    crash = Path(__file__).with_name("crash.py")
     killed = torchrun(3, "--", crash, "checkpoint.pt renamed 3", *args, "--run", "killed", cwd=tmp_path)
     assert killed.returncode != 0
     assert (tmp_path / "killed" / "previous.pt").exists()

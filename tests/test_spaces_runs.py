@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import TINY, assert_same_run, darts, finish, kill_after, start
+from conftest import TINY, assert_same_run, crash_and_resume, darts
 
 from darts_cli.cnn import model
 from darts_cli.describe import about
@@ -56,9 +56,7 @@ def command(request, tiny, text):
 def test_a_search_is_resumed_drawn_and_trained(command, parts, text, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert darts(*command, "--run", whole).exit_code == 0
-    kill_after(start(*command, "--run", killed, "--checkpoint-minutes", "0"), killed, 4)
-    code, _, err = finish(start(*command, "--run", killed))
-    assert code == 0, err
+    crash_and_resume(command, killed, 4)
     assert_same_run(whole, killed)
     cells, history = load(whole), read(whole)
     assert history.space == history.config.searched

@@ -17,14 +17,15 @@ from darts_cli import DartsError
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load, random_genotype
 from darts_cli.runs.task import Task
-from darts_cli.spaces.space import default
+from darts_cli.spaces.choose import choose
 from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary, shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
 from darts_cli.sweeps.sweep import training
 
-TINY = ["search", "cnn", "--dataset", "digits", "--epochs", 1, "--layers", 3, "--channels", 2, "--batch-size", 240]
+TINY = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--epochs", 1, "--layers", 3, "--channels", 2]
+TINY += ["--batch-size", 240]
 MANY = [*TINY, "--seeds", "4,1", "--select-epochs", 2, "--random-cells", 1, "--parallel", 2]
 
 
@@ -104,7 +105,7 @@ def test_a_selection_tells_everything(whole):
     assert selection["winner"] == first["name"]
     assert selection["random_cells"][0]["name"] == "random-0"
     drawn = load(folder / "select" / "random-0")
-    assert drawn == random_genotype(default("cnn"), random.Random(0))
+    assert drawn == random_genotype(choose("cnn", None, None, 2)[1], random.Random(0))
     assert selection["first_two"]["difference"] == pytest.approx(first["score"] - second["score"])
     assert load(folder) == load(folder / first["name"])
     assert result.stdout == (folder / "genotype.yaml").read_text()
@@ -262,8 +263,8 @@ def test_recurrent_seeds_without_a_selection(text, tmp_path):
 @pytest.mark.slow
 def test_a_recurrent_selection_and_one_that_diverges(text, tmp_path):
     """The lowest validation perplexity wins. Of searches that diverge that is said, and nothing is chosen."""
-    args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--epochs", 1, "--seeds", "3,5"]
-    args += ["--select-epochs", 1, "--parallel", 2]
+    args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--nodes", 2, "--epochs", 1]
+    args += ["--seeds", "3,5", "--select-epochs", 1, "--parallel", 2]
     result = darts("search", "rnn", *args, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     selection = yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())

@@ -24,7 +24,7 @@ from darts_cli.runs.task import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills and limits are those of Linux")]
 
-RANDOM_KILLS = 25  # of each job, besides those at the points of crash.py
+RANDOM_KILLS = 12  # of each job, besides those at the points of crash.py
 OFTEN = ["--checkpoint-minutes", "0", "--log-every", "1"]
 MOMENTS = ["half", "written", "renamed"]
 JOBS = ["search cnn", "search rnn", "train cnn", "train rnn"]
@@ -38,7 +38,7 @@ def tmp_path(tmp_path):
 
 @pytest.fixture(scope="module")
 def jobs(images, parts, text):
-    search = ["search", "cnn", *TINY, "--batch-size", "12", "--data", images, *OFTEN]
+    search = ["search", "cnn", *TINY, "--nodes", "2", "--batch-size", "12", "--data", images, *OFTEN]
     texts = ["--dataset", "text", "--dim", "6", "--eval-batch", "2", "--bptt", "10", "--data", text]
     cells = ["--dataset", "folder", "--layers", "3", "--channels", "2", "--batch-size", "12", "--epochs", "2", "--data", parts]
     return {
