@@ -12,6 +12,10 @@ from darts_cli.formats import unpickle
 from darts_cli.runs import checkpoint
 from darts_cli.spaces.space import default
 
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")  # where training scripts keep one
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+COUNTERS = ("total_ops", "total_params")  # of thop, which registers them as buffers
+
 
 def load_state(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Copy a state dict with the original's key names into a model, in the model's dtype.
@@ -75,8 +79,10 @@ class Checkpoint(NamedTuple):
         """The domain of its network, cnn or rnn."""
         if "command" in self.state:
             return "rnn" if str(self.state["command"]).endswith("rnn") else "cnn"
-        weights = self.state.get("state_dict", self.state)
-        return "rnn" if isinstance(weights, dict) and "encoder.weight" in weights else "cnn"
+        try:
+            return "rnn" if "encoder.weight" in weights(self.state) else "cnn"
+        except DartsError:
+            return "cnn"
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -109,15 +115,19 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def weights(state: dict) -> dict[str, Tensor]:
-    """The state dict in a checkpoint of the original, its keys without the prefix that DataParallel adds.
+    """The state dict in a checkpoint that is not ours: flat, or under a usual name.
 
-    Raises DartsError when there is none.
+    The prefixes that DataParallel, torch.compile and Lightning add to all keys are removed, and the counters that a profiler
+    left among the weights. Raises DartsError, saying what the checkpoint holds, when it has no state dict.
     """
-    state_dict = state.get("state_dict", state)
-    tensors = isinstance(state_dict, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state_dict.items())
-    if not state_dict or not tensors:
-        raise DartsError("it holds no state dict")
-    return {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    found = next((state[key] for key in STATE_DICTS if isinstance(state.get(key), dict)), state)
+    found = {key: tensor for key, tensor in found.items() if str(key).rpartition(".")[2] not in COUNTERS}
+    if not found or not all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()):
+        listed = ", ".join(str(key)[:30] for key in list(found)[:6]) or "nothing"
+        raise DartsError(f"it holds no state dict, neither by itself nor as {' or '.join(STATE_DICTS)}, but {listed}")
+    while prefix := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in found)), None):
+        found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    return found
 
 
 def sizes(state_dict: dict[str, Tensor]) -> dict:

@@ -223,7 +223,7 @@ def test_mistakes(trained, parts, photos, tiny, tmp_path):
 
     for args, said in (
         (["--checkpoint", tmp_path / "numbered.pt"], "numbered.pt: is not a checkpoint but a dict"),
-        (["--checkpoint", tmp_path / "scalar.pt"], "scalar.pt: is no network of DARTS_V2"),
+        (["--checkpoint", tmp_path / "scalar.pt"], "scalar.pt: it has no stem, no cells or no classifier"),
         (["--checkpoint", tmp_path / "lacking.pt"], "lacking.pt: is damaged and cannot be read (KeyError: 'mean')"),
         (["--checkpoint", tmp_path / "cells.pt"], "cells.pt: is damaged and cannot be read"),
         (

@@ -4,9 +4,11 @@ import collections
 import os
 import pickle
 
+import numpy as np
 import old_format
 import pytest
 import torch
+from conftest import darts
 from test_cnn_network import REFERENCES, draw_again, network_of
 
 from darts_cli import DartsError, legacy
@@ -53,10 +55,47 @@ def test_the_tensors_tell_the_sizes(name):
     }
 
 
-def test_several_gpus_have_put_a_prefix():
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "_orig_mod.module."])
+def test_wrappers_have_put_a_prefix(prefix):
+    """DataParallel, torch.compile, Lightning, and two of them; all keys have it."""
     state, _ = old_state("imagenet_darts_v2")
-    parallel = {f"module.{key}": tensor for key, tensor in state.items()}
-    assert list(legacy.weights({"state_dict": parallel})) == list(state)
+    wrapped = {f"{prefix}{key}": tensor for key, tensor in state.items()}
+    assert list(legacy.weights({"state_dict": wrapped})) == list(state)
+    one = {f"{prefix}weight": torch.zeros(1), "weight": torch.zeros(1)}
+    assert legacy.weights(one) == one
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model", "net", "network"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_training_scripts_write_around_the_weights(name, zipped, tmp_path):
+    """Other tensors, numbers of NumPy, a scheduler; and the counters of a profiler among the weights."""
+    state, _ = old_state("cifar_darts_v1")
+    counted = state | {"total_ops": torch.zeros(1), "stem.0.total_params": torch.zeros(1)}
+    numbers = {"best": np.float64(97.24), "loss": np.float32(0.5), "seen": np.int64(7), "last": np.bool_(True)}
+    path = tmp_path / "model.pt"
+    torch.save(numbers | {name: counted, "optimizer": {"state": {}}}, path, _use_new_zipfile_serialization=zipped)
+    found = legacy.read_checkpoint(path)
+    assert {key: found[key] for key in numbers} == numbers
+    weights = legacy.weights(found)
+    assert list(weights) == list(state)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in weights.items())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("value", [np.array(["a"], dtype=object)[:1], np.datetime64("2020-01-01"), np.str_("a")])
+def test_of_numpy_nothing_but_numbers_is_read(value, zipped, tmp_path):
+    torch.save({"best": value}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DartsError, match=r"refers to numpy\.|is no checkpoint, or is damaged"):
+        legacy.read_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
+    torch.save({"epoch": 3, "weights": {"a": torch.zeros(1)}}, tmp_path / "model.pt")
+    done = darts("eval", "--checkpoint", tmp_path / "model.pt")
+    assert done.exit_code == 1
+    names = "state_dict or model_state_dict or model or net or network"
+    said = f"it holds no state dict, neither by itself nor as {names}, but epoch, weights"
+    assert done.stderr == f"error: {tmp_path / 'model.pt'}: {said}\n"
 
 
 class Payload:

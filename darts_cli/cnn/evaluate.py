@@ -251,6 +251,9 @@ def _original(path: Path, state: dict, genotype: Genotype) -> Trained:
     try:
         weights = legacy.weights(state)
         sizes = legacy.sizes(weights)
+    except DartsError as error:
+        raise DartsError(f"{path}: {error}") from None
+    try:
         network = Network(genotype, **sizes)
         legacy.load_state(network, weights)
     except DartsError as error:

@@ -8,12 +8,14 @@ so a second path through torch.load for the original's other two checkpoints wou
 import io
 import math
 import pickle
+import re
 import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,7 +112,7 @@ class _Reader(pickle._Unpickler):
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Tensor):  # the state of a parameter: hooks, and whether it needs a gradient
+        if isinstance(target, Tensor | _NumberType):  # hooks, and whether a gradient is needed; sizes, and the byte order
             return
         if not isinstance(target, StandIn | OrderedDict) or not isinstance(state, dict):
             raise ValueError("state for an object that has none")
@@ -175,12 +177,37 @@ def _container(kind: type) -> Callable:
     return lambda items=(): kind(items) if isinstance(items, list | tuple) else kind()
 
 
+class _NumberType(str):
+    """A dtype of NumPy, as its letter and size: f8."""
+
+
+def _number_type(code: str, *_) -> _NumberType:
+    if not re.fullmatch(r"[<=|]?[biuf][1248]", code):
+        raise ValueError("a type that is no number's")
+    return _NumberType(code)
+
+
+def _number(kind: _NumberType, data: bytes) -> bool | int | float:
+    """A scalar of NumPy, such as the best accuracy that scripts write beside the weights."""
+    return np.frombuffer(data, kind, count=1).item()
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """How pickles before protocol 3 write bytes."""
+    if encoding != "latin1":
+        raise ValueError("text that is no bytes")
+    return text.encode("latin1")
+
+
 _STORAGES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16}
 _STORAGES |= {"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8}
 _STORAGES |= {"Bool": torch.bool}
 _NAMES: dict[str, object] = {
     **{f"{module}.{name}Storage": dtype for module in ("torch", "torch.cuda") for name, dtype in _STORAGES.items()},
     **{f"torch.{name}": dtype for name, dtype in vars(torch).items() if isinstance(dtype, torch.dtype)},
+    **{f"numpy.{core}.multiarray.scalar": _number for core in ("core", "_core")},
+    "numpy.dtype": _number_type,
+    "_codecs.encode": _bytes,
     "__builtin__.set": _container(set),
     "__builtin__.xrange": _range,
     "builtins.set": _container(set),

@@ -7,6 +7,7 @@
 A file on its own, copied elsewhere or written by another program, is read without a checksum.
 """
 
+import codecs
 import contextlib
 import hashlib
 import io
@@ -17,6 +18,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,9 @@ from darts_cli import DartsError, files
 from darts_cli.formats import unpickle
 
 NEWEST, PREVIOUS, BEST = "checkpoint.pt", "previous.pt", "best.pt"
+# What makes the numbers of NumPy that training scripts save beside the weights, where NumPy 1 and 2 have it, and their types.
+_NUMBERS = [(np.float64().__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+_NUMBERS += [np.dtype, codecs.encode, *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd")]
 
 
 def write(path: Path, state: dict) -> None:
@@ -81,7 +86,8 @@ def loaded(data: bytes) -> object:
         _check(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_NUMBERS):
+                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except DartsError:
         raise
     except Exception as error:  # on a damaged file torch.load can raise any exception
