@@ -198,6 +198,7 @@ class SearchRNN(SearchConfig):
 
     domain: ClassVar[str] = "rnn"
     dataset: str = setting("ptb", "Text to search on.", choices=TEXTS)
+    tokens: str = settings.tokens()
     space: str | Mapping | None = settings.space(default_text="darts-rnn")
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
@@ -234,12 +235,17 @@ class SearchRNN(SearchConfig):
     log_every: int = settings.log_every(aliases=("--log-interval",))
     detect_anomaly: bool = settings.anomaly()
 
+    def __post_init__(self):
+        super().__post_init__()
+        settings.check_tokens(self.dataset, self.tokens)
+
 
 @dataclass(frozen=True)
 class TrainRNN(Config):
     """The training of a recurrent cell; the defaults are the paper's for the Penn Treebank and for WikiText-2."""
 
     dataset: str = setting("ptb", "Text to train on.", choices=TEXTS)
+    tokens: str = settings.tokens()
     epochs: int = setting(8000, "Epochs of the training, at most.", recipes={"pydoc": 20}, ge=1)
     patience: int | None = setting(
         None, "Epochs without a better validation perplexity after which to stop.", default_text="never", ge=1
@@ -288,5 +294,6 @@ class TrainRNN(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        settings.check_tokens(self.dataset, self.tokens)
         if self.batch_chunks > self.batch_size:
             raise DartsError(f"--batch-chunks {self.batch_chunks}: must be at most --batch-size {self.batch_size}", exit_code=2)

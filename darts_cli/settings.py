@@ -16,7 +16,16 @@ LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, SIDE_DIVISOR = 8, 4096, 4  # of images that 
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
 )
-texts = partial(setting, None, "Folder with train.txt, valid.txt and test.txt.", changes_result=False, metavar="DIR")
+texts = partial(
+    setting,
+    None,
+    "Folder with train.txt, valid.txt and test.txt, or one text file, to be split 8:1:1.",
+    changes_result=False,
+    metavar="DIR",
+)
+tokens = partial(
+    setting, "words", "What a text is read as: words between blanks, or characters.", choices=("words", "characters")
+)
 space = partial(
     setting, None, "Search space: a name of darts space list, a file, or the run of a search.", mapping=True, metavar="SPACE"
 )
@@ -194,6 +203,12 @@ def check_sizes(dataset: str, image_size: str | None, resize: str) -> str | None
         if given:
             raise DartsError(f"{name}: only for --dataset folder; the images of {dataset} have a size of their own", 2)
     return None
+
+
+def check_tokens(dataset: str, tokens: str) -> None:
+    """Raise DartsError where the data set's words are given."""
+    if dataset != "text" and tokens != "words":
+        raise DartsError(f"--tokens {tokens}: only for --dataset text; {dataset} is a text of words", exit_code=2)
 
 
 class SearchConfig(Config):

@@ -1,11 +1,13 @@
 """Texts: the corpus, its vocabulary, streams and pieces, and one line for what is wrong with them."""
 
 import itertools
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import darts
 
 from darts_cli import DartsError
 from darts_cli.rnn import data
@@ -162,7 +164,7 @@ def test_short_texts_have_a_piece(rows):
         ("train", b"", r"train\.txt: holds no words"),
         ("test", b"\n \n", r"test\.txt: holds no words"),
         ("train", b"un\ncaf\xe9 au lait\n", r"train\.txt: not UTF-8 text \(line 2, byte 4\); if it is LATIN-1, convert it"),
-        ("train", "caf\xe9\n".encode("utf-16"), r"train\.txt: not UTF-8 text \(line 1, byte 1\); if it is UTF-16, convert it"),
+        ("train", "caf\xe9\n".encode("utf-16")[:-1], r"train\.txt: begins as UTF-16 and is none \(byte 11\)"),
     ],
 )
 def test_what_is_wrong_with_a_file(folder, part, content, said):
@@ -181,3 +183,87 @@ def test_a_text_shorter_than_its_streams():
 def test_the_error_says_where_people_get_the_text(name):
     with pytest.raises(DartsError, match=rf"--dataset {name} needs --data DIR.*(Treebank|WikiText-2|your own)"):
         data.load(name, None)
+
+
+# ---- other kinds of text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_with_its_mark_is_read(folder, encoding):
+    expected = Corpus(folder)
+    for part, text in TEXTS.items():
+        (folder / f"{part}.txt").write_bytes(("\ufeff" * (encoding != "utf-16") + text).encode(encoding))
+    assert Corpus(folder).about() == expected.about()
+
+
+def test_one_file_is_split_8_1_1_by_its_lines(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("".join(f"line {i}\n" for i in range(20)))
+    corpus = Corpus(path)
+    parts = [words(corpus, part)[1::3] for part in (corpus.train, corpus.valid, corpus.test)]
+    assert parts == [[str(i) for i in range(16)], ["16", "17"], ["18", "19"]]
+    only = Corpus(path, corpus.vocab, ["test"])
+    assert torch.equal(only.test, corpus.test)
+    path.write_text("a b\n" * 4)
+    with pytest.raises(DartsError, match=r"book\.txt: has 4 lines, too few to split into 8 tenths, 1 and 1"):
+        Corpus(path)
+
+
+def test_characters_are_tokens_when_asked(folder):
+    corpus = Corpus(folder, tokens="characters")
+    assert words(corpus, corpus.train) == [*"the cat sat", "<eos>", "<eos>", *"on the mat", "<eos>"]
+    assert words(corpus, corpus.valid) == [*"a cat", "<eos>"]
+
+
+@pytest.mark.parametrize("letters", ["今天天气很好我们一起去公园散步", "abcdefghijklmnopqrstuvwxyz", "สวัสดีชาวโลกทุกคนวันนี้"])
+def test_a_text_without_spaces_is_no_text_of_words(tmp_path, letters):
+    """A network would learn whole lines by heart, and its perplexity would say nothing."""
+    for part in TEXTS:
+        (tmp_path / f"{part}.txt").write_text("".join(f"{letters}{i}\n" for i in range(12)), encoding="utf-8")
+    with pytest.raises(DartsError, match=r"train\.txt: 12 of 12 lines are a single word each; .* --tokens characters"):
+        Corpus(tmp_path)
+    corpus = Corpus(tmp_path, tokens="characters")
+    assert set(letters) | set("0123456789") | {"<eos>"} == set(corpus.vocab)
+
+
+@pytest.mark.parametrize("line", ["word", "two words of aaaaaaaaaaaaaaaaaaaaaaa", "a"])
+def test_short_lines_are_words(folder, line):
+    (folder / "train.txt").write_text(f"{line}\n" * 50)
+    assert len(Corpus(folder).train) == 50 * (1 + len(line.split()))
+
+
+@pytest.mark.parametrize(("name", "title"), [("ptb", "the Penn Treebank"), ("wt2", "WikiText-2")])
+def test_a_corpus_under_the_name_of_another_is_said(folder, name, title):
+    (remark,) = data.remarks(name, Corpus(folder))
+    assert remark.startswith(f"warning: this is not {title}: 9 words to train on, 9 different ones, instead of ")
+    assert remark.endswith("--dataset text is for texts of your own")
+    assert data.remarks("text", Corpus(folder)) == []
+    sizes = ["--batch-size", 2, "--eval-batch-size", 2, "--dim", 2, "--nodes", 1, "--epochs", 1]
+    (folder / "valid.txt").write_text("a cat\n" * 3)
+    done = darts("search", "rnn", "--dataset", name, "--data", folder, *sizes, "--run", folder / "run")
+    assert (done.exit_code, remark.split(",")[0] in done.stderr) == (0, True), done.stderr
+
+
+def test_characters_are_searched_trained_evaluated_written_and_scored(tmp_path):
+    """The training takes the data and the tokens of the search; the network knows what its tokens are."""
+    path = tmp_path / "book.txt"
+    path.write_text("abc abc abc abc abc\n" * 100)
+    sizes = ["--batch-size", 2, "--eval-batch-size", 2, "--dim", 8, "--epochs", 1]
+    given = ["--dataset", "text", "--data", path, "--tokens", "characters", "--nodes", 1]
+    assert darts("search", "rnn", *given, *sizes, "--run", tmp_path / "a").exit_code == 0
+    trained = darts("train", "rnn", "--genotype", tmp_path / "a", *sizes, "--run", tmp_path / "b")
+    assert trained.exit_code == 0, trained.stderr
+    assert "tokens: characters" in (tmp_path / "b" / "config.yaml").read_text()
+    assert "perplexity" in darts("eval", tmp_path / "b").stdout
+    written = darts("generate", "--checkpoint", tmp_path / "b", "--words", 30, "--prompt", "abc a")
+    assert written.stdout.startswith("abc a")
+    assert set(written.stdout) <= set("abc \n")
+    scored = darts("score", "--checkpoint", tmp_path / "b", path, "--json")
+    assert json.loads(scored.stdout)["lines"][0]["words"] == len("abc abc abc abc abc") + 1
+
+
+@pytest.mark.parametrize("dataset", ["ptb", "wt2", "pydoc"])
+def test_published_texts_are_words(dataset):
+    for command in ("search", "train"):
+        done = darts(command, "rnn", "--dataset", dataset, "--tokens", "characters")
+        assert (done.exit_code, "--tokens characters: only for --dataset text" in done.stderr) == (2, True)

@@ -19,7 +19,7 @@ from darts_cli.sweeps.seeds import seed_options
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
     "Options": "genotype dataset data space spaces method methods unrolled epochs seed run config help",
-    "Data": "batch_size eval_batch_size bptt train_portion split split_seed max_images image_size resize flip cutout"
+    "Data": "tokens batch_size eval_batch_size bptt train_portion split split_seed max_images image_size resize flip cutout"
     " color_jitter",
     "Space": "operations nodes benchmark_data",
     "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
@@ -135,7 +135,9 @@ def on_the_same_data(settings: dict) -> dict:
     if _RUN not in context.meta:
         return settings
     run = files.read_yaml(context.meta[_RUN] / "config.yaml")
-    of_run = {name: run[name] for name in ("dataset", "data") if isinstance(run, dict) and isinstance(run.get(name), str)}
+    of_run = {
+        name: run[name] for name in ("dataset", "data", "tokens") if isinstance(run, dict) and isinstance(run.get(name), str)
+    }
     given = {name: settings[name] for name in of_run if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if given.get("dataset", of_run.get("dataset")) != of_run.get("dataset"):
         return settings

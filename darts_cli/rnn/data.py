@@ -10,31 +10,35 @@ import torch
 from torch import Tensor
 
 from darts_cli import DartsError
+from darts_cli.rnn import texts
+from darts_cli.rnn.texts import PARTS
 from darts_cli.runtime.device import generator
 
-PARTS = ("train", "valid", "test")
 EOS = "<eos>"
-FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "wiki.{}.raw")  # names under which the data sets circulate
-SPELLINGS = {"valid": ("valid", "val", "dev", "validation")}  # of a part, in these names
 SOURCES = {
     "ptb": "Mikolov's preprocessed Penn Treebank (ptb.train.txt, ptb.valid.txt, ptb.test.txt)",
     "wt2": "WikiText-2, word level (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens)",
     "text": "your own text, one sentence per line",
 }
+KNOWN = {"ptb": ("the Penn Treebank", 929_589, 10_000), "wt2": ("WikiText-2", 2_088_628, 33_278)}  # words, different ones
+TOLERANCE = 0.01  # of these numbers: editions of WikiText-2 differ by a few words
 
 
 class Corpus:
-    """The text files train.txt, valid.txt and test.txt of a folder.
+    """The text files train.txt, valid.txt and test.txt of a folder, or a single file, split 8:1:1.
 
     train, valid, test    word ids, 1-D int64; every line ends with <eos>
     vocab                 the given words, or all words in the order of their first appearance in the three files
     unknown               the words outside a given vocabulary, with counts; they are read as <unk>, or skipped without it
+    tokens                what is a word: `words`, between blanks, or `characters`
 
     Raises DartsError when a file is missing, empty or not UTF-8.
     """
 
-    def __init__(self, path: str | Path, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS):
-        self._read({part: _lines(Path(path), part) for part in parts}, vocab)
+    def __init__(
+        self, path: str | Path, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS, tokens: str = "words"
+    ):
+        self._read(texts.read(Path(path), parts, tokens), vocab)
 
     @classmethod
     def of(cls, texts: dict[str, Iterable[list[str]]], vocab: Sequence[str] | None = None) -> "Corpus":
@@ -76,56 +80,36 @@ def word_ids(words: Iterable[str], ids: Mapping[str, int], unknown: Counter[str]
                 yield ids["<unk>"]
 
 
-def load(name: str, folder: str | None, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS) -> Corpus:
+def load(
+    name: str,
+    folder: str | None,
+    vocab: Sequence[str] | None = None,
+    parts: Sequence[str] = PARTS,
+    tokens: str = "words",
+) -> Corpus:
     """The corpus of that name, in `folder` or built in. Raises DartsError when something is missing, saying what."""
     if name == "pydoc" and folder is not None:
         raise DartsError(f"--data {folder}: pydoc is built in and has no folder; use --dataset text", 2)
     if name == "pydoc":
-        texts = _pydoc()
-        return Corpus.of({part: texts[part] for part in parts}, vocab)
+        paragraphs = _pydoc()
+        return Corpus.of({part: paragraphs[part] for part in parts}, vocab)
     if folder is None:
         raise DartsError(
             f"--dataset {name} needs --data DIR: a folder with train.txt, valid.txt and test.txt, {SOURCES[name]}", 2
         )
-    return Corpus(folder, vocab, parts)
+    return Corpus(folder, vocab, parts, tokens)
 
 
-def _lines(folder: Path, part: str) -> Iterator[list[str]]:
-    spellings = SPELLINGS.get(part, (part,))
-    present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
-    if not present:
-        first = folder / FILES[0].format(part)
-        reason = "not a regular file" if first.exists() else "no such file"
-        raise DartsError(f"{first}: {reason}; there must be train.txt, valid.txt and test.txt")
-    try:
-        with open(present[0], "rb") as file:
-            yield from lines(file, present[0])
-    except OSError as error:
-        raise DartsError(f"{present[0]}: cannot be read ({error.strerror})") from None
-
-
-def lines(file: Iterable[bytes], path: str | Path) -> Iterator[list[str]]:
-    """The words of every line of a UTF-8 text. Raises DartsError, naming its path, when it is not UTF-8 or holds no words."""
-    words = 0
-    for number, line in enumerate(file, 1):
-        for text in _decoded(line, path, number).rstrip("\r\n").split("\r"):
-            split = text.split()
-            words += len(split)
-            yield split
-    if not words:
-        raise DartsError(f"{path}: holds no words; it needs some")
-
-
-def _decoded(line: bytes, path: str | Path, number: int) -> str:
-    """A line of a UTF-8 text, without the byte-order marks that some editors write. Raises DartsError where it is not UTF-8."""
-    try:
-        return line.decode("utf-8").replace("\ufeff", "")
-    except UnicodeDecodeError as error:
-        encoding = "utf-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
-        raise DartsError(
-            f"{path}: not UTF-8 text (line {number}, byte {error.start + 1}); if it is {encoding.upper()}, convert it: "
-            f"iconv -f {encoding} -t utf-8"
-        ) from None
+def remarks(name: str, corpus: Corpus) -> list[str]:
+    """What should be said of a corpus that goes by a published name and is another one."""
+    title, words, different = KNOWN.get(name, ("", len(corpus.train), len(corpus.vocab)))
+    found = (len(corpus.train), len(corpus.vocab))
+    if all(abs(a - b) <= TOLERANCE * b for a, b in zip(found, (words, different), strict=True)):
+        return []
+    return [
+        f"warning: this is not {title}: {found[0]:,} words to train on, {found[1]:,} different ones, instead of {words:,} and "
+        f"{different:,}; --dataset text is for texts of your own"
+    ]
 
 
 def _pydoc() -> dict[str, list[list[str]]]:
@@ -135,12 +119,12 @@ def _pydoc() -> dict[str, list[list[str]]]:
     """
     from pydoc_data.topics import topics
 
-    texts: dict[str, list[list[str]]] = {part: [] for part in PARTS}
+    parts: dict[str, list[list[str]]] = {part: [] for part in PARTS}
     paragraphs = "\n\n".join(topics[name] for name in sorted(topics)).lower().split("\n\n")
     for i, paragraph in enumerate(paragraphs):
         lines = [re.findall(r"\w+|[^\w\s]", line) for line in paragraph.splitlines() if re.search(r"\w", line)]
-        texts[{8: "valid", 9: "test"}.get(i % 10, "train")] += lines  # lines without a letter or digit, such as rules, are out
-    return texts
+        parts[{8: "valid", 9: "test"}.get(i % 10, "train")] += lines  # lines without a letter or digit, such as rules, are out
+    return parts
 
 
 # ---- streams

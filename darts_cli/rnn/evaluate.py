@@ -19,6 +19,7 @@ from darts_cli.methods.value import Tables
 from darts_cli.rnn import data
 from darts_cli.rnn.model import LanguageModel, Network
 from darts_cli.rnn.sizes import parameters
+from darts_cli.rnn.texts import PARTS
 from darts_cli.runs import checkpoint
 from darts_cli.runtime.device import autocast, resolve
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
@@ -49,7 +50,8 @@ def evaluate(
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
-    corpus = data.load(dataset, folder, trained.vocab, data.PARTS if trained.vocab is None else ("test",))
+    parts = PARTS if trained.vocab is None else ("test",)
+    corpus = data.load(dataset, folder, trained.vocab, parts, trained.tokens)
     if len(corpus.vocab) != trained.sizes["vocab"]:
         raise DartsError(
             f"{trained.path}: knows {trained.sizes['vocab']:,} words, but {folder or dataset} has {len(corpus.vocab):,}"
@@ -133,6 +135,7 @@ class Trained(NamedTuple):
     dataset: str
     folder: str | None  # that held the corpus, where the run says so
     vocab: list[str] | None  # of the training; unknown for checkpoints of the original
+    tokens: str = "words"
 
 
 def dropouts(config: SearchRNN | TrainRNN) -> dict[str, float]:
@@ -187,7 +190,7 @@ def _ours(path: Path, state: dict) -> Trained:
         with torch.no_grad():
             for weight, slots in zip(network.parameters(), optimizer["optimizer"]["state"].values(), strict=False):
                 weight.copy_(slots["ax"])
-    return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), vocab)
+    return Trained(path, network, genotype, sizes, config.dataset, checkpoint.data_folder(path), vocab, config.tokens)
 
 
 def _original(path: Path, state: dict, genotype: Genotype | None) -> Trained:

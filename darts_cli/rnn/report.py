@@ -9,7 +9,7 @@ from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
-from darts_cli.rnn.data import Corpus
+from darts_cli.rnn.data import Corpus, remarks
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
@@ -24,6 +24,7 @@ def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
+        *remarks(config.dataset, corpus),
     ]
 
 
@@ -92,6 +93,7 @@ def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.de
         f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} parameters, at most {counted(config.epochs, 'epoch')} of "
         f"{words:,} words in {config.batch_size} streams",
+        *remarks(config.dataset, corpus),
     ]
 
 

@@ -41,7 +41,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     device = prepare(config.device)
     distributed.check_batch(config.batch_size)
     share = distributed.share(config.batch_size)  # the streams of this rank
-    corpus = data.load(config.dataset, config.data)
+    corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
     method = parse(config.method, "rnn")
     build = partial(make, config, len(corpus.vocab), method, device, run)
@@ -149,7 +149,7 @@ def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tupl
     The hidden states are zero. The configuration may differ from that of the run in what leaves the
     network as it is. Raises DartsError.
     """
-    corpus = data.load(config.dataset, config.data)
+    corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     texts = tuple(text.to(device) for text in _texts(config, corpus, distributed.share(config.batch_size))[:2])
     method, state = parse(config.method, "rnn"), checkpoint.read(run.state.newest())
     epoch, done = (state["epoch"], state["step"]) if state["epoch"] < config.epochs else (config.epochs - 1, 0)

@@ -62,7 +62,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank
-    corpus = data.load(config.dataset, config.data)
+    corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     source = data.streams(corpus.train, config.batch_size, "training")[:, share].to(device)
     held_out = {"valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)}
     if test:

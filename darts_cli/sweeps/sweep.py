@@ -72,7 +72,7 @@ class Sweep:
     def load_data(self) -> None:
         """Load the data set before anything is written and, where it must be downloaded, only once. Raises DartsError."""
         if not (self.folder / "report.md").exists():
-            importlib.import_module(f"darts_cli.{self.task.domain}.data").load(self.config.dataset, self.config.data)
+            load_data(self.task.domain, self.config)
 
     def repeat(self) -> str:
         """The command that repeats this sweep."""
@@ -82,12 +82,18 @@ class Sweep:
         files.write(self.folder / "report.md", text)
 
 
+def load_data(domain: str, config: Config):
+    """The data set of a configuration, or the corpus. Raises DartsError."""
+    kwargs = {"tokens": config.tokens} if domain == "rnn" else {}
+    return importlib.import_module(f"darts_cli.{domain}.data").load(config.dataset, config.data, **kwargs)
+
+
 def training(config: Config, kind: type[Config], **settings) -> Config:
     """The configuration of a training by the recipe of a search's data set.
 
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     """
-    shared = ["dataset", "data", "max_images", "train_portion", "split_seed"]
+    shared = ["dataset", "data", "tokens", "max_images", "train_portion", "split_seed"]
     shared += ["device", "precision", "checkpoint_minutes", "log_every", "detect_anomaly"]
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")

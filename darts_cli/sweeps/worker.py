@@ -19,6 +19,7 @@ from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime.nonfinite import Anomaly, NotFinite
 from darts_cli.schema import Config
+from darts_cli.sweeps.sweep import load_data
 from darts_cli.text import out_of_memory, printable
 
 MEASURED = "measured.json"
@@ -83,7 +84,7 @@ def _execute(run: Run, quiet: bool) -> None:
 
 def steps(task: Task, config: Config) -> int:
     """About how many steps an epoch has."""
-    dataset = importlib.import_module(f"darts_cli.{task.domain}.data").load(config.dataset, config.data)
+    dataset = load_data(task.domain, config)
     if task.domain == "cnn":
         images = min(len(dataset.labels), config.max_images or len(dataset.labels))
         return max(1, round(images * config.train_portion / config.batch_size))

@@ -29,6 +29,7 @@ def load(path: str | PathLike) -> nn.Module:
     classes       of images: the names of the classes, in the order of its outputs
     preprocess    of images: from an image (a path, an image of Pillow, or bytes (3, H, W)) to what `forward` takes, (3, H, W)
     vocab         of text: the words, in the order of its outputs; None for checkpoints that do not have them
+    tokens        of text: whether these are `words` or `characters`
     result        its numbers on the test part, where the training has measured them
 
     Raises DartsError when there is no such checkpoint.
@@ -39,7 +40,7 @@ def load(path: str | PathLike) -> nn.Module:
     metrics = state.get("metrics") or [{}]
     network.result = {name: value for name, value in metrics[-1].items() if name.startswith(("test_", "best_test_"))}
     if isinstance(trained, rnn.Trained):
-        network.vocab = trained.vocab
+        network.vocab, network.tokens = trained.vocab, trained.tokens
     else:
         network.classes = images.classes(trained)
         network.preprocess = images.Preprocess.of(trained)

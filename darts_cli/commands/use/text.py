@@ -44,17 +44,17 @@ def generate(checkpoint, words, prompt, temperature, seed, device):
     if not math.isfinite(temperature):
         raise DartsError(f"--temperature {temperature}: must be a finite number", exit_code=2)
     network = text.language_model(checkpoint, "darts generate").to(resolve(device))
-    start = text.read(prompt.split(), text.indices(network))
+    line, blank = (prompt.split(), " ") if network.tokens == "words" else (list(prompt), "")
+    start = text.read(line, text.indices(network))
     _name_unknown(start.unknown, network.vocab)
-    line = prompt.split()
     for word in text.generate(network, start.ids, words, temperature, seed):
         if word == text.EOS:
-            click.echo(harmless(" ".join(line)))
+            click.echo(harmless(blank.join(line)))
             line = []
         else:
             line.append(word)
     if line:
-        click.echo(harmless(" ".join(line)))
+        click.echo(harmless(blank.join(line)))
 
 
 @click.command("score")
@@ -80,20 +80,20 @@ def score(file, checkpoint, carry, device, as_json):
     from darts_cli.runtime.device import resolve
     from darts_cli.use import text
 
-    lines = _lines(file)
     network = text.language_model(checkpoint, "darts score").to(resolve(device))
+    lines, blank = _lines(file, network.tokens), " " if network.tokens == "words" else ""
     scored = list(text.score(network, lines, carry))
     total = sum(each.sums for each in scored)
     unknown = sum((each.unknown for each in scored), Counter())
     _name_unknown(unknown, network.vocab)
     if as_json:
         rows = [
-            {"line": " ".join(line), "words": int(sums[1]), "perplexity": text.perplexity(sums), "unknown": sorted(unknown)}
+            {"line": blank.join(line), "words": int(sums[1]), "perplexity": text.perplexity(sums), "unknown": sorted(unknown)}
             for line, sums, unknown in scored
         ]
         click.echo(json.dumps({"lines": rows, "words": int(total[1]), "perplexity": text.perplexity(total)}))
         return
-    shown = [(_number(each.perplexity), f"{each.words:,}", printable(" ".join(each.line))) for each in scored]
+    shown = [(_number(each.perplexity), f"{each.words:,}", printable(blank.join(each.line))) for each in scored]
     click.echo(table([("perplexity", "words", "line"), *shown, (_number(text.perplexity(total)), f"{int(total[1]):,}", "all")]))
 
 
@@ -101,15 +101,15 @@ def _number(perplexity: float | None) -> str:
     return "-" if perplexity is None else f"{perplexity:.2f}"
 
 
-def _lines(path: str) -> list[list[str]]:
-    """The words of every line of a file, or of stdin. Raises DartsError when it cannot be read, or holds no words."""
-    from darts_cli.rnn.data import lines
+def _lines(path: str, tokens: str) -> list[list[str]]:
+    """The tokens of every line of a file, or of stdin. Raises DartsError when it cannot be read, or holds no words."""
+    from darts_cli.rnn.texts import lines
 
     if path == "-":
-        return list(lines(sys.stdin.buffer, "stdin"))
+        return list(lines(sys.stdin.buffer, "stdin", tokens))
     try:
         with open(path, "rb") as file:
-            return list(lines(file, path))
+            return list(lines(file, path, tokens))
     except OSError as error:
         raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
 

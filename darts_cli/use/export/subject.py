@@ -47,7 +47,7 @@ class Subject(NamedTuple):
         trained = self.trained
         described = {"domain": self.domain, "genotype": trained.genotype.to_dict(), **trained.sizes, "dataset": trained.dataset}
         if self.domain == "rnn":
-            described |= {"words": trained.vocab}
+            described |= {"words": trained.vocab, "tokens": trained.tokens}
         else:
             kept = {key: trained.data[key] for key in images.Preprocess.KEYS if key in trained.data}
             described |= {"auxiliary": False, "classes": images.classes(trained), **kept, "preprocessing": self.preprocessing}
@@ -128,7 +128,7 @@ def _words(trained: rnn.Trained) -> tuple[Tensor, str]:
     """Words to compare on (T, 64), and where they come from."""
 
     def test_part() -> Tensor:
-        ids = texts.load(trained.dataset, trained.folder, trained.vocab, ("test",)).test
+        ids = texts.load(trained.dataset, trained.folder, trained.vocab, ("test",), trained.tokens).test
         return ids[torch.arange(WORDS * max(BATCHES)) % len(ids)].view(max(BATCHES), WORDS).t().contiguous()
 
     at_hand = trained.vocab is not None and (trained.dataset == "pydoc" or trained.folder)

@@ -87,7 +87,7 @@ def _language_model(path: Path, about: dict, state: dict[str, torch.Tensor]) -> 
         rnn.check_vocabulary(about["words"], sizes["vocab"])
     state["decoder.weight"] = state["encoder.weight"]  # one and the same tensor, which the file holds once
     network = checkpoint.network(partial(LanguageModel, cells, **sizes), state)
-    return rnn.Trained(path, network, cells, sizes, about["dataset"], None, about["words"])
+    return rnn.Trained(path, network, cells, sizes, about["dataset"], None, about["words"], about.get("tokens", "words"))
 
 
 KINDS = {"cnn": ((*IMAGES, "imagenet"), _classifier), "rnn": (TEXTS, _language_model)}

@@ -1,0 +1,88 @@
+"""Text files as lines of tokens: their names, their encoding, and what a token is."""
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from darts_cli import DartsError
+
+PARTS = ("train", "valid", "test")
+FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "wiki.{}.raw")  # names under which the data sets circulate
+SPELLINGS = {"valid": ("valid", "val", "dev", "validation")}  # of a part, in these names
+SPLIT = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}  # of a single file: tenths of its lines, in their order
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# A text whose lines are single words of this mean length has no spaces between words, as Chinese or Thai has none.
+SINGLE_WORDS, LEAST_LINES, LEAST_LETTERS = 0.9, 10, 12
+
+
+def read(path: Path, parts: Sequence[str], tokens: str = "words") -> dict[str, Iterable[list[str]]]:
+    """The lines of each part, as lists of tokens: of the three files in a folder, or of a single file, which is split 8:1:1.
+
+    Raises DartsError when a file is missing, is not UTF-8, or holds nothing.
+    """
+    if path.is_file():
+        whole = list(_of_file(path, tokens))
+        return {part: _tenths(whole, part, path) for part in parts}
+    return {part: _of_file(_find(path, part), tokens) for part in parts}
+
+
+def lines(file: Iterable[bytes], path: str | Path, tokens: str = "words") -> Iterator[list[str]]:
+    """The tokens of every line of a UTF-8 text. Raises DartsError, naming its path, when it is not UTF-8 or holds no words."""
+    count = single = letters = 0
+    for number, line in enumerate(file, 1):
+        for text in _decoded(line, path, number).rstrip("\r\n").split("\r"):
+            words = text.split()
+            count += bool(words)
+            if len(words) == 1:
+                single, letters = single + 1, letters + len(words[0])
+            yield words if tokens == "words" else list(" ".join(words))
+    if not count:
+        raise DartsError(f"{path}: holds no words; it needs some")
+    if tokens == "words" and count >= LEAST_LINES and single >= SINGLE_WORDS * count and letters >= LEAST_LETTERS * single:
+        found = f"{single:,} of {count:,} lines are a single word each"
+        raise DartsError(f"{path}: {found}; a text without spaces is read with --tokens characters")
+
+
+def _tenths(whole: list[list[str]], part: str, path: Path) -> list[list[str]]:
+    start, end = (tenths * len(whole) // 10 for tenths in SPLIT[part])
+    if not any(whole[start:end]):
+        raise DartsError(f"{path}: has {len(whole):,} lines, too few to split into 8 tenths, 1 and 1 with words in each")
+    return whole[start:end]
+
+
+def _find(folder: Path, part: str) -> Path:
+    spellings = SPELLINGS.get(part, (part,))
+    present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
+    if not present:
+        first = folder / FILES[0].format(part)
+        reason = "not a regular file" if first.exists() else "no such file"
+        raise DartsError(f"{first}: {reason}; there must be train.txt, valid.txt and test.txt, or one file to split")
+    return present[0]
+
+
+def _of_file(path: Path, tokens: str) -> Iterator[list[str]]:
+    try:
+        with open(path, "rb") as file:
+            marked = file.read(2) in UTF_16
+            file.seek(0)
+            yield from lines(_from_utf_16(file.read(), path) if marked else file, path, tokens)
+    except OSError as error:
+        raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _from_utf_16(content: bytes, path: Path) -> list[bytes]:
+    try:
+        return content.decode("utf-16").encode().splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise DartsError(f"{path}: begins as UTF-16 and is none (byte {error.start + 1})") from None
+
+
+def _decoded(line: bytes, path: str | Path, number: int) -> str:
+    """A line of a UTF-8 text, without the byte-order marks that some editors write. Raises DartsError where it is not UTF-8."""
+    try:
+        return line.decode("utf-8").replace("\ufeff", "")
+    except UnicodeDecodeError as error:
+        raise DartsError(
+            f"{path}: not UTF-8 text (line {number}, byte {error.start + 1}); if it is LATIN-1, convert it: "
+            "iconv -f latin-1 -t utf-8"
+        ) from None
