@@ -3,6 +3,7 @@
 The command line is made from these classes (commands/options.py), and every run folder keeps one (runs/identity.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,14 +43,14 @@ class SearchCNN(SearchConfig):
     alpha_lr: float = setting(3e-4, "Learning rate of alpha (Adam).", aliases=("--arch-learning-rate",), gt=0, by_method=True)
     alpha_betas: tuple[float, float] = setting((0.5, 0.999), "The two betas of alpha's Adam.", ge=0, lt=1, by_method=True)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of alpha.", aliases=("--arch-weight-decay",), ge=0)
-    alpha_clip: float = settings.clip(
-        float("inf"), help="Maximum norm of alpha's gradient; inf turns clipping off.", by_method=True
-    )
+    alpha_clip: float = settings.clip(math.inf, help="Maximum norm of alpha's gradient; inf: no clipping.", by_method=True)
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0, by_method=True)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     split: str = settings.split()
     max_images: int | None = settings.max_images()
+    subset: float | None = settings.subset()
     flip: bool = settings.flip()
+    pad: int | None = settings.pad()
     image_size: str | None = settings.image_size()
     resize: str = settings.resize()
     cutout: int = settings.cutout(0)
@@ -70,7 +71,7 @@ class SearchCNN(SearchConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("image_size", settings.check_sizes(self.dataset, self.image_size, self.resize))
+        self._set("image_size", settings.check_images(self))
         self._set("stop", str(rules.parse(self.stop)))
         if self.stop.startswith("eigenvalue") and not self.eigenvalue_every:
             raise DartsError("--eigenvalue-every 0: --stop eigenvalue needs eigenvalues", exit_code=2)
@@ -153,12 +154,14 @@ class TrainCNN(Config):
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss.", ge=0)
     drop_path: float = settings.drop_path(0.2, recipes={"imagenet": 0.0, "nas-bench-201": 0.0})
     flip: bool = settings.flip()
+    pad: int | None = settings.pad()
     image_size: str | None = settings.image_size()
     resize: str = settings.resize()
     cutout: int = settings.cutout(16, recipes={"digits": 0, "folder": 0, "imagenet": 0, "nas-bench-201": 0})
     color_jitter: tuple[float, float, float, float] = settings.color_jitter()
     split: str = settings.split()
     max_images: int | None = settings.max_images()
+    subset: float | None = settings.subset()
     train_portion: float = setting(1.0, "Share of the training set to train on; the rest chooses the best epoch.", gt=0, le=1)
     init_from: str | None = settings.init_from()
     precision: str = settings.precision()
@@ -181,7 +184,7 @@ class TrainCNN(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("image_size", settings.check_sizes(self.dataset, self.image_size, self.resize))
+        self._set("image_size", settings.check_images(self))
         if self.lr_min > self.lr:
             raise DartsError(f"--lr-min {self.lr_min}: must be at most the highest learning rate, --lr {self.lr}", exit_code=2)
         if self.warmup >= self.epochs:
@@ -234,10 +237,6 @@ class SearchRNN(SearchConfig):
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--log-interval",))
     detect_anomaly: bool = settings.anomaly()
-
-    def __post_init__(self):
-        super().__post_init__()
-        settings.check_tokens(self.dataset, self.tokens)
 
 
 @dataclass(frozen=True)

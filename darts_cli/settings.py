@@ -5,13 +5,11 @@ from functools import partial
 from typing import ClassVar
 
 from darts_cli import DartsError
+from darts_cli.formats.sizes import RESIZES, size_of
 from darts_cli.methods.spec import Spec, read
 from darts_cli.schema import Config, Setting, setting
 from darts_cli.spaces.choose import choose, is_shipped
 from darts_cli.spaces.space import DEFAULTS, Space
-
-RESIZES = ("squeeze", "crop", "pad")
-LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, SIDE_DIVISOR = 8, 4096, 4  # of images that are held in memory
 
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
@@ -54,6 +52,17 @@ cutout = partial(
     multiple_of=2,
 )
 max_images = partial(setting, None, "Images of the training set to use, drawn by --split-seed.", default_text="all", ge=4)
+subset = partial(
+    setting, None, "Share of the training set to use, drawn by --split-seed.", default_text="all of it", gt=0, le=1
+)
+pad = partial(
+    setting,
+    None,
+    "Pixels of zeros around an image before it is cropped to its size at random; 0 crops nothing.",
+    default_text="an eighth of the shorter side",
+    ge=0,
+    le=512,
+)
 image_size = partial(
     setting,
     None,
@@ -175,33 +184,18 @@ anomaly = partial(
 )
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """Height and width in pixels of a size as --image-size takes it, 64 or 48x64; sides are rounded up to multiples of 4.
-
-    Raises DartsError.
-    """
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
-        raise DartsError(f"--image-size {text}: must be a number of pixels, or height x width, such as 64 or 48x64", 2)
-    height, width = (divisible(int(side)) for side in (sides * 2)[:2])
-    if min(map(int, sides)) < LEAST_SIDE_PIXELS or max(height, width) > MAX_SIDE_PIXELS:
-        rule = f"both sides must have {LEAST_SIDE_PIXELS} to {MAX_SIDE_PIXELS:,} pixels"
-        raise DartsError(f"--image-size {text}: {rule}", exit_code=2)
-    return height, width
-
-
-def divisible(side: int) -> int:
-    """The next side from this one on, in pixels, that a network can halve twice."""
-    return -(-side // SIDE_DIVISOR) * SIDE_DIVISOR
-
-
-def check_sizes(dataset: str, image_size: str | None, resize: str) -> str | None:
-    """The image size as the configuration keeps it, HxW. Raises DartsError where the data set leaves no choice."""
-    if dataset == "folder":
-        return None if image_size is None else "x".join(map(str, size_of(image_size)))
-    for name, given in (("--image-size", image_size is not None), ("--resize", resize != RESIZES[0])):
+def check_images(config: Config) -> str | None:
+    """The image size as the configuration keeps it, HxW. Raises DartsError where the data set leaves no choice, or where a part
+    of it is asked for twice."""
+    if config.max_images is not None and config.subset is not None:
+        raise DartsError(f"--subset {config.subset:g}: not together with --max-images {config.max_images}; both name a part", 2)
+    if config.dataset == "imagenet" and config.pad is not None:
+        raise DartsError(f"--pad {config.pad}: not for imagenet, whose images are cropped and scaled at random", exit_code=2)
+    if config.dataset == "folder":
+        return None if config.image_size is None else "x".join(map(str, size_of(config.image_size)))
+    for name, given in (("--image-size", config.image_size is not None), ("--resize", config.resize != RESIZES[0])):
         if given:
-            raise DartsError(f"{name}: only for --dataset folder; the images of {dataset} have a size of their own", 2)
+            raise DartsError(f"{name}: only for --dataset folder; the images of {config.dataset} have a size of their own", 2)
     return None
 
 
@@ -228,6 +222,8 @@ class SearchConfig(Config):
         if self.operations is not None:
             self._set("operations", ",".join(searched.operations))
         super().__post_init__()
+        if self.domain == "rnn":
+            check_tokens(self.dataset, self.tokens)
         if self.exact and self.precision != "fp32":
             raise DartsError("--unrolled exact: needs --precision fp32", exit_code=2)
         narrow = self.spec.parts.get("narrow")

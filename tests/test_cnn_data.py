@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Batches, crop_and_flip, cut_out
+from darts_cli.cnn.batches import Batches, crop_and_flip, cut_out, normalised
+from darts_cli.config import SearchCNN, TrainCNN
 
 CPU = torch.device("cpu")
 
@@ -260,3 +261,39 @@ def test_fashion_mnist_is_padded_to_32_pixels_and_three_channels(tmp_path):
     (raw / "train-images-idx3-ubyte").write_bytes((raw / "train-images-idx3-ubyte").read_bytes()[:-1000])
     with pytest.raises(DartsError, match="Fashion-MNIST is missing here or incomplete"):
         data.load("fashion-mnist", str(tmp_path))
+
+
+def test_the_padding_is_an_option():
+    """An image that is not padded is not moved; the same draws with N pixels move it by at most N."""
+    whole = data.load("digits", None)
+    device = torch.device("cpu")
+    still = Batches(whole._replace(flip=False, pad=0), 16, 0, "train", device)
+    images, _ = still.augmented(3, 1)
+    order = still._draw(3)[0][16:32]
+    assert torch.equal(images, normalised(whole.images[order], whole.mean, whole.deviation))
+    assert whole.padding == 1
+    moved, _ = Batches(whole._replace(flip=False, pad=3), 16, 0, "train", device).augmented(3, 1)
+    assert not torch.equal(moved, images)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.1, 144), (0.5, 719), (1.0, 1438)])
+def test_a_share_of_the_images_is_that_many_of_them(share, count):
+    """The same ones as that number of images takes."""
+    whole = data.load("digits", None)
+    for split in ("random", "stratified"):
+        found = data.used(whole, SearchCNN(dataset="digits", subset=share, split=split))
+        expected = data.used(whole, SearchCNN(dataset="digits", max_images=count, split=split))
+        assert len(found.labels) == count
+        assert torch.equal(found.images, expected.images)
+
+
+def test_what_is_wrong_with_a_share_or_a_padding():
+    with pytest.raises(DartsError, match=r"--subset 0.001: leaves 1 image of 1,438, too few"):
+        data.used(data.load("digits", None), SearchCNN(dataset="digits", subset=0.001))
+    with pytest.raises(DartsError, match=r"--subset 0.5: not together with --max-images 9"):
+        SearchCNN(dataset="digits", subset=0.5, max_images=9)
+    with pytest.raises(DartsError, match=r"--pad 2: not for imagenet"):
+        TrainCNN(dataset="imagenet", pad=2)
+    for value in (0, 1.5, -1):
+        with pytest.raises(DartsError, match="--subset"):
+            SearchCNN(subset=value)

@@ -14,7 +14,7 @@ from darts_cli import DartsError
 from darts_cli.cnn import data
 from darts_cli.formats.fitting import Fit, chosen, fitted, notes
 from darts_cli.formats.images import size
-from darts_cli.settings import size_of
+from darts_cli.formats.sizes import size_of
 
 TINY = ["--layers", 2, "--channels", 4, "--epochs", 1, "--batch-size", 4, "--no-auxiliary", "--dataset", "folder"]
 

@@ -25,7 +25,13 @@ FRONT = {
     "architect",
     "guard",
 }
-PLAIN_PARTS = {"methods.catalogue", "methods.combinations", "methods.spec", "guard.rules"}  # that configurations read
+PLAIN_PARTS = {
+    "methods.catalogue",
+    "methods.combinations",
+    "methods.spec",
+    "guard.rules",
+    "formats.sizes",
+}  # that configurations read
 # Whoever stands on the left may import what stands on the right, also by way of others; a folder may import its own modules.
 RULES = {
     "__main__": {"cli", *FRONT},

@@ -26,13 +26,14 @@ class Dataset(NamedTuple):
     levels: Sequence[float] | None = None  # black and white of the images that had more than 8 bits
     root: str | None = None  # the folder they were read from
     left_out: Sequence[str] = ()  # files there that are not read
+    pad: int | None = None  # pixels around an image before a random crop; None: an eighth of its shorter side
     resize: str = "squeeze"  # how images of another size were fitted
     notes: Sequence[str] = ()  # what should be said of the images
 
     @property
     def padding(self) -> int:
-        """Zeros around an image before a random crop: an eighth of its side, 4 for 32 pixels."""
-        return min(self.images.shape[1:3]) // 8
+        """Pixels of zeros around an image before a random crop, such as 4 for 32 pixels."""
+        return min(self.images.shape[1:3]) // 8 if self.pad is None else self.pad
 
     def about(self) -> dict:
         """What a trained network needs to know, and a fingerprint of all pixels and labels."""

@@ -18,12 +18,13 @@ from darts_cli.cnn.datasets.measured import measured
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats import images
 from darts_cli.formats.fitting import CHOSEN, Fit
+from darts_cli.formats.sizes import LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, RESIZES, size_of
 from darts_cli.runs.lock import locked
 from darts_cli.runtime.device import generator
-from darts_cli.settings import LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, RESIZES, size_of
 from darts_cli.text import counted, printable, some
 
 DOWNLOADS = Path("data")
+LEAST_IMAGES = 4  # two for the weights and two to validate
 CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # mean, deviation; as in the original
 _NUMERALS = [str(i) for i in range(10)]
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
@@ -79,9 +80,22 @@ def said(part: str, dataset: Dataset | imagenet.FileDataset) -> list[str]:
     return [summary(part, dataset), *(f"{part}: {note}" for note in (*dataset.notes, *balance.notes(dataset)))]
 
 
-def fit(config: SearchCNN | TrainCNN) -> Fit:
-    """How a configuration brings the images of a folder to one size."""
-    return Fit(None if config.image_size is None else size_of(config.image_size), config.resize)
+def of(config: SearchCNN | TrainCNN, *, hold_out: bool = False) -> Dataset | imagenet.FileDataset:
+    """The training part of a configuration's data set, fitted and augmented as it says. Raises DartsError as `load` does."""
+    fit = Fit(None if config.image_size is None else size_of(config.image_size), config.resize)
+    dataset = load(config.dataset, config.data, fit=fit, hold_out=hold_out)._replace(flip=config.flip)
+    return dataset._replace(pad=config.pad) if isinstance(dataset, Dataset) else dataset
+
+
+def used(dataset: Dataset, config: SearchCNN | TrainCNN) -> Dataset:
+    """The images of a training part that a configuration uses. Raises DartsError where its share of them is too small."""
+    count = config.max_images
+    if config.subset is not None:
+        count = round(config.subset * len(dataset.labels))
+        if count < LEAST_IMAGES:
+            left = f"{counted(count, 'image')} of {len(dataset.labels):,}"
+            raise DartsError(f"--subset {config.subset:g}: leaves {left}, too few", exit_code=2)
+    return limited(dataset, count, config.split_seed, config.split == "stratified")
 
 
 def check_varied(dataset: Dataset | imagenet.FileDataset) -> None:

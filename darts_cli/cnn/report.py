@@ -94,7 +94,7 @@ def search_end(config: SearchCNN, run: Run, network: SearchNetwork, device: torc
 def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, cells: Genotype) -> str:
     last = run.reports.metrics[-1]
     truth = _true(config, cells)
-    used = f"a random part of the training set, {config.max_images:,} images," if config.max_images else "the training set"
+    used = f"a random part of the training set, {_part(config)}," if _part(config) else "the training set"
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
@@ -231,9 +231,14 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 """
 
 
+def _part(config: SearchCNN | TrainCNN) -> str:
+    """How much of the training set is used, in words; nothing where all of it is."""
+    return f"{config.max_images:,} images" if config.max_images else f"{config.subset:.3%}" if config.subset else ""
+
+
 def _protocol(config: TrainCNN, last: dict) -> str:
     if config.train_portion == 1:
-        part = f"{config.max_images:,} images of the training set" if config.max_images else "the whole training set"
+        part = f"{_part(config)} of the training set" if _part(config) else "the whole training set"
         return f"The network was trained on {part}, and no part chose an epoch: the result is the last epoch's."
     opened = "evaluated once, at the end" if "test_loss" in last else "not opened"
     return (

@@ -123,11 +123,10 @@ def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: di
 
 def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
     """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
-    dataset = data.load(config.dataset, config.data, fit=data.fit(config))._replace(flip=config.flip)
+    dataset = data.of(config)
     data.check_varied(dataset)
-    by_class = config.split == "stratified"
-    used = data.limited(dataset, config.max_images, config.split_seed, by_class)
-    both = data.split(used, config.train_portion, config.split_seed, by_class)
+    used = data.used(dataset, config)
+    both = data.split(used, config.train_portion, config.split_seed, config.split == "stratified")
     used = used._replace(notes=[*used.notes, *balance.unlike(*both)])
     parts = zip(both, ("train", "valid"), strict=True)
     return (

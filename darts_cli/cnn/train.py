@@ -187,17 +187,19 @@ def _evaluations(
 
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.load(config.dataset, config.data, fit=data.fit(config), hold_out=True)._replace(flip=config.flip)
-    about, by_class = dataset.about(), config.split == "stratified"
+    dataset = data.of(config, hold_out=True)
+    about = dataset.about()
     parts = {"train": dataset}
     if test:
         parts["test"] = data.load(config.dataset, config.data, train=False, like=about)
     elif config.train_portion == 1:
         raise DartsError("--train-portion 1: without the test part, a part of the training set must be held out", 2)
     data.check_varied(dataset)
-    parts["train"] = dataset = data.limited(dataset, config.max_images, config.split_seed, by_class)
+    parts["train"] = dataset = data.used(dataset, config)
     if config.train_portion < 1:
-        parts["train"], parts["valid"] = data.split(dataset, config.train_portion, config.split_seed, by_class)
+        parts["train"], parts["valid"] = data.split(
+            dataset, config.train_portion, config.split_seed, config.split == "stratified"
+        )
     make = Batches
     if config.dataset == "imagenet":
         make = partial(imagenet.FileBatches, color_jitter=config.color_jitter, workers=config.workers)

@@ -19,8 +19,8 @@ from darts_cli.sweeps.seeds import seed_options
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
     "Options": "genotype dataset data space spaces method methods unrolled epochs seed run config help",
-    "Data": "tokens batch_size eval_batch_size bptt train_portion split split_seed max_images image_size resize flip cutout"
-    " color_jitter",
+    "Data": "tokens batch_size eval_batch_size bptt train_portion split split_seed max_images subset image_size resize flip pad"
+    " cutout color_jitter",
     "Space": "operations nodes benchmark_data",
     "Network": "layers channels dim init_op auxiliary auxiliary_weight drop_path"
     " dropout dropouth dropoutx dropouti dropoute init_from",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_cli import DartsError
-from darts_cli.settings import LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, divisible
+from darts_cli.formats.sizes import LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, divisible
 from darts_cli.text import counted
 
 Size = tuple[int, int]  # height and width, in pixels

@@ -86,7 +86,7 @@ def steps(task: Task, config: Config) -> int:
     """About how many steps an epoch has."""
     dataset = load_data(task.domain, config)
     if task.domain == "cnn":
-        images = min(len(dataset.labels), config.max_images or len(dataset.labels))
+        images = min(len(dataset.labels), config.max_images or len(dataset.labels)) * (config.subset or 1)
         return max(1, round(images * config.train_portion / config.batch_size))
     return max(1, len(dataset.train) // config.batch_size // config.bptt)
 

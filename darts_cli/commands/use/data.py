@@ -11,7 +11,7 @@ from darts_cli import DartsError
 from darts_cli.commands.completion import DIR
 from darts_cli.commands.options import option
 from darts_cli.config import IMAGES
-from darts_cli.settings import RESIZES, size_of
+from darts_cli.formats.sizes import RESIZES, size_of
 from darts_cli.text import harmless, hint, printable
 
 NAMED = [name for name in IMAGES if name != "folder"]
@@ -55,10 +55,11 @@ def check_command(place, image_size, resize, as_json):
 @_SIZE
 @_RESIZE
 @option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the images, left to right.")
+@option("--pad", type=click.IntRange(0, 512), help="Pixels around an image before a crop.  [default: an eighth of its side]")
 @option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Cutout size in pixels.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 @option("--output", "-o", metavar="FILE", default="data.png", show_default=True, help="PNG file to write.")
-def show_command(place, image_size, resize, flip, cutout, seed, output):
+def show_command(place, image_size, resize, flip, pad, cutout, seed, output):
     """Write a sheet of augmented images, as a training sees them.
 
     Each of the first ten classes has a row: an image as it is, then seven that were cropped, mirrored and cut out.
@@ -72,7 +73,7 @@ def show_command(place, image_size, resize, flip, cutout, seed, output):
     from darts_cli.use.data import opened, sheet
 
     fit = _fit(image_size, resize)
-    dataset = opened(place, _is_folder(place), fit)._replace(flip=flip)
+    dataset = opened(place, _is_folder(place), fit)._replace(flip=flip, pad=pad)
     picture = sheet(dataset, cutout, seed)
     png = io.BytesIO()
     Image.fromarray(picture.numpy()).save(png, "PNG")
