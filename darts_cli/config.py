@@ -61,6 +61,7 @@ class SearchCNN(SearchConfig):
     benchmark_data: str | None = settings.benchmark_data()
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
     precision: str = settings.precision()
+    deterministic: bool = settings.deterministic()
     seed: int = setting(2, "Seed of weights, alphas, order and augmentation.", ge=0)
     split_seed: int = setting(0, "Seed of the split into the two halves.", ge=0)
     data: str | None = settings.images()
@@ -165,6 +166,7 @@ class TrainCNN(Config):
     train_portion: float = setting(1.0, "Share of the training set to train on; the rest chooses the best epoch.", gt=0, le=1)
     init_from: str | None = settings.init_from()
     precision: str = settings.precision()
+    deterministic: bool = settings.deterministic()
     seed: int = setting(0, "Seed of weights, order, augmentation and drop-path.", ge=0)
     split_seed: int = setting(0, "Seed of the split that --train-portion makes.", ge=0)
     data: str | None = settings.images()
@@ -208,9 +210,7 @@ class SearchRNN(SearchConfig):
     method: str = settings.method()
     unrolled: bool | str = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
-    batch_size: int = setting(
-        256, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=2
-    )
+    batch_size: int = settings.streams(256, ge=2)
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words per stream and step; one step in twenty is half as long.", recipes={"pydoc": 10}, ge=2)
     dim: int = settings.dim(300, recipes={"pydoc": 64})
@@ -231,6 +231,7 @@ class SearchRNN(SearchConfig):
     ar: float = settings.ar()
     tar: float = settings.tar()
     precision: str = settings.precision()
+    deterministic: bool = settings.deterministic()
     seed: int = setting(3, "Seed of weights, alphas, sequence lengths and masks.", ge=0)
     data: str | None = settings.texts()
     device: str = settings.device()
@@ -249,9 +250,7 @@ class TrainRNN(Config):
     patience: int | None = setting(
         None, "Epochs without a better validation perplexity after which to stop.", default_text="never", ge=1
     )
-    batch_size: int = setting(
-        64, "Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}, ge=1
-    )
+    batch_size: int = settings.streams(64, ge=1)
     batch_chunks: int = setting(1, "Parts to compute a batch in, to save memory.", ge=1)
     eval_batch_size: int = setting(
         10, "Streams of the validation text; the test text is one stream.", aliases=("--eval-batch",), ge=1
@@ -284,6 +283,7 @@ class TrainRNN(Config):
     roll_backs: int = setting(3, "How often to return to the best epoch after a NaN or infinite loss.", ge=0)
     init_from: str | None = settings.init_from()
     precision: str = settings.precision()
+    deterministic: bool = settings.deterministic()
     seed: int = setting(1267, "Seed of weights, sequence lengths and masks.", ge=0)
     data: str | None = settings.texts()
     device: str = settings.device()

@@ -21,6 +21,9 @@ texts = partial(
     changes_result=False,
     metavar="DIR",
 )
+streams = partial(
+    setting, help="Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}
+)
 tokens = partial(
     setting, "words", "What a text is read as: words between blanks, or characters.", choices=("words", "characters")
 )
@@ -173,7 +176,10 @@ tar = partial(
     lt=10**9,
 )
 init_from = partial(setting, None, "Checkpoint, ours or the original's, to take the initial weights from.", metavar="RUN|FILE")
-precision = partial(setting, "fp32", "Arithmetic of the network; bf16 uses autocast.", choices=("fp32", "bf16"))
+precision = partial(
+    setting, "fp32", "Arithmetic of the network; tf32 is for CUDA, bf16 uses autocast.", choices=("fp32", "tf32", "bf16")
+)
+deterministic = partial(setting, True, "The same bits every time; off lets CUDA take kernels that are faster and less exact.")
 device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
 minutes = partial(
     setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0

@@ -51,7 +51,7 @@ MISTAKES = [
     ([*SEARCH, "--lr", "inf"], 2, "--lr inf: must be finite"),
     ([*SEARCH, "--lr-min", "1"], 2, "--lr-min 1.0: must be at most the initial learning rate, --lr 0.025"),
     ([*SEARCH, "--alpha-betas", "0.5", "1"], 2, "1.0 is not in the range 0<=x<1"),
-    ([*SEARCH, "--precision", "fp16"], 2, "'fp16' is not one of 'fp32', 'bf16'"),
+    ([*SEARCH, "--precision", "fp16"], 2, "'fp16' is not one of 'fp32', 'tf32', 'bf16'"),
     ([*SEARCH, "--dataset", "mnist"], 2, "'mnist' is not one of 'cifar10'"),
     ([*SEARCH, "--device", "tpu"], 2, "--device tpu: there is no such device here; use auto or one of .*cpu"),
     ([*SEARCH, "--device", "cuda:99"], 2, "--device cuda:99: there is no such device here"),

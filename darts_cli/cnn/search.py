@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     """Search, or resume the search, in that run folder; returns the cells. Raises DartsError when a number is no longer finite
     and, with the state saved, when interrupted."""
-    device = prepare(config.device)
+    device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
     about, used, train, valid = halves(config, device)
     method = parse(config.method)

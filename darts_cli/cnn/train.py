@@ -65,7 +65,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
 
 
 def _train(run: Run, quiet: bool, test: bool) -> Result:
-    config, device = run.config, prepare(run.config.device)
+    config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--accumulate", config.accumulate)
     batches, about = _batches(config, device, test)

@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     """Search, or resume, in that run folder; returns the cell. Raises DartsError if numbers are not finite, or if stopped."""
-    device = prepare(config.device)
+    device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)

@@ -58,7 +58,7 @@ def train(genotype: Genotype, config: TrainRNN, run: Run | None = None, quiet: b
 
 
 def _train(run: Run, quiet: bool, test: bool) -> Result:
-    config, device = run.config, prepare(run.config.device)
+    config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank

@@ -32,27 +32,37 @@ def devices() -> list[str]:
     return available
 
 
-def prepare(name: str) -> torch.device:
-    """The device of that name, with PyTorch set to be deterministic and to keep memory.
+def prepare(name: str, deterministic: bool = True, precision: str = "fp32") -> torch.device:
+    """The device of that name, with PyTorch set to be deterministic or fast, to that precision, and to keep memory.
 
-    Under torchrun it is this rank's device, and the process group is joined.
+    Under torchrun it is this rank's device, and the process group is joined. Raises DartsError where there is no such device,
+    or where it has no TF32.
     """
     distributed.join()
     device = resolve(name)
     if distributed.ranks() > 1 and device.type != "cpu":
         device = torch.device(distributed.local_device(device.type if name == "auto" else name, torch.cuda.device_count()))
         torch.cuda.set_device(device)
-    _deterministic()
+    if precision == "tf32" and device.type != "cuda":
+        raise DartsError(f"--precision tf32: only on CUDA, not on {device}; use fp32 or bf16", exit_code=2)
+    _set_kernels(deterministic, precision == "tf32")
     keep_memory()
     return device
 
 
-def _deterministic() -> None:
-    """Same seed, same machine, same settings: same bits. If CUDA has no deterministic kernel, PyTorch warns and goes on."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def _set_kernels(deterministic: bool, tf32: bool) -> None:
+    """Which kernels PyTorch may take.
+
+    Deterministic: same seed, same machine, same settings, same bits. If CUDA has no deterministic kernel, PyTorch warns and
+    goes on. Otherwise cuDNN tries its kernels and takes the fastest. TF32 rounds the factors of products and convolutions to 10
+    bits; for convolutions PyTorch would do so by default.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every buffer here is written before it is read
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def keep_memory() -> None:

@@ -1,0 +1,57 @@
+"""Which kernels PyTorch may take, by the settings of a run."""
+
+import pytest
+import torch
+import yaml
+from conftest import darts
+
+from darts_cli import DartsError
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
+from darts_cli.runtime import device
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """PyTorch as it was before."""
+    yield
+    device.prepare("cpu")
+
+
+def flags():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+
+
+def test_a_run_is_deterministic_and_in_float32_unless_it_says_otherwise():
+    """Of PyTorch's own defaults none is: its convolutions on CUDA are in TF32."""
+    torch.backends.cudnn.allow_tf32 = True
+    device.prepare("cpu")
+    assert flags() == (True, False, False, False)
+    device.prepare("cpu", deterministic=False)
+    assert flags() == (False, True, False, False)
+    device.prepare("cpu", True, "bf16")
+    assert flags() == (True, False, False, False)
+
+
+def test_tf32_is_for_cuda():
+    with pytest.raises(DartsError, match=r"--precision tf32: only on CUDA, not on cpu; use fp32 or bf16"):
+        device.prepare("cpu", True, "tf32")
+    device._set_kernels(deterministic=True, tf32=True)
+    assert flags() == (True, False, True, True)
+
+
+@pytest.mark.parametrize("config", [SearchCNN, TrainCNN, SearchRNN, TrainRNN])
+def test_both_are_part_of_what_a_run_is(config):
+    assert len({config(**given).hash() for given in ({}, {"deterministic": False}, {"precision": "tf32"})}) == 3
+
+
+def test_the_setting_is_recorded_and_compared(tiny, tmp_path):
+    run = tmp_path / "run"
+    done = darts(*tiny, "--epochs", 1, "--nodes", 1, "--no-deterministic", "--run", run)
+    assert done.exit_code == 0, done.stderr
+    assert yaml.safe_load((run / "config.yaml").read_text())["deterministic"] is False
+    other = darts(*tiny, "--epochs", 1, "--nodes", 1, "--run", run)
+    assert (other.exit_code, "--deterministic was False, now True" in other.stderr) == (1, True), other.stderr
+    wrong = darts(*tiny, "--precision", "tf32", "--run", tmp_path / "other")
+    assert wrong.stderr == "error: --precision tf32: only on CUDA, not on cpu; use fp32 or bf16\n"
+    assert not (tmp_path / "other").exists()
