@@ -163,7 +163,7 @@ def test_configurations(tmp_path):
     def parse(text):
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         try:
-            context = command.make_context("cnn", ["--config", str(path)], parent=click.Context(main))
+            context = command.make_context("cnn", ["--config", str(path)], parent=click.Context(main, **main.context_settings))
             names = SearchCNN().to_dict()
             SearchCNN(**{name: value for name, value in context.params.items() if name in names})
         except click.UsageError as error:
