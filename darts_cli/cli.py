@@ -10,6 +10,7 @@ from darts_cli.commands.doctor import doctor
 from darts_cli.commands.errors import Darts
 from darts_cli.commands.evaluate import evaluate_command
 from darts_cli.commands.options import version
+from darts_cli.commands.plan import plan
 from darts_cli.commands.runs import runs
 from darts_cli.commands.search import search
 from darts_cli.commands.train import train
@@ -36,6 +37,7 @@ def main():
 for command in (
     search,
     train,
+    plan,
     compare,
     evaluate_command,
     predict,

@@ -13,6 +13,7 @@ LEAVES = {"__init__", "config", "describe", "files", "genotype", "schema", "sett
 FRONT = {
     "commands",
     "use",
+    "plans",
     "sweeps",
     "cnn",
     "rnn",
@@ -38,6 +39,7 @@ RULES = {
     "cli": FRONT,
     "commands": FRONT,
     "use": {"cnn", "rnn", "methods", "guard", "legacy", "runs", "runtime", "formats", "architect"},
+    "plans": {"sweeps", "runs", "runtime", "formats", "methods"},
     "sweeps": {"runs", "runtime", "formats", "methods.derive"},
     "cnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect"},
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
@@ -184,6 +186,7 @@ def test_packages_re_export_nothing():
         ["train", "cnn", "--help"],
         ["search", "rnn", "--help"],
         ["train", "rnn", "--help"],
+        ["plan", "search", "cnn", "--help"],
         ["eval", "--help"],
         ["genotype", "list"],
         ["genotype", "show", "enas"],

@@ -72,7 +72,7 @@ def test_a_measurement_that_is_stopped_is_not_kept(tmp_path, monkeypatch):
         run.start({}, {"fingerprint": "0"})
         run.state.checkpoint(lambda: {"epoch": 0, "step": 1, "sums": torch.zeros(1)})
 
-    monkeypatch.setattr(worker, "_execute", execute)
+    monkeypatch.setattr(worker, "execute", execute)
     with pytest.raises(DartsError, match="stopped by SIGTERM"):
         worker._work(job | {"measure": True, "quiet": True, "sweep": ""})
     assert list(tmp_path.iterdir()) == []

@@ -136,6 +136,15 @@ def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset,
     )
 
 
+def counts(config: SearchCNN) -> dict[str, int]:
+    """The steps of an epoch, the batches of its evaluation, and those that only the end of a run evaluates.
+
+    Raises DartsError.
+    """
+    _, _, train, valid = halves(config, torch.device("cpu"))
+    return {"steps": len(train), "evaluation": len(valid) + min(DISCRETE_BATCHES, len(valid)), "end": 0}
+
+
 def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch]:
     """Those of a step, from the training and the validation half, which begins again when it ends."""
     held_out = valid.augmented(*divmod(step.epoch * len(train) + step.number, len(valid)))

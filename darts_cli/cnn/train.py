@@ -207,6 +207,17 @@ def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[s
     return batches, about
 
 
+def counts(config: TrainCNN, *, test: bool = True) -> dict[str, int]:
+    """The steps of an epoch, the batches of its evaluation, and those that only the end of a run evaluates.
+
+    Raises DartsError.
+    """
+    batches, _ = _batches(config, torch.device("cpu"), test)
+    each = "valid" if "valid" in batches else "test"
+    twice = 2 * len(batches["test"]) if each == "valid" and test else 0  # the last network, and the best
+    return {"steps": len(batches["train"]), "evaluation": len(batches[each]), "end": twice}
+
+
 def _sizes(config: TrainCNN, genotype: Genotype, about: dict) -> dict:
     """The arguments of Network besides the genotype."""
     stem = "imagenet" if config.dataset == "imagenet" else "cifar"

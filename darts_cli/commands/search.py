@@ -87,8 +87,7 @@ def search_rnn(run, quiet, extend, seeds, select_epochs, random_cells, parallel,
 def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
     """Search with one seed, or with several and choose the best cells; print the result."""
     if seeds is None:
-        only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel)
-        only_with("--seeds", select_from_table=choice.get("from_table") or None)
+        check_single(choice, parallel)
         if extend and "narrow" in config.spec.parts:
             raise DartsError("--extend: a method with stages (narrow) has other stages in a longer search", exit_code=2)
         from darts_cli.runs.run import Run
@@ -111,6 +110,12 @@ def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
         )
     last = the_run.reports.metrics[-1] if seeds is None else None
     _show_cells(cells, domain, the_run.folder, quiet, last)
+
+
+def check_single(choice: dict, parallel: str | None) -> None:
+    """Refuse the options of several searches for a single one."""
+    only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel)
+    only_with("--seeds", select_from_table=choice.get("from_table") or None)
 
 
 def _show_cells(cells, domain, folder, quiet, last=None):

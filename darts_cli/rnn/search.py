@@ -115,6 +115,16 @@ def likelihood(
     return -float(nll / words)
 
 
+def counts(config: SearchRNN) -> dict[str, int]:
+    """The steps of the first epoch, the pieces of its evaluation, and those that only the end of a run evaluates.
+
+    Raises DartsError.
+    """
+    train, _, evaluation = _texts(config, data.load(config.dataset, config.data, tokens=config.tokens), slice(None))
+    pieces = -(-(len(evaluation) - 1) // config.bptt)
+    return {"steps": len(_pieces(config, train, 0)), "evaluation": pieces, "end": 0}
+
+
 def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's streams of the training and the validation text, and all streams of the evaluation."""
     train = data.streams(corpus.train, config.batch_size, "training")[:, share]

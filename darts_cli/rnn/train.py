@@ -119,6 +119,18 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     return result
 
 
+def counts(config: TrainRNN, *, test: bool = True) -> dict[str, int]:
+    """The steps of the first epoch, the pieces of its evaluation, and those that only the end of a run evaluates.
+
+    Raises DartsError.
+    """
+    corpus = data.load(config.dataset, config.data, tokens=config.tokens)
+    source = data.streams(corpus.train, config.batch_size, "training")
+    valid = data.streams(corpus.valid, config.eval_batch_size, "validation")
+    each, end = (-(-(rows - 1) // config.bptt) for rows in (len(valid), len(corpus.test)))
+    return {"steps": len(_pieces(config, source, 0)), "evaluation": each, "end": end if test else 0}
+
+
 def _steps(
     run: Run, display: Display, network: Network, optimizer: Averaging, source: Tensor, now: dict, state: Callable[..., dict]
 ) -> tuple[Tensor, Callable[[], None]]:

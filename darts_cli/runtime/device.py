@@ -11,6 +11,11 @@ import torch
 from darts_cli import DartsError, __version__
 from darts_cli.runtime import distributed
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
+
 
 def resolve(name: str) -> torch.device:
     """The device of that name; "auto" takes CUDA, then MPS, then the CPU. Raises DartsError naming the available devices."""
@@ -103,6 +108,23 @@ def seed(*position: int | str) -> None:
 
 def _number(position: tuple) -> int:
     return int.from_bytes(hashlib.sha256(repr(position).encode()).digest()[:8], "little") >> 1
+
+
+def synchronize() -> None:
+    """Wait until every GPU has done what it was given, so that a clock can be read."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far: on its GPUs or, where it uses none, in main memory; 0 where unknown."""
+    if torch.cuda.is_initialized():
+        return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def environment(device: torch.device) -> dict[str, str]:

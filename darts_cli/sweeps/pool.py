@@ -29,13 +29,12 @@ from darts_cli.sweeps.worker import MEASURED, NOT_FINITE
 from darts_cli.text import harmless, printable, tell
 
 DIVERGED = "diverged: a number is no longer finite"  # stored; the step is only printed, as it depends on when one looked
-# Starts a worker of this very package, whose folder is the last argument. Files in the working folder are not its modules.
-WORKER = """import sys
-root = sys.argv.pop()
+# Starts a module of this very package, whose folder is the last argument. Files in the working folder are not its modules.
+WORKER = """import importlib, sys
+root, module = sys.argv.pop(), sys.argv.pop()
 sys.path[:] = filter(None, sys.path)
 root in sys.path or sys.path.insert(0, root)
-from darts_cli.sweeps.worker import main
-main()"""
+importlib.import_module(module).main()"""
 AUTO_THREADS = 4  # CPU threads for each run that `auto` starts
 
 
@@ -63,7 +62,7 @@ class Pool:
 
     def __init__(self, folder: Path, repeat: str, parallel: str | int, device: str, quiet: bool):
         self.folder, self.repeat, self.quiet = folder, repeat, quiet
-        self.devices, self.threads = _devices(parallel, device)
+        self.devices, self.threads = devices(parallel, device)
         self.processes: dict[int, subprocess.Popen] = {}  # by index into devices
         self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
         self.signal: int | None = None
@@ -113,7 +112,7 @@ class Pool:
         }
         threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(Path(__file__).parents[2])],
+            worker_command("darts_cli.sweeps.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -147,10 +146,10 @@ class Pool:
             if self.signal is None:  # somebody stopped this run: stop the sweep
                 self._note(abs(code) % 128)
         elif code and not self.killed:
-            reason = _reason(code, last)
-            failed[job.name] = DIVERGED if code == NOT_FINITE else reason
+            why = reason(code, last)
+            failed[job.name] = DIVERGED if code == NOT_FINITE else why
             if not job.measure:
-                tell(f"{job.name} failed: {reason}")
+                tell(f"{job.name} failed: {why}")
 
     def _note(self, number: int) -> None:
         first, self.signal = self.signal is None, self.signal or number
@@ -170,17 +169,22 @@ class Pool:
             process.wait()
 
 
-def _devices(parallel: str | int, device: str) -> tuple[list[str], int]:
+def worker_command(module: str) -> list[str]:
+    """The command that calls `main` of a module of this package in a process of its own."""
+    return [sys.executable, "-c", WORKER, module, str(Path(__file__).parents[2])]
+
+
+def devices(parallel: str | int, device: str) -> tuple[list[str], int]:
     """The device of every run that runs at the same time, and the number of CPU threads for each."""
     cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     threads = torch.get_num_threads()
     if parallel == "auto":
         parallel = cuda or (max(1, threads // AUTO_THREADS) if device in ("auto", "cpu") else 1)
-    devices = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
-    return devices, max(1, threads // len(devices))
+    names = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
+    return names, max(1, threads // len(names))
 
 
-def _reason(code: int, last: str) -> str:
+def reason(code: int, last: str) -> str:
     """Why a process failed."""
     killed = f"killed by {signal.Signals(-code).name}, possibly out of memory" if code < 0 else ""
     return killed or printable(last).removeprefix("error: ") or f"exit code {code}"

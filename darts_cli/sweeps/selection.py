@@ -52,11 +52,7 @@ def select(
     Returns the winner and the sweep. With epochs 0 nothing is trained, and only a single seed has a winner. Raises DartsError
     when every search or every training fails, and when interrupted.
     """
-    if from_table:
-        _check_table(config, epochs)
-    epochs = 0 if from_table else EPOCHS[domain] if epochs is None else epochs
-    if random_cells and not epochs and not from_table:
-        raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
+    epochs = training_epochs(config, domain, epochs, from_table, random_cells)
     config = replace(config, seed=seeds[0])
     settings = SweepConfig(
         config,
@@ -87,6 +83,17 @@ def select(
         searched = selection.search(searches)
         winner = selection.choose(searched, drawn) if short or from_table else selection.write_unranked(searched)
         return winner, sweep
+
+
+def training_epochs(config: SearchCNN | SearchRNN, domain: str, epochs: int | None, from_table: bool, random_cells: int) -> int:
+    """The epochs of the short trainings, 0 where there are none. Raises DartsError for options that contradict each other."""
+    if from_table:
+        _check_table(config, epochs)
+        return 0
+    epochs = EPOCHS[domain] if epochs is None else epochs
+    if random_cells and not epochs:
+        raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
+    return epochs
 
 
 def _check_table(config: SearchCNN, epochs: int | None) -> None:

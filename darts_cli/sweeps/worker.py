@@ -57,12 +57,12 @@ def _work(job: dict) -> None:
     genotype = job["genotype"] and Genotype.from_dict(job["genotype"])
     folder = Path(job["folder"])
     if not job["measure"]:
-        return _execute(Run(task, config, folder, genotype, sweep=job["sweep"]), job["quiet"])
+        return execute(Run(task, config, folder, genotype, sweep=job["sweep"]), job["quiet"])
     with tempfile.TemporaryDirectory() as temporary:
         run = Run(task, config, temporary, genotype)
         run.state = probe = Probe(run.identity, run.reports, run.repeat())
         try:
-            _execute(run, job["quiet"])
+            execute(run, job["quiet"])
         except DartsError:
             if not probe.enough:
                 raise
@@ -73,7 +73,8 @@ def _work(job: dict) -> None:
     return None
 
 
-def _execute(run: Run, quiet: bool) -> None:
+def execute(run: Run, quiet: bool) -> None:
+    """Search or train in that run folder."""
     stage, domain, _ = run.task
     if stage == "search":
         importlib.import_module(f"darts_cli.{domain}.search").search(run.config, run, quiet)
@@ -100,10 +101,15 @@ def _follow_parent() -> None:
 
 def main() -> None:
     """Do the job in the first line of stdin."""
+    serve(_work)
+
+
+def serve(work: Callable[[dict], None]) -> None:
+    """Do the job in the first line of stdin; an error ends the process with one line and an exit code."""
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        _work(job)
+        work(job)
     except DartsError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(NOT_FINITE if isinstance(error, NotFinite | Anomaly) else error.exit_code)
