@@ -137,5 +137,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Such as "3 MB", "640 MB", "1.25 GB"."""
+    """Such as "870 kB", "640 MB", "1.25 GB"."""
+    if count < 1e6:
+        return f"{count / 1e3:,.0f} kB"
     return f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:,.2f} GB"
