@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 from darts_cli import DartsError
-from darts_cli.formats.sizes import RESIZES, size_of
+from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
 from darts_cli.methods.spec import Spec, read
 from darts_cli.schema import Config, Setting, setting
 from darts_cli.spaces.choose import choose, is_shipped
@@ -64,7 +64,7 @@ pad = partial(
     "Pixels of zeros around an image before it is cropped to its size at random; 0 crops nothing.",
     default_text="an eighth of the shorter side",
     ge=0,
-    le=512,
+    le=MAX_PAD_PIXELS,
 )
 image_size = partial(
     setting,

@@ -89,6 +89,20 @@ def test_of_numpy_nothing_but_numbers_is_read(value, zipped, tmp_path):
         legacy.read_checkpoint(tmp_path / "model.pt")
 
 
+def test_numbers_in_another_byte_order_are_refused(tmp_path):
+    """NumPy itself writes none; read as they stand, they would be other numbers."""
+    for order, said in ((b"<", None), (b">", "is no checkpoint, or is damaged")):
+        torch.save({"best": np.float64(97.5)}, tmp_path / "model.pt", _use_new_zipfile_serialization=False)
+        data = (tmp_path / "model.pt").read_bytes()
+        assert data.count(b"X\x01\x00\x00\x00<") == 1
+        (tmp_path / "model.pt").write_bytes(data.replace(b"X\x01\x00\x00\x00<", b"X\x01\x00\x00\x00" + order))
+        if said is None:
+            assert legacy.read_checkpoint(tmp_path / "model.pt") == {"best": 97.5}
+        else:
+            with pytest.raises(DartsError, match=said):
+                legacy.read_checkpoint(tmp_path / "model.pt")
+
+
 def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
     torch.save({"epoch": 3, "weights": {"a": torch.zeros(1)}}, tmp_path / "model.pt")
     done = darts("eval", "--checkpoint", tmp_path / "model.pt")

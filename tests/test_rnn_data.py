@@ -222,6 +222,7 @@ def test_a_text_without_spaces_is_no_text_of_words(tmp_path, letters):
         (tmp_path / f"{part}.txt").write_text("".join(f"{letters}{i}\n" for i in range(12)), encoding="utf-8")
     with pytest.raises(DartsError, match=r"train\.txt: 12 of 12 lines are a single word each; .* --tokens characters"):
         Corpus(tmp_path)
+    assert len(Corpus(tmp_path, ["<unk>", "<eos>"]).train) == 24  # a network that has its words counts what it lacks
     corpus = Corpus(tmp_path, tokens="characters")
     assert set(letters) | set("0123456789") | {"<eos>"} == set(corpus.vocab)
 
@@ -258,6 +259,7 @@ def test_characters_are_searched_trained_evaluated_written_and_scored(tmp_path):
     written = darts("generate", "--checkpoint", tmp_path / "b", "--words", 30, "--prompt", "abc a")
     assert written.stdout.startswith("abc a")
     assert set(written.stdout) <= set("abc \n")
+    path.write_bytes(path.read_text().encode("utf-16"))
     scored = darts("score", "--checkpoint", tmp_path / "b", path, "--json")
     assert json.loads(scored.stdout)["lines"][0]["words"] == len("abc abc abc abc abc") + 1
 

@@ -80,7 +80,7 @@ def said(part: str, dataset: Dataset | imagenet.FileDataset) -> list[str]:
     return [summary(part, dataset), *(f"{part}: {note}" for note in (*dataset.notes, *balance.notes(dataset)))]
 
 
-def of(config: SearchCNN | TrainCNN, *, hold_out: bool = False) -> Dataset | imagenet.FileDataset:
+def training_set(config: SearchCNN | TrainCNN, *, hold_out: bool = False) -> Dataset | imagenet.FileDataset:
     """The training part of a configuration's data set, fitted and augmented as it says. Raises DartsError as `load` does."""
     fit = Fit(None if config.image_size is None else size_of(config.image_size), config.resize)
     dataset = load(config.dataset, config.data, fit=fit, hold_out=hold_out)._replace(flip=config.flip)

@@ -233,7 +233,7 @@ Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat 
 
 def _part(config: SearchCNN | TrainCNN) -> str:
     """How much of the training set is used, in words; nothing where all of it is."""
-    return f"{config.max_images:,} images" if config.max_images else f"{config.subset:.3%}" if config.subset else ""
+    return f"{config.max_images:,} images" if config.max_images else f"{100 * config.subset:g}%" if config.subset else ""
 
 
 def _protocol(config: TrainCNN, last: dict) -> str:

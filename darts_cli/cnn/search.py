@@ -123,7 +123,7 @@ def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: di
 
 def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
     """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
-    dataset = data.of(config)
+    dataset = data.training_set(config)
     data.check_varied(dataset)
     used = data.used(dataset, config)
     both = data.split(used, config.train_portion, config.split_seed, config.split == "stratified")

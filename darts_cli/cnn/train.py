@@ -187,7 +187,7 @@ def _evaluations(
 
 def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.of(config, hold_out=True)
+    dataset = data.training_set(config, hold_out=True)
     about = dataset.about()
     parts = {"train": dataset}
     if test:

@@ -4,6 +4,7 @@ from darts_cli import DartsError
 
 RESIZES = ("squeeze", "crop", "pad")
 LEAST_SIDE_PIXELS, MAX_SIDE_PIXELS, SIDE_DIVISOR = 8, 4096, 4  # of images that are held in memory
+MAX_PAD_PIXELS = 512
 
 
 def size_of(text: str) -> tuple[int, int]:

@@ -112,7 +112,10 @@ class _Reader(pickle._Unpickler):
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Tensor | _NumberType):  # hooks, and whether a gradient is needed; sizes, and the byte order
+        if isinstance(target, Tensor):  # the state of a parameter: hooks, and whether it needs a gradient
+            return
+        if isinstance(target, _NumberType):  # the second value is the byte order
+            _number_type(state[1] + target)
             return
         if not isinstance(target, StandIn | OrderedDict) or not isinstance(state, dict):
             raise ValueError("state for an object that has none")
@@ -182,6 +185,7 @@ class _NumberType(str):
 
 
 def _number_type(code: str, *_) -> _NumberType:
+    """Raises ValueError unless it is that of a number in this machine's byte order."""
     if not re.fullmatch(r"[<=|]?[biuf][1248]", code):
         raise ValueError("a type that is no number's")
     return _NumberType(code)
@@ -189,7 +193,7 @@ def _number_type(code: str, *_) -> _NumberType:
 
 def _number(kind: _NumberType, data: bytes) -> bool | int | float:
     """A scalar of NumPy, such as the best accuracy that scripts write beside the weights."""
-    return np.frombuffer(data, kind, count=1).item()
+    return np.frombuffer(data, _number_type(kind), count=1).item()
 
 
 def _bytes(text: str, encoding: str) -> bytes:

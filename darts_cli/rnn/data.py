@@ -38,7 +38,7 @@ class Corpus:
     def __init__(
         self, path: str | Path, vocab: Sequence[str] | None = None, parts: Sequence[str] = PARTS, tokens: str = "words"
     ):
-        self._read(texts.read(Path(path), parts, tokens), vocab)
+        self._read(texts.read(Path(path), parts, tokens, check_spaces=vocab is None and tokens == "words"), vocab)
 
     @classmethod
     def of(cls, texts: dict[str, Iterable[list[str]]], vocab: Sequence[str] | None = None) -> "Corpus":
@@ -102,8 +102,10 @@ def load(
 
 def remarks(name: str, corpus: Corpus) -> list[str]:
     """What should be said of a corpus that goes by a published name and is another one."""
-    title, words, different = KNOWN.get(name, ("", len(corpus.train), len(corpus.vocab)))
-    found = (len(corpus.train), len(corpus.vocab))
+    if name not in KNOWN:
+        return []
+    title, words, different = KNOWN[name]
+    found = len(corpus.train), len(corpus.vocab)
     if all(abs(a - b) <= TOLERANCE * b for a, b in zip(found, (words, different), strict=True)):
         return []
     return [

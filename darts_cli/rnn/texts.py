@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from darts_cli import DartsError
@@ -15,30 +16,44 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 SINGLE_WORDS, LEAST_LINES, LEAST_LETTERS = 0.9, 10, 12
 
 
-def read(path: Path, parts: Sequence[str], tokens: str = "words") -> dict[str, Iterable[list[str]]]:
+def read(
+    path: Path, parts: Sequence[str], tokens: str = "words", *, check_spaces: bool = False
+) -> dict[str, Iterable[list[str]]]:
     """The lines of each part, as lists of tokens: of the three files in a folder, or of a single file, which is split 8:1:1.
 
-    Raises DartsError when a file is missing, is not UTF-8, or holds nothing.
+    Raises DartsError when a file is missing, is not UTF-8, or holds nothing, and with `check_spaces` when its words have no
+    spaces between them.
     """
     if path.is_file():
-        whole = list(_of_file(path, tokens))
+        whole = list(_of_file(path, tokens, check_spaces))
         return {part: _tenths(whole, part, path) for part in parts}
-    return {part: _of_file(_find(path, part), tokens) for part in parts}
+    return {part: _of_file(_find(path, part), tokens, check_spaces) for part in parts}
 
 
 def lines(file: Iterable[bytes], path: str | Path, tokens: str = "words") -> Iterator[list[str]]:
-    """The tokens of every line of a UTF-8 text. Raises DartsError, naming its path, when it is not UTF-8 or holds no words."""
-    count = single = letters = 0
-    for number, line in enumerate(file, 1):
+    """The tokens of every line of a text in UTF-8, or in UTF-16 with its byte-order mark.
+
+    Raises DartsError, naming its path, when it is neither or holds no words.
+    """
+    empty = True
+    for number, line in enumerate(_in_utf_8(file, path), 1):
         for text in _decoded(line, path, number).rstrip("\r\n").split("\r"):
             words = text.split()
-            count += bool(words)
-            if len(words) == 1:
-                single, letters = single + 1, letters + len(words[0])
+            empty = empty and not words
             yield words if tokens == "words" else list(" ".join(words))
-    if not count:
+    if empty:
         raise DartsError(f"{path}: holds no words; it needs some")
-    if tokens == "words" and count >= LEAST_LINES and single >= SINGLE_WORDS * count and letters >= LEAST_LETTERS * single:
+
+
+def _with_spaces(lines: Iterable[list[str]], path: Path) -> Iterator[list[str]]:
+    """The lines of a text. Raises DartsError at its end when nearly all of them are one long word."""
+    count = single = letters = 0
+    for line in lines:
+        count += bool(line)
+        if len(line) == 1:
+            single, letters = single + 1, letters + len(line[0])
+        yield line
+    if count >= LEAST_LINES and single >= SINGLE_WORDS * count and letters >= LEAST_LETTERS * single:
         found = f"{single:,} of {count:,} lines are a single word each"
         raise DartsError(f"{path}: {found}; a text without spaces is read with --tokens characters")
 
@@ -60,19 +75,24 @@ def _find(folder: Path, part: str) -> Path:
     return present[0]
 
 
-def _of_file(path: Path, tokens: str) -> Iterator[list[str]]:
+def _of_file(path: Path, tokens: str, check_spaces: bool) -> Iterator[list[str]]:
     try:
         with open(path, "rb") as file:
-            marked = file.read(2) in UTF_16
-            file.seek(0)
-            yield from lines(_from_utf_16(file.read(), path) if marked else file, path, tokens)
+            found = lines(file, path, tokens)
+            yield from _with_spaces(found, path) if check_spaces else found
     except OSError as error:
         raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _from_utf_16(content: bytes, path: Path) -> list[bytes]:
+def _in_utf_8(file: Iterable[bytes], path: str | Path) -> Iterator[bytes]:
+    """The lines of a file; those of a text that begins with the mark of UTF-16 in UTF-8."""
+    file = iter(file)
+    first = next(file, b"")
+    if not first.startswith(UTF_16):
+        yield from chain([first], file)
+        return
     try:
-        return content.decode("utf-16").encode().splitlines(keepends=True)
+        yield from b"".join([first, *file]).decode("utf-16").encode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
         raise DartsError(f"{path}: begins as UTF-16 and is none (byte {error.start + 1})") from None
 

@@ -11,7 +11,7 @@ from darts_cli import DartsError
 from darts_cli.commands.completion import DIR
 from darts_cli.commands.options import option
 from darts_cli.config import IMAGES
-from darts_cli.formats.sizes import RESIZES, size_of
+from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
 from darts_cli.text import harmless, hint, printable
 
 NAMED = [name for name in IMAGES if name != "folder"]
@@ -55,7 +55,12 @@ def check_command(place, image_size, resize, as_json):
 @_SIZE
 @_RESIZE
 @option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the images, left to right.")
-@option("--pad", type=click.IntRange(0, 512), help="Pixels around an image before a crop.  [default: an eighth of its side]")
+@option(
+    "--pad",
+    type=click.IntRange(0, MAX_PAD_PIXELS),
+    show_default="an eighth of the shorter side",
+    help="Pixels of zeros around an image before a crop.",
+)
 @option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Cutout size in pixels.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 @option("--output", "-o", metavar="FILE", default="data.png", show_default=True, help="PNG file to write.")
