@@ -13,23 +13,22 @@ class Figure(NamedTuple):
 
     inputs: tuple[str, ...]
     states: tuple[str, ...]  # before the first node: the inputs themselves, or the state that is made of them
-    first_node: int  # its number
     output: str
     identity: str  # the operation that passes its input on
     identities: str  # what these are called
 
 
 FIGURES = {  # by macro structure
-    "darts": Figure(("c_{k-2}", "c_{k-1}"), ("c_{k-2}", "c_{k-1}"), 0, "c_{k}", "skip_connect", "skip connections"),
-    "nas-bench-201": Figure(("0",), ("0",), 1, "c_{k}", "skip_connect", "skip connections"),
-    "darts-rnn": Figure(("x_{t}", "h_{t-1}"), ("0",), 1, "h_{t}", "identity", "identities"),
+    "darts": Figure(("c_{k-2}", "c_{k-1}"), ("c_{k-2}", "c_{k-1}"), "c_{k}", "skip_connect", "skip connections"),
+    "nas-bench-201": Figure(("0",), ("0",), "c_{k}", "skip_connect", "skip connections"),
+    "darts-rnn": Figure(("x_{t}", "h_{t-1}"), ("0",), "h_{t}", "identity", "identities"),
 }
 
 
 def state_names(macro: str, nodes: int) -> list[str]:
-    """The states of a cell of so many nodes, named as in the papers' figures."""
-    figure = FIGURES[macro]
-    return [*figure.states, *(str(figure.first_node + i) for i in range(nodes))]
+    """The states of a cell of so many nodes: inputs named as in the papers' figures, nodes by the index of their state."""
+    first = FIGURES[macro].states
+    return [*first, *(str(len(first) + i) for i in range(nodes))]
 
 
 def cell_name(kind: str) -> str:

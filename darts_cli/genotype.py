@@ -67,8 +67,8 @@ class Genotype:
         cells = ", ".join(f"{kind}: {len(cell.nodes)} nodes" for kind, cell in self.cells.items())
         return f"<Genotype {name}{self.domain}, {cells}, hash {self.hash()}>"
 
-    def _repr_svg_(self) -> str | None:
-        """How a notebook shows it: its cells drawn, one below the other; None, for the text, without Graphviz."""
+    def _repr_svg_(self) -> str:
+        """How a notebook shows it: its cells drawn, one below the other."""
         return importlib.import_module("darts_cli.pictures.subjects").notebook(self)
 
     @property

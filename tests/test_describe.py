@@ -20,7 +20,7 @@ def chain(*inputs, concat):
 
 
 def test_the_names_of_the_states():
-    assert state_names("darts", 4) == ["c_{k-2}", "c_{k-1}", "0", "1", "2", "3"]
+    assert state_names("darts", 4) == ["c_{k-2}", "c_{k-1}", "2", "3", "4", "5"]
     assert state_names("darts-rnn", 3) == ["0", "1", "2", "3"]
 
 

@@ -9,8 +9,6 @@ from made_runs import EPOCHS, record_search
 
 from darts_cli.runs.history import read
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")
-
 
 @pytest.fixture(scope="module")
 def browser():
@@ -49,7 +47,6 @@ def shown_epoch(browser):
     return browser.find_element(By.ID, "epoch").text
 
 
-@needs_dot
 @pytest.mark.parametrize("domain", ["cnn", "rnn"])
 def test_the_slider_moves_the_cells(browser, domain, tmp_path):
     from selenium.webdriver.common.by import By
@@ -82,7 +79,6 @@ def test_the_slider_moves_the_cells(browser, domain, tmp_path):
     assert [url for url in urls if not url.startswith("data:")] == [(tmp_path / "page.html").as_uri()]
 
 
-@needs_dot
 def test_the_page_is_worked_by_keys_and_tells_the_run(browser, tmp_path):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -112,7 +108,6 @@ def test_the_page_is_worked_by_keys_and_tells_the_run(browser, tmp_path):
     assert shown_epoch(browser) == f"epoch {EPOCHS} of {EPOCHS}"
 
 
-@needs_dot
 def test_nothing_of_a_run_can_leave_the_page(browser, tmp_path):
     """Text from a run folder is shown, not obeyed."""
     evil = "</script><script>document.title='pwned'</script><img src=http://localhost:9/x>$&"
@@ -124,7 +119,6 @@ def test_nothing_of_a_run_can_leave_the_page(browser, tmp_path):
     assert browser.execute_script("return document.images.length") == 0
 
 
-@needs_dot
 def test_a_page_of_one_epoch(browser, tmp_path):
     record_search("rnn", tmp_path / "run", epochs=1)
     assert darts("visualize", tmp_path / "run", "--html", tmp_path / "page.html").exit_code == 0

@@ -1,11 +1,9 @@
 """Pictures: the graph of every published cell, animations, plots, and what the command does where a program is missing."""
 
 import io
-import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -16,26 +14,22 @@ from conftest import darts
 from made_runs import EPOCHS, record_search, record_training
 from PIL import Image
 
-from darts_cli import DartsError
 from darts_cli.genotype import Cell, Edge, Genotype, load, names, random_genotype, save
-from darts_cli.pictures import cells, curves
-from darts_cli.pictures.cells import Film, graph, text
+from darts_cli.pictures import curves
+from darts_cli.pictures.cells.figure import Film, edge_name, taken
+from darts_cli.pictures.cells.shapes import Line
+from darts_cli.pictures.cells.text import dot, text
+from darts_cli.pictures.colours import CHANGED
 from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
 from darts_cli.spaces.space import default
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot of Graphviz is not installed")
-
 
 def drawn(source):
-    """Nodes and labelled edges of a DOT text, as Graphviz quotes them."""
-    word = r'"?([^"\[\]]+?)"?'
-    edges = re.findall(rf"^\t{word} -> {word}(?: \[(.*)\])?$", source, re.MULTILINE)
-    nodes = re.findall(rf"^\t{word} \[fillcolor=(\w+)", source, re.MULTILINE)
-    labels = [re.search(r"label=(\w+)", attributes or "") for _, _, attributes in edges]
-    return dict(nodes), sorted(
-        (tail, head, label[1] if label else "") for (tail, head, _), label in zip(edges, labels, strict=True)
-    )
+    """The edges of a DOT text, with their labels."""
+    found = re.findall(r'^\t"(.+?)" -> "(.+?)"(?: \[(.*)\])?$', source, re.MULTILINE)
+    labels = [re.search(r'label="(\w+)"', attributes) for _, _, attributes in found]
+    return sorted((tail, head, label[1] if label else "") for (tail, head, _), label in zip(found, labels, strict=True))
 
 
 @pytest.mark.parametrize("name", names())
@@ -46,31 +40,17 @@ def test_the_graph_of_every_published_cell(name):
     for kind, cell in genotype.cells.items():
         plain = raw[kind]
         if genotype.domain == "cnn":
-            states = ["c_{k-2}", "c_{k-1}", *(str(i) for i in range(len(plain["nodes"])))]
-            inputs, output, expected = states[:2], "c_{k}", []
+            states = ["c_{k-2}", "c_{k-1}", *(str(i + 2) for i in range(len(plain["nodes"])))]
+            output, expected = "c_{k}", []
         else:
             states = [str(i) for i in range(len(plain["nodes"]) + 1)]
-            inputs, output = ["x_{t}", "h_{t-1}"], "h_{t}"
+            output = "h_{t}"
             expected = [("x_{t}", "0", ""), ("h_{t-1}", "0", "")]
         first = len(states) - len(plain["nodes"])
         for i, node in enumerate(plain["nodes"]):
             expected += [(states[state], states[first + i], op) for op, state in node]
         expected += [(states[state], output, "") for state in plain["concat"]]
-        nodes, edges = drawn(graph(cell, genotype.macro).source)
-        assert edges == sorted(expected)
-        colours = dict.fromkeys(states, "lightblue") | dict.fromkeys(inputs, "darkseagreen2") | {output: "palegoldenrod"}
-        assert nodes == colours
-
-
-@needs_dot
-@pytest.mark.parametrize("name", names())
-def test_graphviz_lays_every_published_cell_out_from_left_to_right(name):
-    genotype = load(name)
-    for cell in genotype.cells.values():
-        layout = json.loads(cells.render(graph(cell, genotype.macro), "json"))
-        x = [float(node["pos"].split(",")[0]) for node in layout["objects"]]
-        assert all(x[edge["tail"]] < x[edge["head"]] for edge in layout["edges"])
-        assert len(layout["edges"]) == sum(map(len, cell.nodes)) + len(cell.concat) + 2 * (genotype.domain == "rnn")
+        assert drawn(dot(cell, genotype.macro)) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", names())
@@ -94,40 +74,32 @@ def test_the_drawing_in_text_tells_every_edge(name):
             edges[kind] += [(state, ends[kind], label) for state, label in pending]
             pending = []
     for kind, cell in genotype.cells.items():
-        assert sorted(edges[kind]) == drawn(graph(cell, genotype.macro).source)[1]
+        assert sorted(edges[kind]) == drawn(dot(cell, genotype.macro))
 
 
 # ---- films
 
 
-@needs_dot
 @pytest.mark.parametrize("domain", ["cnn", "rnn"])
 def test_nothing_in_a_film_jumps(domain):
-    """Every node, and every edge that is in two frames, keeps its position; a frame shows its cell only."""
+    """Every shape of an edge keeps its position; a frame shows the edges of its cell only, and marks what is new."""
     rng = random.Random(3)
-    kind = default(domain).cells[0]
+    kind, macro = default(domain).cells[0], default(domain).macro
     cells = [random_genotype(default(domain), rng).cells[kind] for _ in range(4)]
-    film = Film(cells, default(domain).macro)
-    positions, sizes = {}, set()
-    for cell in cells:
-        layout = json.loads(film.picture("json", cell, "title"))
-        sizes.add(layout["bb"])
-        objects = [node["name"] for node in layout["objects"]]
-        for node in layout["objects"]:
-            assert positions.setdefault(node["name"], node["pos"]) == node["pos"]
-        for edge in layout["edges"]:
-            key = (objects[edge["tail"]], objects[edge["head"]])
-            assert positions.setdefault(key, edge["pos"]) == edge["pos"]
-        seen = sorted(
-            (objects[edge["tail"]], objects[edge["head"]], edge.get("label", ""))
-            for edge in layout["edges"]
-            if edge.get("style") != "invis"
-        )
-        assert seen == drawn(graph(cell, default(domain).macro).source)[1]
-    assert len(sizes) == 1
+    film, places = Film(cells, macro), {}
+    for before, cell in zip([None, *cells], cells, strict=False):
+        scene = film.frame(cell, before, title="title")
+        edges = {group.name: group for group in scene.groups if group.kind == "edge"}
+        for name, group in edges.items():
+            wires = [shape.wire for shape in group.shapes if isinstance(shape, Line)]
+            assert places.setdefault(name, wires) == wires
+        ops = {edge_name(place): op for place, op in taken(cell, macro).items()}
+        assert {name: group.shapes[-1].text for name, group in edges.items() if not group.hidden} == ops
+        old = {} if before is None else {edge_name(place): op for place, op in taken(before, macro).items()}
+        marked = {name for name, group in edges.items() if any(getattr(s, "stroke", None) == CHANGED for s in group.shapes)}
+        assert marked == ({name for name, op in ops.items() if old.get(name) != op} if before else set())
 
 
-@needs_dot
 @pytest.mark.parametrize("domain", ["cnn", "rnn"])
 def test_the_animation_has_a_frame_an_epoch(domain, tmp_path):
     record_search(domain, tmp_path / "run")
@@ -161,8 +133,8 @@ def test_the_heat_maps_show_the_weights(tmp_path, monkeypatch):
     assert curves.alphas(history.read(tmp_path / "run"), "normal", "png").startswith(b"\x89PNG")
     assert len(shown) == 14
     titles = [panel.get_title() for panel, _ in shown]
-    assert titles[:3] == ["c_{k-2} → 0", "c_{k-1} → 0", "c_{k-2} → 1"]
-    assert titles[-1] == "2 → 3"
+    assert titles[:3] == ["c_{k-2} → 2", "c_{k-1} → 2", "c_{k-2} → 3"]
+    assert titles[-1] == "4 → 5"
     for edge, (_, data) in enumerate(shown):
         for epoch, record in enumerate(records):
             weights = [data[k][epoch] for k in range(8)]
@@ -210,7 +182,6 @@ def test_plots_in_every_format(form, tmp_path):
 # ---- the command
 
 
-@needs_dot
 def test_everything_of_a_search_and_of_a_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record_search("cnn", "found")
@@ -229,7 +200,6 @@ def test_everything_of_a_search_and_of_a_training(tmp_path, monkeypatch):
     assert not (tmp_path / "page.html").exists()
 
 
-@needs_dot
 @pytest.mark.parametrize(("form", "start"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG"), ("dot", b"digraph")])
 def test_where_pictures_go(form, start, tmp_path):
     cell = tmp_path / "mine.yaml"
@@ -252,25 +222,16 @@ def test_text_goes_to_the_terminal_or_to_a_file(tmp_path):
 def test_text_where_the_terminal_has_plain_characters_only():
     command = [sys.executable, "-m", "darts_cli", "visualize", "nasnet", "--format", "text"]
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True)
-    assert b"  c_{k-1} -- sep_conv_5x5 --+-> 0\n" in done.stdout
+    assert b"  c_{k-1} -- sep_conv_5x5 --+-> 2\n" in done.stdout
 
 
-def test_without_graphviz_there_are_sources_and_text(tmp_path):
-    (tmp_path / "empty").mkdir()
-    command = [sys.executable, "-m", "darts_cli", "visualize", "enas", "--output", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path / "empty")})
-    assert done.returncode == 1
-    assert done.stdout == f"{tmp_path / 'ENAS-recurrent.dot'}\n" + text(load("enas"))
-    assert re.fullmatch(r"error: the program `dot` of Graphviz is missing; install it, for example with .*\n", done.stderr)
-    assert (tmp_path / "ENAS-recurrent.dot").read_text() == graph(load("enas").cells["recurrent"], "darts-rnn").source
-    for form in ("dot", "text"):
-        done = subprocess.run(
-            [*command, "--format", form], env=os.environ | {"PATH": str(tmp_path / "empty")}, capture_output=True
-        )
-        assert done.returncode == 0
+@pytest.mark.parametrize("form", ["pdf", "svg", "png", "dot", "text"])
+def test_no_other_program_is_needed(form, tmp_path):
+    command = [sys.executable, "-m", "darts_cli", "visualize", "enas", "--format", form]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=os.environ | {"PATH": str(tmp_path / "empty")})
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
-@needs_dot
 def test_without_matplotlib_the_rest_is_drawn(tmp_path):
     record_search("rnn", tmp_path / "run")
     program = "import sys; sys.modules['matplotlib'] = None; from darts_cli.cli import main; main(sys.argv[1:])"
@@ -308,23 +269,11 @@ def test_a_node_that_nothing_uses_is_drawn_and_said(tmp_path):
     save(genotype, tmp_path / "odd.yaml")
     result = darts("visualize", tmp_path / "odd.yaml", "--format", "dot", "--output", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 1 of the normal cell has no path to the output\n"
-    source = (tmp_path / "odd-normal.dot").read_text()
-    assert re.search(r'^\t1 \[fillcolor=lightblue style="filled,rounded,dashed"\]$', source, re.MULTILINE)
-    assert "unused: 1" in darts("genotype", "info", tmp_path / "odd.yaml").stdout
-
-
-@pytest.mark.parametrize("more", [["--what", "animation"], ["--html", "page.html"], ["--view"]])
-def test_whatever_needs_graphviz_falls_back(more, tmp_path):
-    record_search("rnn", tmp_path / "run")
-    command = [sys.executable, "-m", "darts_cli", "visualize", "run", *more]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)}, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "dot` of Graphviz is missing; install it" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert "▶ h_{t}" in done.stdout
-    assert len(list(tmp_path.glob("*-recurrent.dot"))) == 1
-    assert not (tmp_path / "page.html").exists()
+    assert result.stderr == f"{tmp_path / 'odd.yaml'}: node 3 of the normal cell has no path to the output\n"
+    darts("visualize", tmp_path / "odd.yaml", "--format", "svg", "--output", tmp_path)
+    source = (tmp_path / "odd-normal.svg").read_text()
+    assert re.findall(r'id="node-(.+?)"[^\n]*stroke-dasharray="5 3"', source) == ["3"]
+    assert "unused: 3" in darts("genotype", "info", tmp_path / "odd.yaml").stdout
 
 
 def test_a_run_that_is_called_like_a_published_cell(tmp_path, monkeypatch):
@@ -356,7 +305,6 @@ def test_a_file_keeps_the_name_it_is_given(tmp_path):
         assert (tmp_path / name).exists()
 
 
-@needs_dot
 def test_a_real_search_can_be_seen(tiny, tmp_path):
     assert darts(*tiny, "--run", tmp_path / "run").exit_code == 0
     result = darts("visualize", tmp_path / "run", "--format", "svg", "--output", tmp_path)
@@ -364,8 +312,3 @@ def test_a_real_search_can_be_seen(tiny, tmp_path):
     assert len(result.stdout.split()) == 6
     with Image.open(io.BytesIO((tmp_path / "run-normal.gif").read_bytes())) as film:
         assert film.n_frames == 2
-
-
-def test_graphviz_failing_is_one_line(tmp_path):
-    with pytest.raises(DartsError, match="Graphviz could not draw this"):
-        cells.render(cells.graphviz.Digraph(body=["\t}{\n"]), "svg")

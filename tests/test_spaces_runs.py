@@ -2,7 +2,6 @@
 operation."""
 
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,10 @@ from darts_cli.describe import about
 from darts_cli.formats import nasbench201
 from darts_cli.formats.genotypes import parse, to_dict, to_python, to_string
 from darts_cli.genotype import load, random_genotype
-from darts_cli.pictures.cells import graph, render
-from darts_cli.pictures.cells import text as drawn
+from darts_cli.pictures.cells.figure import scene
+from darts_cli.pictures.cells.svg import svg
+from darts_cli.pictures.cells.text import dot
+from darts_cli.pictures.cells.text import text as drawn
 from darts_cli.runs.history import read
 from darts_cli.spaces import space as spaces
 
@@ -199,7 +200,7 @@ def test_published_cells_convert_train_a_step_and_draw(name, literal, space):
     assert all(torch.isfinite(weight).all() for weight in network.parameters())
     assert len(drawn(genotype).splitlines()) >= 4
     for cell in genotype.cells.values():
-        assert graph(cell, genotype.macro).source.count("->") == sum(map(len, cell.nodes)) + len(cell.concat)
+        assert dot(cell, genotype.macro).count("->") == sum(map(len, cell.nodes)) + len(cell.concat)
     assert about(genotype)["cells"]["normal"]["nodes"] == len(genotype.cells["normal"].nodes)
 
 
@@ -215,12 +216,11 @@ def test_a_node_without_edges_does_not_exist():
     assert cell.concat == (2, 3, 4)
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz")
 @pytest.mark.parametrize("name", spaces.names())
 def test_random_cells_of_every_space_are_drawn(name):
     genotype = random_genotype(spaces.load(name), random.Random(0))
     for cell in genotype.cells.values():
-        assert render(graph(cell, genotype.macro), "svg").rstrip().endswith(b"</svg>")
+        assert svg(scene(cell, genotype.macro)).rstrip().endswith("</svg>")
     assert parse(to_string(genotype), "here") == genotype
 
 

@@ -25,7 +25,7 @@ def visualize(subjects, what, form, output, html, view):
 
     Draw each cell of a genotype (a name, a file in any notation or a run). Of a search, also animate each cell over the epochs
     (GIF) and draw heat maps of alpha. Of a training, also plot the learning curves. Of several runs, plot the curves in one
-    picture. Cells and animations need Graphviz; heat maps and curves need the extra `plot`.
+    picture. Heat maps and curves need the extra `plot`.
 
     \b
     Example: darts visualize cnn/darts_v2 --format svg

@@ -3,7 +3,8 @@
 import html
 from collections.abc import Mapping, Sequence
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6bb1")  # of methods, in their order
+from darts_cli.pictures.colours import RUNS
+
 WIDTH, LEFT, RIGHT, ROW = 760, 210, 30, 34
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --faint: #767676; --line: #ccc; --paper: #fff; }
@@ -66,7 +67,7 @@ def _dots(found: Mapping) -> str:
         parts.append(f'<line x1="{at}" x2="{at}" y1="4" y2="{bottom}" style="stroke:var(--ink)" stroke-dasharray="4 3"/>')
         parts.append(f'<text text-anchor="end" x="{at}" y="{bottom + 36}">the best cell, {found["best"]:.2f}</text>')
     for row, (method, result) in enumerate(methods.items()):
-        y, colour = ROW * row + 24, COLOURS[row % len(COLOURS)]
+        y, colour = ROW * row + 24, RUNS[row % len(RUNS)]
         parts.append(f'<text text-anchor="end" x="{LEFT - 14}" y="{y + 5}">{html.escape(_short(method))}</text>')
         if result["interval"]:
             low, high = map(x, result["interval"])
@@ -91,7 +92,7 @@ def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
     ends = sorted((y(values[-1]), method) for method, values in curves.items())
     level = -100.0
     for end, method in ends:
-        values, colour = curves[method], COLOURS[methods.index(method) % len(COLOURS)]
+        values, colour = curves[method], RUNS[methods.index(method) % len(RUNS)]
         step = (WIDTH - 220) / max(1, epochs - 1)
         path = " ".join(f"{'L' if i else 'M'}{60 + step * i:.1f} {y(value):.1f}" for i, value in enumerate(values))
         parts.append(f'<path d="{path}" fill="none" style="stroke:{colour};stroke-width:2"/>')

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
+from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
 from darts_cli.text import printable
 
@@ -91,9 +92,8 @@ def curves(histories: Sequence[History], form: str) -> bytes:
                 if points:
                     marker = "o" if len(points) == 1 else ""
                     name = part if len(histories) == 1 else f"{history.name}, {part}"
-                    panel.plot(
-                        *zip(*points, strict=True), linestyle=style, color=f"C{k % 10}", marker=marker, label=_literal(name)
-                    )
+                    colour = PARTS[part] if len(histories) == 1 else RUNS[k % len(RUNS)]
+                    panel.plot(*zip(*points, strict=True), linestyle=style, color=colour, marker=marker, label=_literal(name))
             truth = history.truth() if measure == "accuracy" else []
             if truth:
                 points = [(i, 100 - known["accuracy"]) for i, known in enumerate(truth, 1)]
@@ -103,7 +103,7 @@ def curves(histories: Sequence[History], form: str) -> bytes:
                 panel.plot(
                     *zip(*points, strict=True),
                     "-.",
-                    color=f"C{k % 10}" if len(histories) > 1 else "C1",
+                    color=RUNS[k % len(RUNS)] if len(histories) > 1 else PARTS["true"],
                     marker=marker,
                     label=_literal(name),
                 )
@@ -125,7 +125,7 @@ def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone:
     """A sign of collapse over the epochs of searches."""
     for k, (history, points) in enumerate(values):
         if points:
-            panel.plot(*zip(*points, strict=True), color=f"C{k % 10}", label=_literal(label if alone else history.name))
+            panel.plot(*zip(*points, strict=True), color=RUNS[k % len(RUNS)], label=_literal(label if alone else history.name))
     counts = label == "skip connections"
     panel.set_xlabel("epoch")
     panel.set_ylabel(f"{label} of the {cell_name(values[0][0].space.cells[0])}" if counts else label)

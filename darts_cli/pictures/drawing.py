@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darts_cli import DartsError, files
-from darts_cli.pictures.cells import NoGraphviz, text
 from darts_cli.pictures.curves import NoMatplotlib
 from darts_cli.pictures.subjects import Picture, kinds, pictures, remarks, subject
 
@@ -18,14 +17,11 @@ class Drawing(NamedTuple):
     paths: list[Path]  # the files that were written
     text: str  # for the terminal
     remarks: list[str]  # what the pictures do not say
-    missing: list[DartsError]  # programs and libraries without which the rest could not be drawn
+    missing: list[DartsError]  # libraries without which the rest could not be drawn
 
 
 def draw(spellings, what: str | None, form: str | None, output: str | None, html: str | None) -> Drawing:
-    """Draw genotypes and runs, with the options of `darts visualize`.
-
-    Where Graphviz is missing, the cells are drawn as text, and their sources are written. Raises DartsError.
-    """
+    """Draw genotypes and runs, with the options of `darts visualize`. Raises DartsError."""
     if html is not None and (what, form, output) != (None, None, None):
         raise DartsError("--html: the page has its own form; leave --what, --format and --output out", exit_code=2)
     subjects = [subject(spelling) for spelling in spellings]
@@ -35,16 +31,12 @@ def draw(spellings, what: str | None, form: str | None, output: str | None, html
     for kind in chosen:
         try:
             drawn += pictures(subjects, kind, form)
-        except (NoGraphviz, NoMatplotlib) as error:
+        except NoMatplotlib as error:
             missing += [] if str(error) in map(str, missing) else [error]
     notes = [remark for s in subjects for remark in remarks(s)] if "cells" in chosen else []
     if form == "text" and output is None:
         return Drawing([], "\n".join(picture.content.decode() for picture in drawn), notes, missing)
-    shown = ""
-    if any(isinstance(error, NoGraphviz) for error in missing):
-        drawn += pictures(subjects, "cells", "dot")
-        shown = "".join(text(s.genotype) for s in subjects)
-    return Drawing(_write(path, is_file, drawn), shown, notes, missing)
+    return Drawing(_write(path, is_file, drawn), "", notes, missing)
 
 
 def _target(output: str | None, form: str | None, what: str | None) -> tuple[Path, bool, str]:
@@ -81,8 +73,7 @@ def _write(path: Path, is_file: bool, drawn: list[Picture]) -> list[Path]:
     paths = []
     for picture in drawn:
         name = "-".join(filter(None, (path.stem if is_file else picture.stem, picture.part))) + f".{picture.suffix}"
-        replaced = picture.suffix == "dot" != path.suffix[1:].lower()  # the source of a picture that could not be drawn
-        paths.append(path if is_file and len(drawn) == 1 and not replaced else folder / name)
+        paths.append(path if is_file and len(drawn) == 1 else folder / name)
         if paths.count(paths[-1]) > 1:
             raise DartsError(f"{paths[-1]}: would be written twice; draw one after another, with different --output")
     try:

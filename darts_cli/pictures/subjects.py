@@ -12,9 +12,12 @@ from typing import NamedTuple
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names, unused
 from darts_cli.formats.genotypes import load
-from darts_cli.genotype import Genotype, is_name
+from darts_cli.genotype import Cell, Genotype, is_name
 from darts_cli.pictures import curves
-from darts_cli.pictures.cells import Film, graph, render, text
+from darts_cli.pictures.cells.figure import Film, scene
+from darts_cli.pictures.cells.pdf import pdf
+from darts_cli.pictures.cells.svg import file, svg
+from darts_cli.pictures.cells.text import dot, text
 from darts_cli.pictures.replay import page
 from darts_cli.runs.history import History, is_run, read
 
@@ -58,21 +61,16 @@ def subject(spelling: str) -> Subject:
     return Subject(spelling, stem, None, genotype)
 
 
-def notebook(genotype: Genotype) -> str | None:
-    """The cells of a genotype in one SVG, one below the other; None without Graphviz."""
-    try:
-        cells = [_inline(render(graph(cell, genotype.macro), "svg").decode()) for cell in genotype.cells.values()]
-    except DartsError:
-        return None
-    sizes = [[float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', cell)[:2]] for cell in cells]
-    width, height = max(w for w, _ in sizes), sum(h for _, h in sizes)
-    tops = [sum(h for _, h in sizes[:i]) for i in range(len(cells))]
-    inner = "".join(cell.replace("<svg", f'<svg y="{top:g}pt"', 1) for cell, top in zip(cells, tops, strict=True))
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}pt" height="{height:g}pt">{inner}</svg>'
-
-
-def _inline(svg: str) -> str:
-    return svg[svg.index("<svg") :]
+def notebook(genotype: Genotype) -> str:
+    """The cells of a genotype in one SVG, one below the other."""
+    scenes = {name: scene(cell, genotype.macro) for name, cell in genotype.cells.items()}
+    tops, height = {}, 0.0
+    for name, drawn in scenes.items():
+        tops[name] = height
+        height += drawn.height
+    inner = "".join(svg(drawn, f"{name}-", attributes=f' y="{tops[name]:.0f}"') for name, drawn in scenes.items())
+    width = max(drawn.width for drawn in scenes.values())
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}">{inner}</svg>'
 
 
 def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
@@ -88,7 +86,7 @@ def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
 def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]:
     """The pictures of a kind: cells, animation, alphas, curves or page. Animations are GIFs in any format.
 
-    Raises NoGraphviz or NoMatplotlib where these are missing, DartsError where the subjects have no such pictures.
+    Raises NoMatplotlib where that is missing, DartsError where the subjects have no such pictures.
     """
     if kind == "cells":
         return [picture for subject in subjects for picture in _cells(subject, form)]
@@ -127,8 +125,18 @@ def _cells(subject: Subject, form: str) -> Iterator[Picture]:
         yield Picture(subject.stem, "", "txt", text(subject.genotype).encode())
         return
     for name, cell in subject.genotype.cells.items():
-        source = graph(cell, subject.genotype.macro)
-        yield Picture(subject.stem, name, form, source.source.encode() if form == "dot" else render(source, form))
+        yield Picture(subject.stem, name, form, _cell(cell, subject.genotype.macro, form))
+
+
+def _cell(cell: Cell, macro: str, form: str) -> bytes:
+    """The picture of a cell in a format."""
+    if form == "dot":
+        return dot(cell, macro).encode()
+    if form == "png":
+        from darts_cli.pictures.cells.raster import png
+
+        return png(scene(cell, macro))
+    return {"pdf": pdf, "svg": file}[form](scene(cell, macro))
 
 
 def _history(subject: Subject, kind: str) -> History:
@@ -146,17 +154,15 @@ def _history(subject: Subject, kind: str) -> History:
 
 def _animation(history: History, name: str) -> bytes:
     """The GIF of a cell, one frame per epoch; only what the search changed moves."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from PIL import Image
+    from darts_cli.pictures.cells.raster import image
 
     cells = [genotype.cells[name] for genotype in history.genotypes()]
-    film = Film(cells, history.space.macro)
-    titles = [f"{cell_name(name)}, epoch {i} of {history.config.epochs}" for i in range(1, len(cells) + 1)]
-    with ThreadPoolExecutor(2) as threads:  # a thread waits for a process of Graphviz
-        frames = list(threads.map(lambda cell, title: film.picture("png", cell, title), cells, titles))
-    images = [Image.open(io.BytesIO(frame)).convert("RGB").quantize(64) for frame in frames]
+    film, shares = Film(cells, history.space.macro), history.shares(name)
+    frames = []
+    for i, cell in enumerate(cells):
+        title = f"{cell_name(name)}, epoch {i + 1} of {history.config.epochs}"
+        frames.append(image(film.frame(cell, cells[i - 1] if i else None, shares[i], title)).quantize(64))
     buffer = io.BytesIO()
-    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return buffer.getvalue()

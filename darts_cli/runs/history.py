@@ -65,6 +65,22 @@ class History:
         """The largest eigenvalues of the Hessian, each with its epoch."""
         return [(record["epoch"], record["eigenvalue"]) for record in self.records if "eigenvalue" in record]
 
+    def shares(self, cell: str) -> list[dict[tuple[int, int], float]]:
+        """Of a search, after each epoch: the weight of the operation that each edge of a cell takes, by (input, node).
+
+        As shares of the largest weight of any operation in any epoch.
+        """
+        edges, choices = self.space.edges(), self.space.choices(cell)
+        largest = max(max(row) for record in self.records for row in record["operation_weights"][cell])
+        found = []
+        for record in self.records:
+            rows = dict(zip(edges, zip(record["operation_weights"][cell], choices, strict=True), strict=True))
+            nodes = enumerate(record["genotype"][cell]["nodes"], self.space.inputs)
+            taken = [(op, (state, i)) for i, node in nodes for op, state in node if (state, i) in rows]
+            weights = {place: dict(zip(rows[place][1], rows[place][0], strict=True)).get(op, 0.0) for op, place in taken}
+            found.append({place: weight / largest if largest > 0 else 0.0 for place, weight in weights.items()})
+        return found
+
     def repeat(self) -> str:
         """The command that repeats a search."""
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
