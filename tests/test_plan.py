@@ -1,14 +1,17 @@
 """`darts plan`: figures that a run then meets, from real processes; totals of many runs; one line for a mistake."""
 
 import json
+import re
 import time
 
 import pytest
 from conftest import darts
 
-from darts_cli.config import SearchCNN
-from darts_cli.plans.measure import Kind, segments
+from darts_cli.config import SearchCNN, TrainRNN
+from darts_cli.genotype import load
+from darts_cli.plans.measure import Kind, Measured, counts, segments
 from darts_cli.plans.variants import variants
+from darts_cli.runs.display import Display
 from darts_cli.runs.task import Task
 
 DIGITS = ["cnn", "--dataset", "digits", "--layers", "3", "--channels", "4", "--nodes", "2", "--batch-size", "120"]
@@ -86,6 +89,51 @@ def test_variants_are_other_runs():
     assert all(variant.kind.config != kind.config for variant in found.values())
     half = found[f"--batch-size {kind.config.batch_size // 2}"]
     assert (half.kind.config.batch_size, half.steps) == (kind.config.batch_size // 2, 2)
+
+
+def test_counts_are_those_of_the_data():
+    """1,438 digits to train on, of which half, and a pass over the other half with four batches of discrete cells."""
+    assert counts(Kind(Task("search", "cnn"), SearchCNN(dataset="digits"))) == {"steps": 12, "evaluation": 16, "end": 0}
+    config, cells = TrainRNN(dataset="pydoc"), load("darts_v2", "rnn")
+    assert counts(Kind(Task("select", "rnn"), config, cells))["end"] == 0
+    assert counts(Kind(Task("train", "rnn"), config, cells))["end"] > 0
+
+
+def test_the_time_of_a_run_is_that_of_its_parts():
+    slow, fast = ({"seconds_per_step": s, "start_up": 3.0, "memory": m, "checkpoint": 10} for s, m in ((2.0, 5), (1.0, 9)))
+    end = {"evaluation": 0.5, "evaluations": 1.0, "after_epoch": None, "saving": 0.25, "memory": 7}
+    measured = Measured({"steps": 10, "evaluation": 8, "end": 6}, [(3, fast), (1, slow)], end)
+    assert measured.seconds_per_step == 1.25
+    assert measured.after_steps == 8 * 0.5 + 0.25
+    assert measured.seconds() == 3 + 4 * (10 * 1.25 + 4.25) + 6 * 0.5
+    assert measured.memory == 9
+    complete = Measured(measured.counts, measured.segments, end | {"after_epoch": 2.0})
+    assert complete.after_steps == 1 + 2
+
+
+@pytest.mark.slow
+def test_a_run_says_what_it_takes(tmp_path):
+    """After 20 steps, and after its first epoch."""
+    done = darts("train", "rnn", *PYDOC[1:], "--epochs", "2", "--run", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    figures = r"\d+\.\d\d s per step, about \d+ s left( without evaluation| with evaluation and saving); peak memory [\d.]+ .B"
+    said = [line for line in done.stderr.splitlines() if re.fullmatch(figures, line)]
+    assert len(said) == 2
+    assert [" without " in line for line in said] == [True, False]
+
+
+def test_a_display_leaves_evaluations_out_of_the_steps(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    display = Display(epochs=3, steps=4)
+    display.begin(0, 0, [])
+    for epoch in range(2):
+        for step in range(4):
+            now[0] += 2
+            display.step(epoch, step)
+        now[0] += 10  # the evaluation
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("2.00 s per step, about 28 s left with evaluation and saving; peak memory ")
 
 
 @pytest.mark.parametrize(

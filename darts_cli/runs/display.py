@@ -12,8 +12,9 @@ from rich.text import Text
 
 from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
+from darts_cli.runtime.device import peak_memory
 from darts_cli.spaces.space import MACROS
-from darts_cli.text import Unfailing, counted, duration, harmless, tell
+from darts_cli.text import Unfailing, duration, harmless, size, tell
 
 ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
 READ_SECONDS = {"terminal": 5, "plain": 60}  # the metrics are read at least this often
@@ -27,6 +28,9 @@ class Display:
 
     def __init__(self, epochs: int, steps: int, quiet: bool = False):
         self.epochs, self.steps, self.total = epochs, steps, epochs * steps
+        self.after_first = False  # whether a complete epoch has been timed
+        self.last: tuple[int, float] | None = None  # the epoch of the newest step, and when it was done
+        self.timed, self.stepping = 0, 0.0  # steps that followed another at once, and their seconds
         self.quiet = quiet or distributed.rank() > 0
         self.calls = self.first = self.done = 0
         console = Console(file=Unfailing(sys.stderr), highlight=False)
@@ -68,8 +72,16 @@ class Display:
 
     def step(self, epoch: int, step: int) -> None:
         """This step of the epoch, counted from 0, and all before it are done."""
+        now, last = time.monotonic(), self.last
+        self.last = (epoch, now)
+        if last is not None and last[0] == epoch:  # else an evaluation lies between
+            self.timed += 1
+            self.stepping += now - last[1]
         self.calls += 1
         self.done = epoch * self.steps + step + 1
+        if self.first == (epoch - 1) * self.steps and not self.after_first:
+            self.after_first = True
+            self.say(self._figures(f"{self._left(now - self.started)} with evaluation and saving"))
         if self.live:
             self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
             self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
@@ -84,17 +96,23 @@ class Display:
         """Show a reading of the metrics: one line and, on a terminal, details below it."""
         self.read_at = time.monotonic()
         seconds = self.read_at - self.started
-        done = max(1, self.done - self.first)  # a training that went back may be where it started
-        left = f"{duration(seconds / done * (self.total - self.done))} left"
+        left = self._left(seconds)
         if self.live:
             self.text.plain = f"\n{line}  {left}\n\n{details}"
         else:
             self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
         if self.calls == ESTIMATE_STEPS:
-            total = duration(seconds / done * self.total)
-            self.say(
-                f"{seconds / self.calls:.2f} s per step: about {total} for {counted(self.epochs, 'epoch')}, without evaluation"
-            )
+            self.say(self._figures(left if self.after_first else f"{left} without evaluation"))
+
+    def _figures(self, left: str) -> str:
+        """What the run takes, as far as it is known."""
+        each = f"{self.stepping / self.timed:.2f} s per step, " if self.timed else ""
+        return f"{each}about {left}; peak memory {size(peak_memory())}"
+
+    def _left(self, seconds: float) -> str:
+        """How long the rest takes if it goes on as in these seconds since the run started."""
+        done = max(1, self.done - self.first)  # a training that went back may be where it started
+        return f"{duration(seconds / done * (self.total - self.done))} left"
 
 
 def added(numbers: Mapping[str, float]) -> str:

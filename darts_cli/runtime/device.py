@@ -122,6 +122,9 @@ def peak_memory() -> int:
     """The most bytes that this process has held so far: on its GPUs or, where it uses none, in main memory; 0 where unknown."""
     if torch.cuda.is_initialized():
         return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+    if sys.platform == "linux":  # getrusage also counts the process that started this one
+        with open("/proc/self/status") as status:
+            return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
     if resource is None:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
