@@ -16,6 +16,14 @@ class DartsError(Exception):
         self.exit_code = exit_code
 
 
+class Stopped(DartsError):
+    """The run was asked to stop, and its state is saved; no mistake. `command` goes on with it."""
+
+    def __init__(self, message: str, command: str, exit_code: int):
+        super().__init__(f"{message}; to resume: {command}", exit_code)
+        self.message, self.command = message, command
+
+
 def load(path):
     """The trained network of a run folder or a checkpoint, in evaluation mode; see `darts_cli.use.networks.load`.
 

@@ -3,7 +3,9 @@
 import contextlib
 import difflib
 import io
+import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
@@ -56,6 +58,12 @@ def tell(line: str) -> None:
     print(line, file=Unfailing(sys.stderr), flush=True)
 
 
+def tell_at_once(line: str) -> None:
+    """Print a line on stderr from the handler of a signal, which may have interrupted any other printing."""
+    with contextlib.suppress(OSError):  # such as of a terminal that was closed
+        os.write(2, f"{line}\n".encode())
+
+
 def hint(text: str) -> None:
     """Print text on stderr, on one line."""
     tell(printable(text))
@@ -74,6 +82,18 @@ def lines(result: dict) -> str:
             shown[name] = f"{value:,}" if isinstance(value, int) else str(value or "unnamed")
     width = max(map(len, shown))
     return "\n".join(f"{name.replace('_', ' '):{width}}  {printable(value)}" for name, value in shown.items())
+
+
+def on_lines(command: str, width: int) -> str:
+    """A command that is longer than a line, on several that a shell reads as one; no word is broken."""
+    if len(command) <= width:
+        return command
+    words, lines = [shlex.quote(word) for word in shlex.split(command)], [""]
+    for word in words:
+        if lines[-1].strip() and len(lines[-1]) + len(word) + 3 > width:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -134,6 +154,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A curve as a row of blocks, the lowest value as the lowest block."""
+    low, high = min(values), max(values)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (value - low) / (high - low)) if high > low else 0] for value in values)
 
 
 def size(count: float) -> str:

@@ -180,7 +180,7 @@ def test_a_terminal_that_is_closed_lets_the_run_save(tiny, tmp_path):
         time.sleep(0.01)
     code, _, err = finish(process)
     assert code == 128 + signal.SIGHUP
-    assert "error: stopped by SIGHUP; the state is saved; to resume: " in err
+    assert "stopped by SIGHUP; the state is saved; to resume: " in err
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 

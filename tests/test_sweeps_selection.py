@@ -214,7 +214,7 @@ def test_killed_twice_it_ends_the_same(whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     assert (code, out) == (143, "")
-    assert err.splitlines()[-1].startswith("error: stopped by SIGTERM; the state is saved; to resume: darts search cnn")
+    assert err.splitlines()[-1].startswith("stopped by SIGTERM; the state is saved; to resume: darts search cnn")
     code, out, err = finish(start(*MANY, "--run", run))
     assert code == 0, err
     assert out == (folder / "genotype.yaml").read_text()

@@ -73,7 +73,7 @@ def search_record(
     run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
     facts += added({name: value for name, value in watched.items() if name == "eigenvalue"})
-    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}")
+    display.record(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}", run.reports.metrics)
     truth = _true(run.config, cells)
     if truth:
         display.say(truth)
@@ -191,7 +191,7 @@ def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
     run.reports.record(record)
     run.reports.log(**record)
-    display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}")
+    display.record(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}", run.reports.metrics)
 
 
 def train_report(

@@ -65,7 +65,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         }
 
     steps = len(train)
-    with run.interruptible(), Display(config.epochs, steps, quiet) as display:
+    with Display(config.epochs, steps, quiet) as display, run.interruptible(display.stopping):
         run.start(environment(device), about)
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), *data.said("both halves", used)]

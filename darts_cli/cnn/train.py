@@ -86,7 +86,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             "optimizer": optimizer.state_dict(),
         }
 
-    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, steps, quiet) as display:
+    display = Display(config.epochs, steps, quiet)
+    with display, run.interruptible(display.stopping), detection(network, config.detect_anomaly):
         if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), about)

@@ -4,14 +4,15 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 
 import click
 
-from darts_cli import DartsError
-from darts_cli.text import out_of_memory, printable, tell
+from darts_cli import DartsError, Stopped
+from darts_cli.text import on_lines, out_of_memory, printable, tell
 
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
 
@@ -46,6 +47,8 @@ class Darts(click.Group):
             return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
+        except Stopped as stopped:
+            return _resumable(stopped), stopped.exit_code
         except DartsError as error:
             return _error(str(error)), error.exit_code
         except click.Abort:
@@ -84,6 +87,15 @@ def _silent():
 
 def _error(message: str) -> str:
     return f"error: {printable(message)}"
+
+
+def _resumable(stopped: Stopped) -> str:
+    """How to go on; on a terminal that is too narrow, the command is on lines of its own, to be copied as they are."""
+    line = printable(str(stopped))
+    width = shutil.get_terminal_size().columns
+    if len(line) <= width or not (sys.stderr and sys.stderr.isatty()):
+        return line
+    return f"{printable(stopped.message)}; to resume:\n\n{on_lines(stopped.command, width)}\n"
 
 
 def check_files(paths: Sequence[str], problems: Callable[[str], list[str]]) -> None:

@@ -56,7 +56,8 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
     }
     run.reports.log(epoch=epoch + 1, **measured)
     run.reports.record(record, cells)
-    display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}")
+    line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}"
+    display.record(line, run.reports.metrics)
     if changed and not display.live:
         display.say(cell_table(cells))
 
@@ -110,7 +111,7 @@ def train_record(display: Display, run: Run, record: dict) -> None:
     run.reports.record(record)
     run.reports.log(**record)
     averaged = "  averaged" if record["averages"] else ""
-    display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}")
+    display.record(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}", run.reports.metrics)
 
 
 def train_report(config: TrainRNN, run: Run, network: Network, device: torch.device, best_epoch: int) -> str:

@@ -61,7 +61,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         }
 
     start_of_epoch = (0, torch.zeros(2, 2, dtype=sums_dtype(device)), *[network.initial(train.shape[1])] * 2)
-    with run.interruptible(), Display(config.epochs, len(train) - 1, quiet) as display:
+    with Display(config.epochs, len(train) - 1, quiet) as display, run.interruptible(display.stopping):
         run.start(environment(device), corpus.about())
         now = run.state.restore(state(0, *start_of_epoch), **parts)
         done = sum(length for _, length in _pieces(config, train, now["epoch"])[: now["step"]])

@@ -89,7 +89,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
 
     words = len(source) - 1
-    with run.interruptible(), detection(network, config.detect_anomaly), Display(config.epochs, words, quiet) as display:
+    display = Display(config.epochs, words, quiet)
+    with display, run.interruptible(display.stopping), detection(network, config.detect_anomaly):
         if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
         run.start(environment(device), corpus.about())
@@ -112,8 +113,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
                 if not optimizer.averages and stalled(config, run.reports.metrics) and not _ended(config, run.reports.metrics):
                     optimizer.average()
                     display.say("the validation loss no longer falls: averaging the weights from here on")
-            now = start_of(epoch, roll_backs)
-            run.state.save(now)
+            run.state.save(now := start_of(epoch, roll_backs))
     result = _result(run, network)
     run.reports.write(report.train_report(config, run, network, device, result.best_epoch))
     return result

@@ -1,8 +1,9 @@
 """The progress of a run on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from rich.console import Console, Group
@@ -14,10 +15,13 @@ from darts_cli.genotype import Genotype
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import peak_memory
 from darts_cli.spaces.space import MACROS
-from darts_cli.text import Unfailing, duration, harmless, size, tell
+from darts_cli.text import Unfailing, duration, harmless, size, sparkline, tell, tell_at_once
 
-ESTIMATE_STEPS = 20  # steps that the estimate of the total time is made from
+ESTIMATE_STEPS = 20  # after which the figures are printed
+LEAST_STEPS = 5  # that an estimate of the time left is made from
 READ_SECONDS = {"terminal": 5, "plain": 60}  # the metrics are read at least this often
+MEASURES = ("valid_accuracy", "valid_perplexity", "train_accuracy", "train_perplexity")  # the first there is, is drawn
+CURVE_EPOCHS = 40  # the newest, that are drawn
 
 
 class Display:
@@ -27,19 +31,19 @@ class Display:
     """
 
     def __init__(self, epochs: int, steps: int, quiet: bool = False):
-        self.epochs, self.steps, self.total = epochs, steps, epochs * steps
-        self.after_first = False  # whether a complete epoch has been timed
-        self.last: tuple[int, float] | None = None  # the epoch of the newest step, and when it was done
-        self.timed, self.stepping = 0, 0.0  # steps that followed another at once, and their seconds
+        self.epochs, self.steps = epochs, steps
+        self.pace = Pace(epochs, steps)
         self.quiet = quiet or distributed.rank() > 0
-        self.calls = self.first = self.done = 0
-        console = Console(file=Unfailing(sys.stderr), highlight=False)
-        self.text = Text()
-        self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
-        self.epoch_bar = self.bars.add_task("", total=self.total)
-        self.step_bar = self.bars.add_task("", total=steps)
-        animated = console.is_terminal and not console.is_dumb_terminal and not self.quiet
-        self.live = Live(Group(self.bars, self.text), console=console) if animated else None
+        self.calls, self.unit = 0, "step"
+        console, animated = terminal(self.quiet)
+        self.reading, self.curve, self.notice = Text(), Text(), Text()
+        wide = min(60, max(10, console.width - 60))
+        name, facts = TextColumn("{task.description:>14}"), TextColumn("{task.fields[facts]}")
+        self.bars = Progress(name, BarColumn(wide), TaskProgressColumn(), facts, console=console)
+        self.epoch_bar = self.bars.add_task("", total=epochs * steps, facts="")
+        self.step_bar = self.bars.add_task("first step", total=steps, facts="")
+        shown = Group(self.bars, self.curve, self.reading, self.notice)
+        self.live = Live(shown, console=console, transient=True) if animated else None
         self.started = self.read_at = time.monotonic()
 
     def __enter__(self) -> "Display":
@@ -51,17 +55,17 @@ class Display:
 
     def begin(self, epoch: int, step: int, opening: list[str], unit: str = "step", complete: bool | None = None) -> None:
         """The run starts, or resumes, after `step` steps of an epoch counted from 0; print what it is about to do."""
-        self.first = self.done = epoch * self.steps + step
+        done, self.unit = epoch * self.steps + step, unit
         self.started = self.read_at = time.monotonic()
-        self.bars.update(self.epoch_bar, completed=self.done)
+        self.bars.update(self.epoch_bar, completed=done)
         self.bars.update(self.step_bar, completed=step)
         if self.live:
             self.live.start()
         for line in opening:
             self.say(line)
         complete = epoch == self.epochs if complete is None else complete
-        if self.done:
-            self.say("complete already" if complete else f"resuming after {unit} {self.done:,} of {self.total:,}")
+        if done:
+            self.say("complete already" if complete else f"resuming after {unit} {done:,} of {self.epochs * self.steps:,}")
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -70,21 +74,28 @@ class Display:
         elif not self.quiet:
             tell(harmless(line))
 
+    def stopping(self, line: str) -> None:
+        """Say that the run was asked to stop; called by a signal, between any two instructions."""
+        if self.live and self.live.is_started:
+            self.notice.plain = f"\n{line}"  # the thread that draws the display shows it
+        else:
+            tell_at_once(line)
+
     def step(self, epoch: int, step: int) -> None:
         """This step of the epoch, counted from 0, and all before it are done."""
-        now, last = time.monotonic(), self.last
-        self.last = (epoch, now)
-        if last is not None and last[0] == epoch:  # else an evaluation lies between
-            self.timed += 1
-            self.stepping += now - last[1]
         self.calls += 1
-        self.done = epoch * self.steps + step + 1
-        if self.first == (epoch - 1) * self.steps and not self.after_first:
-            self.after_first = True
-            self.say(self._figures(f"{self._left(now - self.started)} with evaluation and saving"))
+        paused = len(self.pace.pauses)
+        self.pace.step(epoch, step + 1)
+        if len(self.pace.pauses) > paused == 0:  # the first evaluation has been timed
+            self.say(self._figures())
         if self.live:
-            self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
-            self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
+            last = step + 1 == self.steps
+            now = "evaluating" if last else f"{self.unit} {step + 1:,}/{self.steps:,}"
+            elapsed = duration(time.monotonic() - self.started)
+            facts = ", ".join(filter(None, (elapsed, self.pace.in_words())))
+            done = epoch * self.steps + step + 1
+            self.bars.update(self.epoch_bar, completed=done, description=f"epoch {epoch + 1}/{self.epochs}", facts=facts)
+            self.bars.update(self.step_bar, completed=step + 1, description=now, facts=self._speed())
 
     def due(self, step: int, log_every: int) -> bool:
         """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""
@@ -95,24 +106,93 @@ class Display:
     def read(self, epoch: int, step: int, line: str, details: str) -> None:
         """Show a reading of the metrics: one line and, on a terminal, details below it."""
         self.read_at = time.monotonic()
-        seconds = self.read_at - self.started
-        left = self._left(seconds)
         if self.live:
-            self.text.plain = f"\n{line}  {left}\n\n{details}"
+            self.reading.plain = f"\n{line}\n\n{details}"
         else:
-            self.say(f"epoch {epoch + 1}/{self.epochs}  step {step + 1}/{self.steps}  {line}  {left}")
+            left = self.pace.in_words()
+            self.say(f"epoch {epoch + 1}/{self.epochs}  {self.unit} {step + 1}/{self.steps}  {line}{left and '  ' + left}")
         if self.calls == ESTIMATE_STEPS:
-            self.say(self._figures(left if self.after_first else f"{left} without evaluation"))
+            self.say(self._figures())
 
-    def _figures(self, left: str) -> str:
+    def record(self, line: str, records: Sequence[Mapping]) -> None:
+        """Print the line of a finished epoch; on a terminal, draw the curve of all epochs so far."""
+        self.say(line)
+        if self.live:
+            self.curve.plain = _curve(records, self.live.console.encoding)
+            self.bars.update(self.step_bar, description="saving")
+
+    def _figures(self) -> str:
         """What the run takes, as far as it is known."""
-        each = f"{self.stepping / self.timed:.2f} s per step, " if self.timed else ""
-        return f"{each}about {left}; peak memory {size(peak_memory())}"
+        return "; ".join(filter(None, (", ".join(filter(None, (self._speed(), self.pace.in_words()))), _peak())))
 
-    def _left(self, seconds: float) -> str:
-        """How long the rest takes if it goes on as in these seconds since the run started."""
-        done = max(1, self.done - self.first)  # a training that went back may be where it started
-        return f"{duration(seconds / done * (self.total - self.done))} left"
+    def _speed(self) -> str:
+        return f"{self.pace.stepping / self.pace.timed:.2f} s per step" if self.pace.timed else ""
+
+
+class Pace:
+    """How fast a run goes: the seconds of its steps, and of its pauses, the evaluations that lie between epochs."""
+
+    def __init__(self, epochs: int, steps: int):
+        self.epochs, self.steps = epochs, steps
+        self.timed, self.units, self.stepping = 0, 0, 0.0  # steps that followed another at once, in number, units and seconds
+        self.pauses: list[float] = []
+        self.last: tuple[int, int, float] | None = None  # epoch and units of the newest step, and when it was done
+
+    def step(self, epoch: int, done: int) -> None:
+        """So many units of the epoch are done."""
+        now = time.monotonic()
+        if self.last is not None:
+            before, then, at = self.last
+            if before == epoch and done > then:
+                self.timed, self.units, self.stepping = self.timed + 1, self.units + done - then, self.stepping + now - at
+            elif before + 1 == epoch:
+                self.pauses.append(max(0.0, now - at - done * self._each()))
+        self.last = epoch, done, now
+
+    def left(self) -> float | None:
+        """Seconds until the end of the run; None while too little is known. Evaluations count once one has been timed."""
+        if self.last is None or (self.timed < LEAST_STEPS and not self.pauses):
+            return None
+        epoch, done, _ = self.last
+        epochs = self.epochs - epoch
+        pause = statistics.mean(self.pauses) if self.pauses else 0.0
+        return (epochs * self.steps - done) * self._each() + epochs * pause
+
+    def in_words(self) -> str:
+        """The time left; "" while too little is known."""
+        left = self.left()
+        return f"{'about' if self.pauses else 'at least'} {duration(left)} left" if left else ""
+
+    def _each(self) -> float:
+        """Seconds of a unit."""
+        return self.stepping / self.units if self.units else 0.0
+
+
+def terminal(quiet: bool) -> tuple[Console, bool]:
+    """A console on stderr, and whether it may show what moves."""
+    console = Console(file=Unfailing(sys.stderr), highlight=False)
+    return console, console.is_terminal and not console.is_dumb_terminal and not quiet
+
+
+def _peak() -> str:
+    peak = peak_memory()
+    return f"peak memory {size(peak)}" if peak else ""
+
+
+def _curve(records: Sequence[Mapping], encoding: str) -> str:
+    """The curve of a measure in one line, with its best value."""
+    measure = next((name for name in MEASURES if name in records[-1]), None) if records else None
+    if measure is None:
+        return ""
+    values, share = [record[measure] for record in records], measure.endswith("accuracy")
+    best = (max if share else min)(values)
+    form = ".2%" if share else ".2f"
+    drawn = sparkline(values[-CURVE_EPOCHS:]) if encoding.startswith("utf") else ""
+    parts = [f"{measure.replace('_', ' ')} {drawn} {values[-1]:{form}}".replace("  ", " ")]
+    parts.append(f"best {best:{form}} in epoch {records[values.index(best)]['epoch']}")
+    if "lr" in records[-1]:
+        parts.append(f"learning rate {records[-1]['lr']:.3g}")
+    return "  ".join(parts)
 
 
 def added(numbers: Mapping[str, float]) -> str:

@@ -15,9 +15,9 @@ moment resumes from its last checkpoint and ends with the same bits.
 """
 
 import contextlib
-import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from darts_cli import DartsError
@@ -31,6 +31,7 @@ from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.schema import Config
+from darts_cli.text import tell_at_once
 
 
 class Run:
@@ -100,22 +101,23 @@ class Run:
         return self.sweep if self.sweep and self.task.stage == "select" else self.identity.resume()
 
     @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self, say: Callable[[str], None] = tell_at_once) -> Iterator[None]:
         """Inside, the folder is locked, and a signal to stop is noted: the next `state.checkpoint` saves and ends the run.
+
+        say    what tells the user so, from within the handler of the signal
 
         A second signal ends the process at once; not under torchrun, which passes on what the terminal has sent already. Raises
         DartsError when another run holds the folder.
         """
         lock = locked(self.folder, wait=self.sweep is not None) if distributed.rank() == 0 else contextlib.nullcontext()
-        with lock, distributed.together(), signals.noted(self._note) if self.lasting else contextlib.nullcontext():
+        noted = signals.noted(partial(self._note, say)) if self.lasting else contextlib.nullcontext()
+        with lock, distributed.together(), noted:
             yield
 
-    def _note(self, number: int) -> None:
+    def _note(self, say: Callable[[str], None], number: int) -> None:
         self.state.signal = number
         if distributed.ranks() == 1:
-            with contextlib.suppress(OSError):  # such as of a terminal that was closed
-                again = "" if self.sweep else "; a second signal stops at once"
-                os.write(2, f"finishing this step, then saving{again}\n".encode())
+            say(f"finishing this step, then saving{'' if self.sweep else '; a second signal stops at once'}")
             signals.obey()
 
 

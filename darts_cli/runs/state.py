@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from darts_cli import DartsError
+from darts_cli import DartsError, Stopped
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs import checkpoint, history
@@ -48,7 +48,7 @@ class State:
             self._saved, self._saved_at = _epoch_and_step(state), time.monotonic()
 
     def checkpoint(self, state: Callable[[], dict]) -> None:
-        """Save when --checkpoint-minutes have passed; when asked to stop, save and raise the DartsError that ends the run.
+        """Save when --checkpoint-minutes have passed; when asked to stop, save and raise Stopped.
 
         `state` makes what is saved, and is called only then. A position that is saved already, as between the batches of an
         evaluation, is not saved again.
@@ -62,7 +62,7 @@ class State:
             self._saved_at = time.monotonic()
         if number:
             name = signal.Signals(number).name
-            raise DartsError(f"stopped by {name}; the state is saved; to resume: {self.repeat}", 128 + number)
+            raise Stopped(f"stopped by {name}; the state is saved", self.repeat, 128 + number)
 
     def extend(self) -> None:
         """Give the newest checkpoint the number of epochs of this configuration, which is not that of its run."""

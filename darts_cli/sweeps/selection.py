@@ -8,6 +8,7 @@ genotype.yaml     the winner
 report.md         protocol and result
 """
 
+import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
+from darts_cli.runs import history
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
 from darts_cli.sweeps.estimate import estimate
@@ -26,7 +28,7 @@ from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
 from darts_cli.sweeps.seeds import parallel_options, seed_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
-from darts_cli.text import counted
+from darts_cli.text import counted, duration, table
 
 EPOCHS = {"cnn": 100, "rnn": 300}  # of the paper's short trainings
 TABLE_EPOCHS = 12  # of those that NAS-Bench-201 has
@@ -198,6 +200,7 @@ class _Selection:
         if winner:
             genotype.save(winner.cells, self.sweep.folder / "genotype.yaml")
         self.sweep.report(self._report(candidates, text, winner))
+        self.pool.say(table(self.rows(candidates)))
 
     def _entry(self, candidate: Candidate, number: int | None = None) -> dict:
         entry: dict = {"name": candidate.name, "seed": candidate.seed}
@@ -223,7 +226,7 @@ class _Selection:
             lines = [f"The validation accuracies are those after {TABLE_EPOCHS} epochs on {self.table}, from NAS-Bench-201."]
         else:
             epochs, seed = self.short.epochs, self.short.seed
-            lines = [f"Each candidate was trained for {epochs} epochs with seed {seed}, without the test part."]
+            lines = [f"Each candidate was trained for {counted(epochs, 'epoch')} with seed {seed}, without the test part."]
         lines += [f"{means}."]
         first_two = comparison["first_two"]
         if first_two and first_two["apart"] is not None:
@@ -235,11 +238,13 @@ class _Selection:
         definitions = f"""
 
 Score: {self.measure.name.replace("_", " ")}, {rule}; random cells never win. Spread: sample deviation of the judged epochs.
-Noise: the root of the mean of the squared spreads of two candidates. It is the noise between epochs, not between seeds."""
+Noise: the root of the mean of the squared spreads of two candidates. It is the noise between epochs, not between seeds.
+Parameters: of the network of the short training, for ten classes."""
         return "\n".join(lines) + definitions
 
     def _report(self, candidates: Sequence[Candidate], text: str, winner: Candidate | None) -> str:
-        rows = "\n".join(self._row(candidate) for candidate in candidates)
+        head, *others = self.rows(candidates)
+        rows = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *others))
         cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
         known = winner and nasbench201.cell_of(winner.cells)
         if known:
@@ -255,8 +260,6 @@ Noise: the root of the mean of the squared spreads of two candidates. It is the 
 
 {text}
 
-| candidate | hash | score | spread |
-| --- | --- | --- | --- |
 {rows}
 
 {cells}Repeat with:
@@ -264,9 +267,27 @@ Noise: the root of the mean of the squared spreads of two candidates. It is the 
     {self.sweep.repeat()}
 """
 
-    def _row(self, candidate: Candidate) -> str:
-        first = f"| {candidate.name} | {candidate.cells.hash() if candidate.cells else ''} |"
-        if not candidate.curve:
-            return f"{first} {candidate.failed or 'searched'} | |"
-        show = self.measure.show
-        return f"{first} {show(score(candidate.curve, self.measure))} | {show(spread(candidate.curve, self.measure))} |"
+    def rows(self, candidates: Sequence[Candidate]) -> list[list[str]]:
+        """The candidates as a table, the best first, and the random cells among them."""
+        head = ["rank", "candidate", "hash", "score", "spread", "parameters", "searched in", "trained in"]
+        ranked, show = rank(candidates, self.measure), self.measure.show
+        rows = []
+        for number, candidate in enumerate(ranked, 1):
+            values = [show(value(candidate.curve, self.measure)) for value in (score, spread)] if candidate.curve else ["", ""]
+            folders = (self.pool.folder / name for name in (candidate.name, f"select/{candidate.name}"))
+            times = [duration(seconds) if (seconds := history.seconds(folder)) else "" for folder in folders]
+            cells = candidate.cells
+            values += [_parameters(cells, self.short) if cells else "", *times]
+            rows.append([str(number) if candidate.curve else "", candidate.name, cells.hash() if cells else "", *values])
+            if candidate.failed:
+                rows[-1][3] = candidate.failed
+        used = [any(row[column] for row in rows) for column in range(len(head))]
+        return [[cell for cell, kept in zip(row, used, strict=True) if kept] for row in (head, *rows)]
+
+
+def _parameters(cells: Genotype, short: TrainCNN | TrainRNN | None) -> str:
+    """Those of the network of a short training of convolutional cells, for ten classes."""
+    if not isinstance(short, TrainCNN):
+        return ""
+    sizes = importlib.import_module("darts_cli.cnn.sizes").sizes
+    return f"{sizes(cells, short.channels, short.layers, 32)[0]['parameters']:,}"
