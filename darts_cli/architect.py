@@ -26,6 +26,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def whole(batch) -> list[tuple[float, object]]:
+    """A batch as its only part."""
+    return [(1, batch)]
 
 
 class Architect:
@@ -39,6 +45,8 @@ class Architect:
     exact        of second order: differentiate again instead of eq. 8; everything in `loss` must allow it
     clip         where given, the training gradient and v are each scaled to at most this norm, before weight decay and eps
     buffers      tensors that a pass changes as a side effect (BatchNorm statistics): put back after every step
+    split        batch -> its parts, each with its share of the batch: computed one after the other, to save memory
+    join         the carries of the parts, with their shares -> that of the batch
     average      what becomes of the gradients of every pass: of several processes with a part of each batch, the means
 
     Raises ValueError when `w_optimizer` is not such an optimiser.
@@ -58,6 +66,8 @@ class Architect:
         exact: bool = False,
         clip: float | None = None,
         buffers: Iterable[Tensor] = (),
+        split: Callable = whole,
+        join: Callable = lambda carries: carries[0][1],
         average: Callable[[list[Tensor]], list[Tensor]] = list,
     ):
         self.loss = loss
@@ -68,6 +78,7 @@ class Architect:
         self.unrolled, self.exact, self.radius = unrolled, exact, self.RADIUS
         self.clip = clip
         self.buffers = list(buffers)
+        self.split, self.join = split, join
         self.average = average
         if unrolled:
             self._check_optimizer()
@@ -103,11 +114,10 @@ class Architect:
         w = before[: len(self.weights)]
         xi = self.w_optimizer.param_groups[0]["lr"]
 
-        gradients, factor = self._clip(self._gradients(self.loss(train)[0], self.weights))
+        gradients, factor = self._clip(self._gradients(train, self.weights)[0])
         self._virtual_step(gradients)
 
-        loss, carry = self.loss(valid)  # at w'
-        gradients = self._gradients(loss, [*self.alphas, *self.weights])
+        gradients, carry = self._gradients(valid, [*self.alphas, *self.weights])  # at w'
         d_alpha = gradients[: len(self.alphas)]
         v, _ = self._clip(gradients[len(self.alphas) :])
 
@@ -125,10 +135,15 @@ class Architect:
 
     def _exact_product(self, v: list[Tensor], w: list[Tensor], train) -> list[Tensor]:
         """grad2_{alpha,w} L_train(w, alpha) v, by differentiating grad_w L_train . v."""
+
+        def along(part) -> tuple[Tensor, object]:
+            """grad_w L . v"""
+            loss, carry = self.loss(part)
+            found = torch.autograd.grad(loss, self.weights, create_graph=True, allow_unused=True, materialize_grads=True)
+            return sum((g * u).sum() for g, u in zip(found, v, strict=True)), carry
+
         _copy(w, self.weights)
-        loss, _ = self.loss(train)
-        found = torch.autograd.grad(loss, self.weights, create_graph=True, allow_unused=True, materialize_grads=True)
-        return self._gradients(sum((g * u).sum() for g, u in zip(found, v, strict=True)), self.alphas)
+        return self._gradients(train, self.alphas, along)[0]
 
     @torch.no_grad()
     def _virtual_step(self, gradients: list[Tensor]) -> None:
@@ -151,11 +166,38 @@ class Architect:
     def _alpha_gradients(self, batch) -> tuple[list[Tensor], object]:
         """grad_alpha of the loss, and its carry. The weights are constants meanwhile: nobody computes their gradients."""
         with constant(self.weights):
-            loss, carry = self.loss(batch)
-            return self._gradients(loss, self.alphas), carry
+            return self._gradients(batch, self.alphas)
 
-    def _gradients(self, loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
-        return self.average(_gradients(loss, tensors))
+    def _gradients(self, batch, tensors: list[Tensor], loss: Callable | None = None) -> tuple[list[Tensor], object]:
+        """The gradients of the loss of a batch by some tensors, the sum of those of its parts; and the carry."""
+        total, carries = None, []
+        for share, part in self.split(batch):
+            value, carry = (loss or self.loss)(part)
+            found = _gradients(value if share == 1 else share * value, tensors)
+            total = found if total is None else torch._foreach_add(total, found)
+            carries.append((share, _detach(carry)))
+            del value, carry  # and with them the graph, before the next part
+        return self.average(total), self.join(carries)
+
+    def backward(self, batch, loss: Callable | None = None):
+        """Add the gradients of the loss of a batch to those of the tensors; returns its carry, detached."""
+        carries = []
+        for share, part in self.split(batch):
+            value, carry = (loss or self.loss)(part)
+            (value if share == 1 else share * value).backward()
+            carries.append((share, _detach(carry)))
+            del value, carry
+        return self.join(carries)
+
+    def whole_loss(self, batch) -> Tensor:
+        """The loss of a batch to differentiate by alphas; where it has parts, they are computed once more for the gradient.
+
+        Only where a pass changes no buffer, as in evaluation mode.
+        """
+        parts = self.split(batch)
+        if len(parts) == 1:
+            return self.loss(batch)[0]
+        return sum(share * checkpoint(lambda part: self.loss(part)[0], part, use_reentrant=False) for share, part in parts)
 
     def _clip(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | float]:
         """The gradients scaled to a norm of at most `clip`, and the factor min(1, clip / (norm + 1e-6))."""

@@ -59,6 +59,7 @@ class SearchCNN(SearchConfig):
     then: str = settings.then()
     eigenvalue_every: int | None = settings.eigenvalue_every()
     benchmark_data: str | None = settings.benchmark_data()
+    accumulate: int = settings.accumulate()
     recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
     precision: str = settings.precision()
     deterministic: bool = settings.deterministic()
@@ -134,7 +135,7 @@ class TrainCNN(Config):
     batch_size: int = setting(
         96, "Images per step.", aliases=("--batch",), recipes={"imagenet": 128, "nas-bench-201": 256}, ge=2
     )
-    accumulate: int = setting(1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
+    accumulate: int = settings.accumulate()
     layers: int = settings.layers(20, recipes={"imagenet": 14, "digits": 5, "nas-bench-201": 5})
     channels: int = settings.channels(36, recipes={"imagenet": 48, "digits": 8, "nas-bench-201": 16})
     lr: float = setting(
@@ -211,6 +212,7 @@ class SearchRNN(SearchConfig):
     unrolled: bool | str = settings.unrolled()
     epochs: int = setting(50, "Epochs of the search, over the training text.", recipes={"pydoc": 2}, ge=1)
     batch_size: int = settings.streams(256, ge=2)
+    batch_chunks: int = settings.batch_chunks()
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words per stream and step; one step in twenty is half as long.", recipes={"pydoc": 10}, ge=2)
     dim: int = settings.dim(300, recipes={"pydoc": 64})
@@ -251,7 +253,7 @@ class TrainRNN(Config):
         None, "Epochs without a better validation perplexity after which to stop.", default_text="never", ge=1
     )
     batch_size: int = settings.streams(64, ge=1)
-    batch_chunks: int = setting(1, "Parts to compute a batch in, to save memory.", ge=1)
+    batch_chunks: int = settings.batch_chunks()
     eval_batch_size: int = setting(
         10, "Streams of the validation text; the test text is one stream.", aliases=("--eval-batch",), ge=1
     )

@@ -27,6 +27,8 @@ streams = partial(
 tokens = partial(
     setting, "words", "What a text is read as: words between blanks, or characters.", choices=("words", "characters")
 )
+accumulate = partial(setting, 1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
+batch_chunks = partial(setting, 1, "Parts to compute a batch in, to save memory.", ge=1)
 space = partial(
     setting, None, "Search space: a name of darts space list, a file, or the run of a search.", mapping=True, metavar="SPACE"
 )

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 SAVE_MEMORY = (
-    "a smaller --batch-size needs less, and so do --recompute (search cnn), --accumulate (train cnn), --batch-chunks "
-    "(train rnn) and, on a GPU, --precision bf16"
+    "--fit-memory auto computes batches in parts that fit; a smaller --batch-size needs less, and so do --recompute "
+    "(search cnn) and, on a GPU, --precision bf16"
 )
 OUT_OF_MEMORY_TEXTS = (
     "can't allocate memory",

@@ -188,12 +188,12 @@ def test_other_images_are_not_taken_for_the_same_run(undisturbed, tmp_path):
 
 
 def test_the_display_on_a_terminal(tiny, tmp_path):
-    """Bars, the reading of the metrics, the cells, skip connections, entropy, time left."""
+    """Bars, the reading of the metrics, the cells, skip connections, entropy, speed."""
     args = [*tiny, "--epochs", "1", "--log-every", "1", "--run", tmp_path / "run"]
     code, out, shown = on_terminal(*args, TERM="xterm", COLUMNS="110", LINES="40")
     assert code == 0
     assert out.startswith("domain: cnn")
-    for said in ("epoch 1/1", "step 3/3", "train loss", " left", "node  normal", "entropy 2.0", "skip connections: "):
+    for said in ("epoch 1/1", "step 2/3", "evaluating", "train loss", "s per step", "node  normal", "entropy 2.0", "skip connections: "):
         assert said in shown
 
 

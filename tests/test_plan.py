@@ -67,7 +67,7 @@ def test_the_whole_of_several_searches(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = darts("plan", "search", *DIGITS, "--epochs", "3", "--seconds", "25")
+    done = darts("plan", "search", *DIGITS, "--epochs", "3", "--seconds", "40")
     assert done.exit_code == 0, done.stderr
     for said in ("digits, cpu with", "one search cnn", "seconds a step", "peak memory", "--batch-size 60"):
         assert said in done.stdout

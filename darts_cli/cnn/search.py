@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli.architect import Architect, constant
+from darts_cli.architect import Architect, constant, whole
 from darts_cli.cnn import data, report
 from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import balance
@@ -47,6 +47,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     and, with the state saved, when interrupted."""
     device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
+    distributed.check_unsplit("--accumulate", config.accumulate)
     about, used, train, valid = halves(config, device)
     method = parse(config.method)
     build = partial(make, config, len(used.classes), method, device, run)
@@ -233,11 +234,10 @@ def search_step(
         valid_sums = architect.hypergradient(train, valid)
         relaxation.step(tables, step)
         tables = relaxation.draw(step)
-    relaxation.disturb(tables, step, lambda: architect.loss(train)[0], architect.average)
+    relaxation.disturb(tables, step, lambda: architect.whole_loss(train), architect.average)
     architect.w_optimizer.zero_grad()
     with constant(relaxation.weights.values()):
-        train_loss, train_sums = architect.loss(train)
-    train_loss.backward()
+        train_sums = architect.backward(train)
     distributed.average_gradients(architect.weights)
     norm = torch.nn.utils.clip_grad_norm_(architect.weights, grad_clip)
     architect.w_optimizer.step()
@@ -260,9 +260,22 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
         unrolled=bool(config.unrolled),
         exact=config.exact,
         buffers=network.buffers(),
+        split=partial(parts_of, count=config.accumulate),
+        join=lambda carries: sum(sums for _, sums in carries),
         average=distributed.average,
     )
     return architect, relaxation
+
+
+def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
+    """A batch in so many parts, of at least two images each, with their shares of it; what operations draw differs."""
+    images, labels, *chance = batch
+    count = max(1, min(count, len(labels) // 2))
+    if count == 1:
+        return whole(batch)
+    pairs = enumerate(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
+    chances = [[(*each, i) for each in chance if each] for i in range(count)]
+    return [(len(y) / len(labels), Batch(x, y, *chances[i])) for i, (x, y) in pairs]
 
 
 def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.device, precision: str) -> Callable:

@@ -29,7 +29,7 @@ SECTIONS = {
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
     " extend checkpoint_minutes log_every quiet seconds as_json",
-    "Machine": "device precision deterministic recompute accumulate batch_chunks workers detect_anomaly",
+    "Machine": "device precision deterministic recompute fit_memory accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
@@ -183,6 +183,11 @@ def run_options(name: str) -> tuple[Callable, Callable]:
 extend_option = option(
     "--extend", is_flag=True, help="Let the run in --run go on to --epochs, with the schedules of a run that long."
 )
+fit_option = option(
+    "--fit-memory",
+    metavar="auto|SIZE",
+    help="Compute batches in as few parts as fit into memory: into what is free, or into a size such as 8GiB.",
+)
 parallel_option = option(
     "--parallel",
     metavar="N|auto",
@@ -198,10 +203,12 @@ def only_with(option: str, **others: object) -> None:
             raise DartsError(f"{option_name(name)}: only together with {option}", exit_code=2)
 
 
-def check_no_extension(extend: bool, sweep: str) -> None:
-    """Refuse --extend for a sweep."""
+def check_no_extension(extend: bool, sweep: str, fit_memory: str | None = None) -> None:
+    """Refuse --extend and --fit-memory for a sweep."""
     if extend:
         raise DartsError(f"--extend: a single run only, not with {sweep}", exit_code=2)
+    if fit_memory is not None:
+        raise DartsError(f"--fit-memory: a single run only, not with {sweep}; fit one, and give its parts here", exit_code=2)
 
 
 def _option(setting: Setting) -> Callable:

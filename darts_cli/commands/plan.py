@@ -51,7 +51,12 @@ def _add(group: click.Group, planned: click.Command, domain: str, callback: Call
     \b
     Example: darts plan {group.name} {domain} --dataset {"digits" if domain == "cnn" else "pydoc"}
     """
-    command = Sectioned(domain, params=list(planned.params), callback=partial(callback, domain), help=help)
+    command = Sectioned(
+        domain,
+        params=[param for param in planned.params if param.name != "fit_memory"],
+        callback=partial(callback, domain),
+        help=help,
+    )
     for decorate in reversed(_OPTIONS):
         command = decorate(command)
     group.add_command(command)

@@ -10,6 +10,7 @@ from darts_cli.commands.options import (
     SectionedGroup,
     check_no_extension,
     extend_option,
+    fit_option,
     only_with,
     option,
     options,
@@ -57,8 +58,8 @@ _FROM_TABLE = option(
 
 
 @search.command("cnn")
-@options(SearchCNN, *_SWEEP, _FROM_TABLE, extend_option, *run_options("search-cnn"))
-def search_cnn(run, quiet, extend, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
+@options(SearchCNN, *_SWEEP, _FROM_TABLE, extend_option, fit_option, *run_options("search-cnn"))
+def search_cnn(run, quiet, extend, fit_memory, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
     """Search for a convolutional cell on images.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -67,12 +68,12 @@ def search_cnn(run, quiet, extend, seeds, select_epochs, select_from_table, rand
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
     choice = {"epochs": select_epochs, "from_table": select_from_table, "random_cells": random_cells}
-    _search("cnn", SearchCNN(**settings), run, quiet, extend, seeds, choice, parallel)
+    _search("cnn", SearchCNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel)
 
 
 @search.command("rnn")
-@options(SearchRNN, *_SWEEP, extend_option, *run_options("search-rnn"))
-def search_rnn(run, quiet, extend, seeds, select_epochs, random_cells, parallel, **settings):
+@options(SearchRNN, *_SWEEP, extend_option, fit_option, *run_options("search-rnn"))
+def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cells, parallel, **settings):
     """Search for a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -81,10 +82,10 @@ def search_rnn(run, quiet, extend, seeds, select_epochs, random_cells, parallel,
     Example: darts search rnn --dataset pydoc --epochs 5
     """
     choice = {"epochs": select_epochs, "random_cells": random_cells}
-    _search("rnn", SearchRNN(**settings), run, quiet, extend, seeds, choice, parallel)
+    _search("rnn", SearchRNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel)
 
 
-def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
+def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, parallel):
     """Search with one seed, or with several and choose the best cells; print the result."""
     if seeds is None:
         check_single(choice, parallel)
@@ -93,10 +94,13 @@ def _search(domain, config, run, quiet, extend, seeds, choice, parallel):
         from darts_cli.runs.run import Run
         from darts_cli.runs.task import Task
 
+        if fit_memory is not None:
+            fit = importlib.import_module("darts_cli.plans.fit").fit
+            config = fit(fit_memory, Task("search", domain), config, run, quiet=quiet)
         the_run = Run(Task("search", domain), config, run, extend=extend)
         cells = importlib.import_module(f"darts_cli.{domain}.search").search(config, the_run, quiet)
     else:
-        check_no_extension(extend, "--seeds")
+        check_no_extension(extend, "--seeds", fit_memory)
         from darts_cli.sweeps.selection import select
 
         cells, the_run = select(

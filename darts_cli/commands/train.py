@@ -12,6 +12,7 @@ from darts_cli.commands.options import (
     SectionedGroup,
     check_no_extension,
     extend_option,
+    fit_option,
     on_the_same_data,
     only_with,
     option,
@@ -62,12 +63,12 @@ def _training_options(domain):
         show_default=True,
         help="Train with this many seeds, starting at --seed, and print mean and deviation.",
     )
-    return genotype, repeats, parallel_option, extend_option, *run_options(f"train-{domain}")
+    return genotype, repeats, parallel_option, extend_option, fit_option, *run_options(f"train-{domain}")
 
 
 @train.command("cnn")
 @options(TrainCNN, *_training_options("cnn"))
-def train_cnn(genotype, run, quiet, extend, repeats, parallel, **settings):
+def train_cnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **settings):
     """Train a network of convolutional cells on images.
 
     Repeat the command to resume a stopped run. Accuracy and loss are printed, and kept in the run folder.
@@ -76,12 +77,12 @@ def train_cnn(genotype, run, quiet, extend, repeats, parallel, **settings):
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
     """
     settings["recipe"] = genotype.macro
-    _train("cnn", genotype, TrainCNN(**on_the_same_data(settings)), run, quiet, extend, repeats, parallel)
+    _train("cnn", genotype, TrainCNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel)
 
 
 @train.command("rnn")
 @options(TrainRNN, *_training_options("rnn"))
-def train_rnn(genotype, run, quiet, extend, repeats, parallel, **settings):
+def train_rnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **settings):
     """Train a language model with a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The perplexity is printed, and kept in the run folder.
@@ -89,22 +90,25 @@ def train_rnn(genotype, run, quiet, extend, repeats, parallel, **settings):
     \b
     Example: darts train rnn --dataset pydoc --epochs 5
     """
-    _train("rnn", genotype, TrainRNN(**on_the_same_data(settings)), run, quiet, extend, repeats, parallel)
+    _train("rnn", genotype, TrainRNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel)
 
 
-def _train(domain, genotype, config, run, quiet, extend, repeats, parallel):
+def _train(domain, genotype, config, run, quiet, extend, fit_memory, repeats, parallel):
     """Train with one seed or with several; print the result."""
     if repeats == 1:
         only_with("--repeats", parallel=parallel)
         from darts_cli.runs.run import Run
         from darts_cli.runs.task import Task
 
+        if fit_memory is not None:
+            fit = importlib.import_module("darts_cli.plans.fit").fit
+            config = fit(fit_memory, Task("train", domain), config, run, genotype, quiet=quiet)
         the_run = Run(Task("train", domain), config, run, genotype, extend=extend)
         result = importlib.import_module(f"darts_cli.{domain}.train").train(genotype, config, the_run, quiet)
         shown = result.summary()
         following = f"; next: darts eval {shlex.quote(str(the_run.folder))}"
     else:
-        check_no_extension(extend, "--repeats")
+        check_no_extension(extend, "--repeats", fit_memory)
         from darts_cli.sweeps import repeats as sweep
 
         count = parallel_count(parallel or "1")

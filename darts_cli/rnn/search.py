@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darts_cli.architect import Architect, constant
+from darts_cli.architect import Architect, constant, whole
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
@@ -40,6 +40,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     """Search, or resume, in that run folder; returns the cell. Raises DartsError if numbers are not finite, or if stopped."""
     device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
+    distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
@@ -213,19 +214,45 @@ def search_step(
         valid_nll, valid_hidden = architect.hypergradient(train, valid)
         relaxation.step(tables, step)
         tables = relaxation.draw(step)
-    relaxation.disturb(tables, step, lambda: architect.loss(train)[0], architect.average)
+    relaxation.disturb(tables, step, lambda: architect.whole_loss(train), architect.average)
     architect.w_optimizer.zero_grad()
-    given = {"masks": train.masks, "mixture": relaxation.weights}
-    with constant(relaxation.weights.values()), autocast(train.x.device, config.precision):
-        loss, nll, hidden = network.loss(train.x, train.y, train.hidden, ar=config.ar, tar=config.tar, **given)
-    loss.backward()
+    with constant(relaxation.weights.values()):
+        nll, hidden = architect.backward(train, regularised(network, relaxation, config))
     distributed.average_gradients(architect.weights)
     norm = torch.nn.utils.clip_grad_norm_(architect.weights, config.grad_clip)
     architect.w_optimizer.step()
     train_scores = scores(nll, train.y)
     valid_scores = torch.zeros_like(train_scores) if valid_nll is None else scores(valid_nll, valid.y)
     sums = distributed.total(torch.stack([train_scores, valid_scores]))
-    return sums, norm, hidden.detach(), valid_hidden
+    return sums, norm, hidden, valid_hidden
+
+
+def regularised(network: SearchNetwork, relaxation: Relaxation, config: SearchRNN) -> Callable:
+    """The loss by which the weights are trained, with AR and TAR."""
+
+    def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        given = {"masks": batch.masks, "mixture": relaxation.weights}
+        with autocast(batch.x.device, config.precision):
+            value, nll, hidden = network.loss(batch.x, batch.y, batch.hidden, ar=config.ar, tar=config.tar, **given)
+        return value, (nll, hidden)
+
+    return loss
+
+
+def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
+    """A batch in so many parts, of at least two streams each, with their shares of it."""
+    streams = batch.x.shape[1]
+    count = max(1, min(count, streams // 2))
+    if count == 1:
+        return whole(batch)
+    rows = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(streams).tensor_split(count)]
+    cut = [Batch(batch.x[:, r], batch.y[:, r], batch.hidden[:, r], batch.masks and batch.masks.part(r)) for r in rows]
+    return [(part.x.shape[1] / streams, part) for part in cut]
+
+
+def join(carries: list) -> tuple[Tensor, Tensor]:
+    """The mean likelihood of all parts, and the hidden states of all streams."""
+    return sum(share * nll for share, (nll, _) in carries), torch.cat([hidden for _, (_, hidden) in carries], dim=1)
 
 
 def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.device) -> tuple[Architect, Relaxation]:
@@ -251,6 +278,8 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         exact=config.exact,
         clip=config.grad_clip,
         buffers=network.buffers(),
+        split=partial(parts_of, count=config.batch_chunks),
+        join=join,
         average=distributed.average,
     )
     return architect, relaxation

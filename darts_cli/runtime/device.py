@@ -118,13 +118,28 @@ def synchronize() -> None:
         torch.mps.synchronize()
 
 
+def available_memory(device: torch.device) -> int:
+    """The bytes that are free on a device now, within the limit of a container; 0 where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    if sys.platform != "linux":
+        return 0
+    free = _kibibytes("/proc/meminfo", "MemAvailable:")
+    try:
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            return min(free, int(limit.read()) - int(used.read()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
 def peak_memory() -> int:
     """The most bytes that this process has held so far: on its GPUs or, where it uses none, in main memory; 0 where unknown."""
     if torch.cuda.is_initialized():
         return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
     if sys.platform == "linux":  # getrusage also counts the process that started this one
-        with open("/proc/self/status") as status:
-            return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+        return _kibibytes("/proc/self/status", "VmHWM:")
     if resource is None:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -140,3 +155,9 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device} ({name})",
         "threads": str(torch.get_num_threads()),
     }
+
+
+def _kibibytes(path: str, name: str) -> int:
+    """The bytes of an entry that Linux gives in units of 1024."""
+    with open(path) as lines:
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), 0)
