@@ -193,7 +193,16 @@ def test_the_display_on_a_terminal(tiny, tmp_path):
     code, out, shown = on_terminal(*args, TERM="xterm", COLUMNS="110", LINES="40")
     assert code == 0
     assert out.startswith("domain: cnn")
-    for said in ("epoch 1/1", "step 2/3", "evaluating", "train loss", "s per step", "node  normal", "entropy 2.0", "skip connections: "):
+    for said in (
+        "epoch 1/1",
+        "step 2/3",
+        "evaluating",
+        "train loss",
+        "s per step",
+        "node  normal",
+        "entropy 2.0",
+        "skip connections: ",
+    ):
         assert said in shown
 
 

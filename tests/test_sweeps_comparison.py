@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import signal
 import time
 
@@ -160,6 +161,8 @@ def test_scores_are_the_true_accuracies_of_what_was_found(compared):
     assert f"**{space['conclusion']}**" in done.stdout
     assert said in done.stderr  # before the searches
     assert done.stdout == (folder / "report.md").read_text()
+    again = darts(*shlex.split(done.stdout.splitlines()[-1])[1:])  # "Repeat with"
+    assert (again.exit_code, again.stdout) == (0, done.stdout)
 
 
 def _metrics(folder, method):

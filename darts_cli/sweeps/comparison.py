@@ -59,7 +59,7 @@ def compare(
             shlex.join(["--spaces", ",".join(spaces)]),
             shlex.join(["--methods", ",".join(methods)]),
             seed_options(seeds),
-            f"--select-epochs {epochs}",
+            *([] if all(nasbench201.holds(config.searched) for config in configs.values()) else [f"--select-epochs {epochs}"]),
             *parallel_options(parallel),
         ),
         settings={"spaces": spaces, "methods": methods, "seeds": list(seeds), "select_epochs": epochs},
