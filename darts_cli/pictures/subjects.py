@@ -18,7 +18,7 @@ from darts_cli.pictures.cells.figure import Film, scene
 from darts_cli.pictures.cells.pdf import pdf
 from darts_cli.pictures.cells.svg import file, svg
 from darts_cli.pictures.cells.text import dot, text
-from darts_cli.pictures.replay import page
+from darts_cli.pictures.pages.search import page
 from darts_cli.runs.history import History, is_run, read
 
 FRAME_MS, LAST_FRAME_MS = 400, 2500  # how long an animation shows a frame, and its last frame
