@@ -33,20 +33,21 @@ PLAIN_PARTS = {
     "guard.rules",
     "formats.sizes",
 }  # that configurations read
+DRAWN = {"pictures.cells", "pictures.charts", "pictures.colours"}  # that reports of runs show
 # Whoever stands on the left may import what stands on the right, also by way of others; a folder may import its own modules.
 RULES = {
     "__main__": {"cli", *FRONT},
     "cli": FRONT,
     "commands": FRONT,
-    "use": {"cnn", "rnn", "methods", "guard", "legacy", "runs", "runtime", "formats", "architect"},
-    "plans": {"sweeps", "runs", "runtime", "formats", "methods"},
-    "sweeps": {"runs", "runtime", "formats", "methods.derive"},
-    "cnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect"},
-    "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect"},
+    "use": {"cnn", "rnn", "methods", "guard", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
+    "plans": {"sweeps", "runs", "runtime", "formats", "methods", *DRAWN},
+    "sweeps": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
+    "cnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
+    "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
     "methods": {"runtime.schedules"},
-    "legacy": {"runs", "runtime", "formats", "methods.derive"},
+    "legacy": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
     "pictures": {"formats", "runs.history", "runs.task"},
-    "runs": {"runtime", "formats", "methods.derive"},
+    "runs": {"runtime", "formats", "methods.derive", *DRAWN},
     "runtime": set(),
     "guard": set(),
     "formats": set(),

@@ -6,10 +6,12 @@ import shutil
 
 import pytest
 from conftest import darts
-from made_runs import EPOCHS, record_search
+from made_runs import EPOCHS, record_search, record_sweep, record_training
 
+from darts_cli.genotype import load
 from darts_cli.pictures import colours
 from darts_cli.pictures.cells.figure import described
+from darts_cli.pictures.pages import comparison
 from darts_cli.runs.history import read
 
 
@@ -41,6 +43,10 @@ def opened(browser, *subjects, width=1400, height=1000, **media):
     path = subjects[0].with_suffix(".html")
     result = darts("visualize", *subjects, "--html", path)
     assert (result.exit_code, result.stdout) == (0, f"{path}\n"), result.stderr
+    show(browser, path, width, height, **media)
+
+
+def show(browser, path, width=1400, height=1000, **media):
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -107,6 +113,61 @@ def test_nothing_overlaps_on_the_page_of_a_search(browser, run, width, height, s
     assert shown_epoch(browser) == f"epoch 1 of {EPOCHS}"
     browser.find_element(By.TAG_NAME, "summary").click()  # the table of all numbers
     check_layout(browser, 300)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_the_page_of_a_training(browser, width, scheme, tmp_path):
+    record_training("cnn", tmp_path / "run")
+    opened(browser, tmp_path / "run", width=width, prefers_color_scheme=scheme)
+    check_layout(browser, 50)
+    text = browser.execute_script("return document.body.innerText")
+    assert [title for title in ("loss (nats)", "accuracy (%)") if title in text] == ["loss (nats)", "accuracy (%)"]
+    assert "darts train cnn --genotype" in text
+    labels = browser.execute_script('return [...document.querySelectorAll(".edge text")].map((text) => text.textContent)')
+    edges = [edge.op for cell in load("cnn/darts_v2").cells.values() for node in cell.nodes for edge in node]
+    assert sorted(labels) == sorted(edges)
+
+
+@pytest.mark.parametrize(("domain", "width", "scheme"), [("cnn", 1400, "light"), ("rnn", 390, "dark")])
+def test_the_page_of_a_sweep(browser, domain, width, scheme, tmp_path):
+    """Every candidate with its score; the operations of random cells in grey."""
+    content = record_sweep(domain, tmp_path / "sweep")
+    opened(browser, tmp_path / "sweep", width=width, prefers_color_scheme=scheme)
+    check_layout(browser, 50)
+    headings = browser.execute_script('return [...document.querySelectorAll("article h3")].map((h) => h.textContent)')
+    form = {"cnn": "{:.2%}", "rnn": "{:.2f}"}[domain]
+    winner, *others = [*content["candidates"], *content["random_cells"]]
+    assert headings[0] == f"seed-0, the winner: {form.format(winner['score'])}"
+    assert headings[1:] == [f"{each['name']}: {form.format(each['score'])}" for each in others]
+    fills = """return [...document.querySelectorAll("article")].map((article) =>
+      [...new Set([...article.querySelectorAll(".edge rect")].map((rect) => getComputedStyle(rect).fill))])"""
+    shown = browser.execute_script(fills)
+    grey = rgb(colours.GREY if scheme == "light" else colours.at_night(colours.GREY))
+    assert [colour == [grey] for colour in shown] == [False] * 3 + [True] * 2
+    assert "A remark <of> the sweep." in browser.execute_script("return document.body.innerText")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_the_page_of_a_comparison(browser, width, scheme, tmp_path):
+    scores = {"darts": [93.1, 93.4, 92.8], "random": [91.0, 92.5, 93.0]}
+    methods = {
+        name: {"scores": values, "mean": sum(values) / 3, "interval": [min(values), max(values)], "curve": values}
+        for name, values in scores.items()
+    }
+    row = {
+        "method": "darts",
+        "to": "random",
+        "mean": 0.9,
+        "interval": [-1, 2.8],
+        "p": 0.25,
+        "p_holm": 0.25,
+        "conclusion": "none",
+    }
+    space = {"measure": "true accuracy", "conclusion": "None.", "methods": methods, "differences": [row], "best": 94.37}
+    content = {"dataset": "cifar10", "seeds": [2, 3, 4], "spaces": {"nas-bench-201": space}}
+    (tmp_path / "page.html").write_text(comparison.page(content, "darts compare cnn"))
+    show(browser, tmp_path / "page.html", width=width, prefers_color_scheme=scheme)
+    check_layout(browser, 30)
 
 
 def test_operations_are_painted_in_the_colours_of_the_page(browser, run):

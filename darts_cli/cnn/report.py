@@ -110,6 +110,8 @@ figures are on images without augmentation.
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
 {guarded(config, run)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
+{run.illustrate(cells)}
+
 ```yaml
 {cells.to_yaml()}```
 
@@ -221,6 +223,8 @@ The training loss is the one that was minimised, on augmented images, with label
 
 {parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers
 for an image of {width}x{height} pixels.
+
+{run.illustrate(run.genotype)}
 
 ```yaml
 {run.genotype.to_yaml()}```

@@ -62,7 +62,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
 
 
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
-    last = run.reports.metrics[-1]
+    last, cells = run.reports.metrics[-1], network.genotype()
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
@@ -78,8 +78,10 @@ normalised by each batch's own statistics.
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
 
+{run.illustrate(cells)}
+
 ```yaml
-{network.genotype().to_yaml()}```
+{cells.to_yaml()}```
 
 Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
@@ -131,6 +133,8 @@ text chose epoch {best_epoch}; the test text was {test}.
 | validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
 {row}
 {parameters(network):,} parameters, with the tied weight counted once.
+
+{run.illustrate(run.genotype)}
 
 ```yaml
 {run.genotype.to_yaml()}```

@@ -82,9 +82,10 @@ class History:
         return found
 
     def repeat(self) -> str:
-        """The command that repeats a search."""
+        """The command that repeats the run; a training with the cells in its folder."""
+        cells = [f"--genotype {shlex.quote(str(self.folder / 'genotype.yaml'))}"] if self.stage != "search" else []
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
-        return " ".join([f"darts {self.command}", *self.config.arguments(self.folder), *run])
+        return " ".join([f"darts {self.command}", *cells, *self.config.arguments(self.folder), *run])
 
 
 def is_run(path: str | Path) -> bool:

@@ -8,7 +8,7 @@
     epoch-N.pt       the state after an epoch to which --then regularise may go back
     best.pt          the network of a training's best epoch, where a validation part tells which that is
     *.pt.sha256      their checksums
-    report.md        protocol, result and cost, at the end
+    report.md        protocol, result and cost, at the end; curves.svg and a picture of each cell, which it shows
 
 Every file but the log is written completely or not at all, the checkpoint after the files it implies. A run killed at any
 moment resumes from its last checkpoint and ends with the same bits.
@@ -27,6 +27,7 @@ from darts_cli.runs import signals
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.lock import locked
 from darts_cli.runs.reports import Reports
+from darts_cli.runs.shown import illustrations
 from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
@@ -90,6 +91,12 @@ class Run:
         if distributed.rank() == 0:
             genotypes.save(cells, self.folder / "genotype.yaml")
         return cells
+
+    def illustrate(self, cells: Genotype) -> str:
+        """Write the curves and the drawn cells; returns the Markdown by which the report shows them."""
+        if distributed.rank() == 0:
+            illustrations.write(self.folder, self.task, self.config, self.reports.metrics, cells)
+        return illustrations.markdown(cells)
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

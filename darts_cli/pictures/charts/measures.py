@@ -52,9 +52,15 @@ def _measured(measure: str, unit: str, factor: float, digits: int, records: Reco
     for part, name in NAMES.items():
         values = [record.get(f"{part}_{measure}") for record in records]
         if None not in values:
-            shown = [f"{factor * value:.{digits}f}{unit if unit == '%' else ''}" for value in values]
-            series.append(Series(name, values, shown, PARTS[part], DASHES[part]))
+            printed = [shown(value, unit, factor, digits) for value in values]
+            series.append(Series(name, values, printed, PARTS[part], DASHES[part]))
     return Chart(measure, unit, series, factor)
+
+
+def shown(value: float, unit: str, factor: float, digits: int) -> str:
+    """A value as it is printed; a very large one, as of a perplexity at the start, in powers of ten."""
+    value = factor * value
+    return f"{value:.3g}" if abs(value) >= 1e7 else f"{value:.{digits}f}{'%' if unit == '%' else ''}"
 
 
 def sums_to_one(records: Records) -> bool:

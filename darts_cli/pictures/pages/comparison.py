@@ -1,21 +1,13 @@
-"""A comparison of search methods as one self-contained HTML page: scores by seed, intervals, differences, true accuracies."""
+"""A comparison of search methods as one page: scores by seed, intervals, differences, true accuracies."""
 
 import html
 from collections.abc import Mapping, Sequence
 
-from darts_cli.pictures.colours import RUNS
+from darts_cli.pictures.colours import FAINT, INK, LINE, RUNS
+from darts_cli.pictures.pages import skeleton
 
 WIDTH, LEFT, RIGHT, ROW = 760, 210, 30, 34
-STYLE = """
-:root { color-scheme: light dark; --ink: #222; --faint: #767676; --line: #ccc; --paper: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #eee; --faint: #a0a0a0; --line: #555; --paper: #181818; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto;
-  padding: 0 1rem; }
-svg { width: 100%; height: auto; } text { fill: var(--ink); font-size: 14px; } .faint { fill: var(--faint); }
-line, path { stroke: var(--line); } table { border-collapse: collapse; }
-td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
-td:first-child, th:first-child, td.word { text-align: left; } .scroll { overflow-x: auto; } pre { white-space: pre-wrap; }
-"""
+WORDS, QUIET = (f'font-size="14" fill="{colour}"' for colour in (INK, FAINT))
 
 
 def page(comparison: Mapping, repeat: str) -> str:
@@ -23,23 +15,8 @@ def page(comparison: Mapping, repeat: str) -> str:
     title = f"Search methods compared on {comparison['dataset']}"
     parts = "\n".join(_space(name, found) for name, found in comparison["spaces"].items())
     seeds = ", ".join(map(str, comparison["seeds"]))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{html.escape(title)}</h1>
-<p>Seeds {seeds}. A dot is the cell of one seed, the bar the mean with its 95 % interval.</p>
-{parts}
-<h2>Repeat with</h2>
-<pre>{html.escape(repeat)}</pre>
-</body>
-</html>
-"""
+    about = f"Seeds {seeds}. A dot is the cell of one seed, the bar the mean with its 95 % interval."
+    return skeleton.page(title, about, [parts, skeleton.repeat(repeat)])
 
 
 def _space(name: str, found: Mapping) -> str:
@@ -60,22 +37,22 @@ def _dots(found: Mapping) -> str:
     inner = [value for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
     x, ticks = _axis([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
     bottom = ROW * len(methods) + 10
-    parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}"/>' for t in ticks]
-    parts += [f'<text class="faint" text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{t:g}</text>' for t in ticks]
+    parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}" stroke="{LINE}"/>' for t in ticks]
+    parts += [f'<text {QUIET} text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{t:g}</text>' for t in ticks]
     if "best" in found:
         at = f"{x(found['best']):.1f}"
-        parts.append(f'<line x1="{at}" x2="{at}" y1="4" y2="{bottom}" style="stroke:var(--ink)" stroke-dasharray="4 3"/>')
-        parts.append(f'<text text-anchor="end" x="{at}" y="{bottom + 36}">the best cell, {found["best"]:.2f}</text>')
+        parts.append(f'<line x1="{at}" x2="{at}" y1="4" y2="{bottom}" stroke="{INK}" stroke-dasharray="4 3"/>')
+        parts.append(f'<text {WORDS} text-anchor="end" x="{at}" y="{bottom + 36}">the best cell, {found["best"]:.2f}</text>')
     for row, (method, result) in enumerate(methods.items()):
         y, colour = ROW * row + 24, RUNS[row % len(RUNS)]
-        parts.append(f'<text text-anchor="end" x="{LEFT - 14}" y="{y + 5}">{html.escape(_short(method))}</text>')
+        parts.append(f'<text {WORDS} text-anchor="end" x="{LEFT - 14}" y="{y + 5}">{html.escape(_short(method))}</text>')
         if result["interval"]:
             low, high = map(x, result["interval"])
             parts.append(
                 f'<rect x="{low:.1f}" width="{high - low:.1f}" y="{y - 6}" height="12" fill="{colour}" opacity=".25"/>'
             )
         mean = f"{x(result['mean']):.1f}"
-        parts.append(f'<line x1="{mean}" x2="{mean}" y1="{y - 9}" y2="{y + 9}" style="stroke:{colour};stroke-width:3"/>')
+        parts.append(f'<line x1="{mean}" x2="{mean}" y1="{y - 9}" y2="{y + 9}" stroke="{colour}" stroke-width="3"/>')
         parts += [f'<circle cx="{x(score):.1f}" cy="{y}" r="4" fill="{colour}"/>' for score in result["scores"]]
     return _svg("Scores by method", bottom + 44, parts)
 
@@ -84,20 +61,20 @@ def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
     height, top, bottom = 300, 12, 268
     methods, epochs = list(found["methods"]), max(map(len, curves.values()))
     y, ticks = _axis([value for values in curves.values() for value in values], bottom, top)
-    parts = [f'<line x1="60" x2="{WIDTH - 160}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>' for t in ticks]
-    parts += [f'<text class="faint" text-anchor="end" x="52" y="{y(t) + 5:.1f}">{t:g}</text>' for t in ticks]
-    parts.append(
-        f'<text class="faint" text-anchor="middle" x="{(WIDTH - 100) / 2}" y="{height - 6}">epoch 1 to {epochs}</text>'
-    )
+    parts = [f'<line x1="60" x2="{WIDTH - 160}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="{LINE}"/>' for t in ticks]
+    parts += [f'<text {QUIET} text-anchor="end" x="52" y="{y(t) + 5:.1f}">{t:g}</text>' for t in ticks]
+    parts.append(f'<text {QUIET} text-anchor="middle" x="{(WIDTH - 100) / 2}" y="{height - 6}">epoch 1 to {epochs}</text>')
     ends = sorted((y(values[-1]), method) for method, values in curves.items())
     level = -100.0
     for end, method in ends:
         values, colour = curves[method], RUNS[methods.index(method) % len(RUNS)]
         step = (WIDTH - 220) / max(1, epochs - 1)
         path = " ".join(f"{'L' if i else 'M'}{60 + step * i:.1f} {y(value):.1f}" for i, value in enumerate(values))
-        parts.append(f'<path d="{path}" fill="none" style="stroke:{colour};stroke-width:2"/>')
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         level = max(end, level + 17)  # so that no two names overlap
-        parts.append(f'<text x="{WIDTH - 152}" y="{level + 5:.1f}" style="fill:{colour}">{html.escape(_short(method))}</text>')
+        parts.append(
+            f'<text font-size="14" x="{WIDTH - 152}" y="{level + 5:.1f}" fill="{colour}">{html.escape(_short(method))}</text>'
+        )
     return _svg("True accuracy over the epochs", max(height, int(level) + 16), parts)
 
 
@@ -113,7 +90,7 @@ def _differences(rows: Sequence[Mapping]) -> str:
     head = (
         "<tr><th>method</th><th>to</th><th>difference</th><th>95 % interval</th><th>p</th><th>p, corrected</th><th></th></tr>"
     )
-    return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table></div>'
+    return skeleton.scrolled("Differences", f"<table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table>")
 
 
 def _axis(values: Sequence[float], first: float, last: float):
@@ -132,4 +109,5 @@ def _short(name: str) -> str:
 
 
 def _svg(label: str, height: int, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    drawn = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return skeleton.scrolled(label, drawn, "wide")
