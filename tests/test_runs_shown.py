@@ -1,13 +1,24 @@
-"""What a run shows of itself: the pictures of its report."""
+"""What a run shows of itself: the pictures of its report, and the event files of TensorBoard."""
 
+import io
+import json
 import re
+import signal
+import subprocess
+import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from conftest import darts
-from made_runs import record_search, record_training
+import sessions
+from conftest import TINY, darts
+from made_runs import EPOCHS, record_search, record_training
+from PIL import Image
 
 from darts_cli.genotype import Genotype
+from darts_cli.runs import history
+from darts_cli.runs.shown import events, table
+from darts_cli.runs.shown.events import FILE, FOLDER, Events
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -35,3 +46,174 @@ def test_the_report_of_a_real_run(tiny, tmp_path):
     for name in ("curves.svg", "normal.svg", "reduce.svg"):
         assert f"]({name})" in report
         assert (tmp_path / "run" / name).exists()
+
+
+# ---- TensorBoard
+
+
+@pytest.fixture(scope="module")
+def jobs(images, parts, text):
+    """By task, the command of a run of four epochs, with a checkpoint after every step."""
+    cnn = [*TINY, "--epochs", "4", "--batch-size", "12", "--train-portion", "0.5"]
+    rnn = ["--dataset", "text", "--data", text, "--dim", "6", "--eval-batch", "2", "--bptt", "10", "--epochs", "4", "--lr", "2"]
+    commands = {
+        "search cnn": ["search", "cnn", *cnn, "--nodes", "2", "--data", images],
+        "train cnn": ["train", "cnn", *cnn, "--data", parts],
+        "search rnn": ["search", "rnn", *rnn, "--batch-size", "12"],
+        "train rnn": ["train", "rnn", *rnn, "--batch-size", "4"],
+    }
+    return {task: [*command, "--tensorboard", "--checkpoint-minutes", "0"] for task, command in commands.items()}
+
+
+def accumulated(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    return found.Reload()
+
+
+def check_events(run):
+    """Every epoch of the metrics once and in order, with its numbers; returns the names of scalars and images."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found, steps = accumulated(run / FOLDER), list(range(1, len(records) + 1))
+    for tag in found.Tags()["scalars"]:
+        shown = found.Scalars(tag)
+        measure, _, part = tag.partition("/")
+        name = f"{part}_{measure}" if f"{part}_{measure}" in records[-1] else tag
+        of = [record for record in records if name in record] if name in records[-1] else records
+        assert [event.step for event in shown] == [record["epoch"] for record in of], tag
+        assert [event.wall_time for event in shown] == sorted(event.wall_time for event in shown), tag
+        if name in records[-1]:
+            assert [event.value for event in shown] == [np.float32(record[name]) for record in of], tag
+    for tag in found.Tags()["images"]:
+        assert [event.step for event in found.Images(tag)] == (steps if "operation_weights" in records[0] else [1]), tag
+    return set(found.Tags()["scalars"]), set(found.Tags()["images"])
+
+
+def without_times(run):
+    """The events of a run in words, but for what the clock says."""
+    found = []
+    for each in events.read(run / FOLDER / FILE):
+        each.wall_time = 0
+        kept = [value for value in each.summary.value if value.tag != "seconds_per_step"]
+        del each.summary.value[:]
+        each.summary.value.extend(kept)
+        found.append(each.SerializeToString(deterministic=True))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["search cnn", "train cnn", "search rnn", "train rnn"])
+def test_a_killed_run_has_every_step_once(task, jobs, tmp_path):
+    """Killed after the metrics and before the events, between the events and the checkpoint, in an epoch, with an event cut in
+    half; and once without the event file."""
+    args, output, run = jobs[task], tmp_path / "output.txt", tmp_path / "run"
+    assert sessions.run([*args, "--run", tmp_path / "whole"], tmp_path / "whole.txt") == 0, (tmp_path / "whole.txt").read_text()
+    for point in ("metrics.jsonl renamed 1", "checkpoint.pt written 3", "checkpoint.pt renamed 2", "metrics.jsonl renamed 2"):
+        assert sessions.run([*args, "--run", run], output, crash_at=point) == -signal.SIGKILL, point
+        path = run / FOLDER / FILE
+        if path.exists():
+            path.write_bytes(path.read_bytes()[:-7])
+    assert sessions.run([*args, "--run", run], output) == 0, output.read_text()
+    assert "resuming after" in output.read_text()
+    scalars, pictures = check_events(run)
+    assert without_times(run) == without_times(tmp_path / "whole")
+    domain = task.split()[1]
+    kinds = {"cnn": ["normal", "reduce"], "rnn": ["recurrent"]}[domain]
+    measure = {"cnn": "accuracy", "rnn": "perplexity"}[domain]
+    assert {"lr", "loss/train", f"{measure}/train", "seconds_per_step"} <= scalars
+    if task.startswith("search"):
+        identities = {"cnn": "skip_connections", "rnn": "identities"}[domain]
+        assert {"entropy", f"{measure}/valid", *(f"{identities}/{kind}" for kind in kinds)} <= scalars
+        assert pictures == {f"{what}/{kind}" for what in ("alpha", "cell") for kind in kinds}
+    else:
+        assert pictures == {f"cell/{kind}" for kind in kinds}
+    before = (run / FOLDER / FILE).read_bytes()
+    (run / FOLDER / FILE).unlink()
+    assert sessions.run([*args, "--run", run], output) == 0  # it has ended already; the file is made of its records
+    assert (run / FOLDER / FILE).read_bytes() == before
+
+
+def follower(run):
+    return Events(run.folder, run.task, run.config, run.genotype)
+
+
+@pytest.mark.parametrize("domain", ["cnn", "rnn"])
+def test_events_follow_records_that_change(domain, tmp_path):
+    """A search that goes back loses its later epochs here too; what is the same is not written again."""
+    run = record_search(domain, tmp_path / "run")
+    records, following = run.reports.metrics, follower(run)
+    for i in range(len(records)):
+        following.follow(records[: i + 1])
+    path = run.folder / FOLDER / FILE
+    whole, node = path.read_bytes(), path.stat().st_ino
+    check_events(run.folder)
+    following.follow(records[:2])
+    assert whole.startswith(path.read_bytes())
+    assert [each.step for each in events.read(path)] == [0, 1, 2]
+    following.follow(records)
+    follower(run).follow(records)
+    assert (path.read_bytes(), path.stat().st_ino) == (whole, node)
+    changed = [*records[:2], records[2] | {"train_loss": 7.5}, *records[3:]]
+    follower(run).follow(changed)
+    assert [event.value for event in accumulated(path.parent).Scalars("loss/train")][2] == 7.5
+
+
+def test_the_heat_map_is_darkest_where_the_weight_is_largest(tmp_path):
+    run = record_search("cnn", tmp_path / "run")
+    follower(run).follow(run.reports.metrics)
+    shown = accumulated(run.folder / FOLDER).Images("alpha/normal")
+    assert len(shown) == EPOCHS
+    with Image.open(io.BytesIO(shown[-1].encoded_image_string)) as picture:
+        grey = np.asarray(picture.convert("L"), dtype=float)
+    table_of = np.array(run.reports.metrics[-1]["operation_weights"]["normal"])
+    left, row = 96 * events.SCALE, 26 * events.SCALE
+    column = (grey.shape[1] - left - 6 * events.SCALE) / 8
+    corners = np.array(
+        [[grey[round((i + 1) * row + 5), round(left + k * column + 5)] for k in range(8)] for i in range(14)]
+    )  # beside the letters
+    assert (corners.argmin(axis=1) == table_of.argmax(axis=1)).all()
+
+
+def test_without_tensorboard_one_line_says_what_to_install(tmp_path):
+    program = (
+        "import sys; sys.modules['tensorboard'] = None\nfrom darts_cli.cli import main\nmain(sys.argv[1:], prog_name='darts')"
+    )
+    message = "error: --tensorboard: needs TensorBoard; install it with pip install 'darts-cli[tensorboard]'\n"
+    for more in ([], ["--seeds", "2"]):
+        command = [sys.executable, "-c", program, "search", "cnn", "--dataset", "digits", "--tensorboard", *more]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (1, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_is_a_table_of_hyper_parameters(tmp_path):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    rows = [
+        table.Row("seed-0", {"kind": "searched", "seed": 0}, {"score": 0.75, "rank": 1}),
+        table.Row("random-0", {"kind": "random", "seed": 0}, {}),
+    ]
+    table.write(tmp_path, rows)
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*tfevents*")}
+    table.write(tmp_path, rows)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*tfevents*")} == first
+    assert [(event.step, event.value) for event in accumulated(tmp_path / FOLDER / "seed-0").Scalars("score")] == [(1, 0.75)]
+
+    def plugin_data(name):
+        values = [value for event in events.read(tmp_path / FOLDER / name / FILE) for value in event.summary.value]
+        found = [value.metadata.plugin_data for value in values if value.metadata.plugin_data.plugin_name == "hparams"]
+        return HParamsPluginData.FromString(found[0].content)
+
+    experiment = plugin_data(".").experiment
+    assert [info.name for info in experiment.hparam_infos] == ["kind", "seed"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["score", "rank"]
+    session = plugin_data("random-0").session_start_info
+    assert session.hparams["kind"].string_value == "random"
+
+
+def test_the_seconds_of_a_step_are_in_the_log(tiny, tmp_path):
+    assert darts(*tiny, "--batch-size", "4", "--run", tmp_path / "run").exit_code == 0
+    found = history.timings(tmp_path / "run")
+    assert list(found) == [1, 2]
+    assert all(0 < timing["seconds_per_step"] < 60 for timing in found.values())

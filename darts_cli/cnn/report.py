@@ -69,7 +69,7 @@ def search_record(
     known = nasbench201.cell_of(cells)
     if known is not None:
         record["truth"] = nasbench201.truth(known)
-    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.log(epoch=epoch + 1, **measured, **display.pace())
     run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
     facts += added({name: value for name, value in watched.items() if name == "eigenvalue"})
@@ -191,8 +191,8 @@ def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, step: in
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
+    run.reports.log(**record, **display.pace())
     run.reports.record(record)
-    run.reports.log(**record)
     display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}")
 
 

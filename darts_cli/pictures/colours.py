@@ -81,6 +81,11 @@ def night_css() -> str:
     return "\n".join(rules)
 
 
+def mixed(one: str, other: str, share: float) -> str:
+    """A colour between two: the first at 0, the other at 1."""
+    return _hex([a + (b - a) * share for a, b in zip(_parts(one), _parts(other), strict=True)])
+
+
 def contrast(one: str, other: str) -> float:
     """The contrast ratio of two colours, from 1 to 21, as WCAG 2.2 defines it."""
     dark, light = sorted((_luminance(one), _luminance(other)))

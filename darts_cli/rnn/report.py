@@ -54,7 +54,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "operation_weights": strength,
         **shown,
     }
-    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.log(epoch=epoch + 1, **measured, **display.pace())
     run.reports.record(record, cells)
     display.say(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}")
     if changed and not display.live:
@@ -109,8 +109,8 @@ def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, row: int
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
+    run.reports.log(**record, **display.pace())
     run.reports.record(record)
-    run.reports.log(**record)
     averaged = "  averaged" if record["averages"] else ""
     display.say(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}")
 

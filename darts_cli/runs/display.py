@@ -29,6 +29,8 @@ class Display:
         self.epochs, self.steps, self.total = epochs, steps, epochs * steps
         self.quiet = quiet or distributed.rank() > 0
         self.calls = self.first = self.done = 0
+        self.step_ends: list[float] = []  # when the epoch began or went on here, and when its first and its last step ended
+        self.steps_made = 0  # of the epoch, here
         console = Console(file=Unfailing(sys.stderr), highlight=False)
         self.text = Text()
         self.bars = Progress(TextColumn("{task.description:>14}"), BarColumn(40), TaskProgressColumn(), console=console)
@@ -49,6 +51,7 @@ class Display:
         """The run starts, or resumes, after `step` steps of an epoch counted from 0; print what it is about to do."""
         self.first = self.done = epoch * self.steps + step
         self.started = self.read_at = time.monotonic()
+        self.step_ends = [self.started]
         self.bars.update(self.epoch_bar, completed=self.done)
         self.bars.update(self.step_bar, completed=step)
         if self.live:
@@ -69,10 +72,24 @@ class Display:
     def step(self, epoch: int, step: int) -> None:
         """This step of the epoch, counted from 0, and all before it are done."""
         self.calls += 1
+        self.steps_made += 1
+        self.step_ends[2 if len(self.step_ends) == 3 else len(self.step_ends) :] = [time.monotonic()]
         self.done = epoch * self.steps + step + 1
         if self.live:
             self.bars.update(self.epoch_bar, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}")
             self.bars.update(self.step_bar, completed=step + 1, description=f"step {step + 1}/{self.steps}")
+
+    def pace(self) -> dict[str, float]:
+        """The seconds that a step of this epoch took, for the log at its end; nothing where none was made since the start.
+
+        The first step, which may have waited for more than itself, counts only where it is the only one.
+        """
+        ends, count = self.step_ends, self.steps_made
+        self.step_ends, self.steps_made = [time.monotonic()], 0
+        if not count:
+            return {}
+        seconds = ends[1] - ends[0] if count == 1 else (ends[2] - ends[1]) / (count - 1)
+        return {"seconds_per_step": round(seconds, 6)}
 
     def due(self, step: int, log_every: int) -> bool:
         """Whether to read the metrics now: every `log_every` steps of an epoch, after a while, and for the estimate."""

@@ -110,6 +110,23 @@ def read(folder: str | Path) -> History:
     return History(folder, task, config, records)
 
 
+def timings(folder: Path) -> dict[int, dict[str, float]]:
+    """By epoch, when it ended and how long its steps took, as `time` and `seconds_per_step`: what the log says last of each.
+
+    A process that was killed after the last step of an epoch leaves the second to the one before it, or to the epoch before.
+    """
+    path, found = folder / "log.jsonl", {}
+    for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
+            entry = json.loads(line)
+            numbers = {name: float(entry[name]) for name in ("time", "seconds_per_step") if name in entry}
+            if "step" not in entry and all(0 <= number < MAX_LOG_SECONDS * 1e3 for number in numbers.values()):
+                epoch = int(entry["epoch"])
+                pace = found.get(epoch) or found.get(epoch - 1) or {}
+                found[epoch] = {name: pace[name] for name in ("seconds_per_step",) if name in pace} | numbers
+    return found
+
+
 def seconds(folder: Path) -> float:
     """Time spent in a run so far, also before it was resumed, from the entries of its log."""
     path, total = folder / "log.jsonl", 0.0

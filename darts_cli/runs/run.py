@@ -8,6 +8,7 @@
     epoch-N.pt       the state after an epoch to which --then regularise may go back
     best.pt          the network of a training's best epoch, where a validation part tells which that is
     *.pt.sha256      their checksums
+    tensorboard/     with --tensorboard: an event file that follows from the metrics
     report.md        protocol, result and cost, at the end; curves.svg and a picture of each cell, which it shows
 
 Every file but the log is written completely or not at all, the checkpoint after the files it implies. A run killed at any
@@ -28,6 +29,7 @@ from darts_cli.runs.identity import Identity
 from darts_cli.runs.lock import locked
 from darts_cli.runs.reports import Reports
 from darts_cli.runs.shown import illustrations
+from darts_cli.runs.shown.events import Events
 from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
@@ -66,7 +68,8 @@ class Run:
             self.identity.check()
         self.task, self.config, self.genotype, self.folder = task, config, genotype, self.identity.folder
         self.lasting, self.sweep = lasting, sweep
-        self.reports = Reports(self.folder)
+        events = Events(self.folder, task, config, genotype) if config.tensorboard else None
+        self.reports = Reports(self.folder, events)
         self.state = State(self.identity, self.reports, self._resume())
 
     def start(self, environment: dict[str, str], data: dict) -> None:
