@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import sessions
+import yaml
 from conftest import TINY, darts
 from made_runs import EPOCHS, record_search, record_training
 from PIL import Image
@@ -217,3 +219,57 @@ def test_the_seconds_of_a_step_are_in_the_log(tiny, tmp_path):
     found = history.timings(tmp_path / "run")
     assert list(found) == [1, 2]
     assert all(0 < timing["seconds_per_step"] < 60 for timing in found.values())
+
+
+STANDING_IN = {  # modules that print what they are told
+    "wandb": """
+import contextlib
+
+class Run:
+    def log(self, numbers, step):
+        print(step, numbers["train_loss"])
+
+@contextlib.contextmanager
+def init(project, name, config):
+    print(config["epochs"])
+    yield Run()
+""",
+    "mlflow": """
+import contextlib
+
+start_run = lambda run_name: contextlib.nullcontext()
+log_params = lambda params: print(params["epochs"])
+log_metrics = lambda numbers, step: print(step, numbers["train_loss"])
+""",
+}
+
+
+@pytest.mark.parametrize("library", STANDING_IN)
+def test_the_lines_for_other_libraries(library, tmp_path):
+    """Those of docs/watching.md, as they stand; the libraries, which want accounts and servers, are stood in for."""
+    page = (Path(__file__).parent.parent / "docs" / "watching.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = (block for block in blocks if f"import {library}\n" in block)
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / f"{library}.py").write_text(STANDING_IN[library])
+    run = record_search("cnn", tmp_path / "run")
+    done = subprocess.run([sys.executable, "program.py", "run"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = [f"{record['epoch']} {record['train_loss']}" for record in run.reports.metrics]
+    assert done.stdout.splitlines() == [str(EPOCHS), *expected]
+
+
+@pytest.mark.slow
+def test_a_real_sweep_in_tensorboard(tiny, tmp_path):
+    sweep = tmp_path / "sweep"
+    more = ["--seeds", "2", "--select-epochs", "1", "--random-cells", "1", "--tensorboard", "--run", sweep]
+    done = darts(*tiny, "--subset", "0.5", *more)
+    assert done.exit_code == 0, done.stderr
+    for run in (sweep / "seed-0", sweep / "seed-1", sweep / "select" / "seed-0", sweep / "select" / "random-0"):
+        check_events(run)
+    found = yaml.safe_load((sweep / "selection.yaml").read_text())
+    for entry in (*found["candidates"], *found["random_cells"]):
+        (event,) = accumulated(sweep / FOLDER / entry["name"]).Scalars("score")
+        assert event.value == np.float32(entry["score"])
+    assert darts("visualize", sweep, "--html", tmp_path / "page.html").exit_code == 0
+    assert (tmp_path / "page.html").read_text().count("<article") == 3
