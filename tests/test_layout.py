@@ -46,7 +46,7 @@ RULES = {
     "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
     "methods": {"runtime.schedules"},
     "legacy": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
-    "pictures": {"formats", "runs.history", "runs.task"},
+    "pictures": {"formats", "runs.history", "runs.task", "runs.shown.illustrations"},
     "runs": {"runtime", "formats", "methods.derive", *DRAWN},
     "runtime": set(),
     "guard": set(),

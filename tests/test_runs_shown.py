@@ -1,5 +1,6 @@
 """What a run shows of itself: the pictures of its report, and the event files of TensorBoard."""
 
+import base64
 import io
 import json
 import re
@@ -48,6 +49,15 @@ def test_the_report_of_a_real_run(tiny, tmp_path):
     for name in ("curves.svg", "normal.svg", "reduce.svg"):
         assert f"]({name})" in report
         assert (tmp_path / "run" / name).exists()
+
+
+@pytest.mark.parametrize("record", [record_search, record_training])
+def test_a_notebook_shows_the_curves_of_a_run(record, tmp_path):
+    run = record("cnn", tmp_path / "run")
+    for shown in (run, history.read(tmp_path / "run")):
+        content = re.fullmatch(r'<img alt="loss [^"]+" src="data:image/svg\+xml;base64,([^"]+)">', shown._repr_html_())[1]
+        texts = [element.text for element in ElementTree.fromstring(base64.b64decode(content)).iter(f"{SVG}text")]
+        assert "accuracy (%)" in texts
 
 
 # ---- TensorBoard

@@ -81,6 +81,13 @@ class History:
             found.append({place: weight / largest if largest > 0 else 0.0 for place, weight in weights.items()})
         return found
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its curves."""
+        from darts_cli.pictures.charts import chart
+        from darts_cli.runs.shown import illustrations
+
+        return chart.notebook(illustrations.charts(self.task, self.config, self.records))
+
     def repeat(self) -> str:
         """The command that repeats the run; a training with the cells in its folder."""
         cells = [f"--genotype {shlex.quote(str(self.folder / 'genotype.yaml'))}"] if self.stage != "search" else []

@@ -24,6 +24,7 @@ from pathlib import Path
 from darts_cli import DartsError
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.charts import chart
 from darts_cli.runs import signals
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.lock import locked
@@ -100,6 +101,11 @@ class Run:
         if distributed.rank() == 0:
             illustrations.write(self.folder, self.task, self.config, self.reports.metrics, cells)
         return illustrations.markdown(cells)
+
+    def _repr_html_(self) -> str | None:
+        """How a notebook shows it: its curves so far."""
+        records = self.reports.metrics
+        return chart.notebook(illustrations.charts(self.task, self.config, records)) if records else None
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

@@ -1,11 +1,13 @@
 """Line charts over epochs as SVG, with axes, units and a legend; drawn without another program."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from darts_cli.pictures.charts.axis import Axis, epochs, linear, logarithmic
 from darts_cli.pictures.colours import FAINT, INK, LINE, PAPER
+from darts_cli.text import counted
 
 WIDTH, HEIGHT = 290, 204  # of a chart; all lengths in pixels
 LEFT, RIGHT, TOP, BOTTOM = 50, 280, 28, 164  # the frame that the lines stand in
@@ -47,7 +49,7 @@ class Chart:
     def in_words(self) -> str:
         """The chart for those who cannot see it: every line from its first to its last value."""
         lines = [f"{line.name} from {line.shown[0]} to {line.shown[-1]}" for line in self.series]
-        return f"{self.title} over {self.epochs} epochs: {'; '.join(lines)}"
+        return f"{self.title} over {counted(self.epochs, 'epoch')}: {'; '.join(lines)}"
 
 
 def svg(chart: Chart, marker: bool = False, attributes: str = "") -> str:
@@ -91,6 +93,13 @@ def file(charts: Sequence[Chart], title: str = "") -> str:
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} {face} role="img" aria-label="{words}">{"".join(parts)}</svg>\n'
     )
+
+
+def notebook(charts: Sequence[Chart]) -> str:
+    """The charts as a picture inside HTML, as a notebook shows it."""
+    content = base64.b64encode(file(charts).encode()).decode()
+    words = escape("; ".join(chart.in_words() for chart in charts))
+    return f'<img alt="{words}" src="data:image/svg+xml;base64,{content}">'
 
 
 def _values_axis(chart: Chart) -> Axis:

@@ -17,7 +17,7 @@ CURVES = "curves.svg"
 
 def write(folder: Path, task: Task, config: Config, records: Sequence[Mapping], cells: Genotype) -> None:
     """Write the curves, and one picture per cell. They follow from the records, so a resumed run writes the same bytes."""
-    files.write(folder / CURVES, chart.file(_charts(task, config, records)))
+    files.write(folder / CURVES, chart.file(charts(task, config, records)))
     for kind, cell in cells.cells.items():
         files.write(folder / f"{kind}.svg", file(scene(cell, cells.macro)))
 
@@ -28,7 +28,8 @@ def markdown(cells: Genotype) -> str:
     return f"![The curves over the epochs]({CURVES})\n\n{drawn}"
 
 
-def _charts(task: Task, config: Config, records: Sequence[Mapping]) -> list[chart.Chart]:
+def charts(task: Task, config: Config, records: Sequence[Mapping]) -> list[chart.Chart]:
+    """The charts of a search or a training."""
     if task.stage == "search":
         benchmark = config.benchmark_data if task.domain == "cnn" else None
         return [*measures.charts(task.domain, records, benchmark), *measures.of_search(config.searched, records)]
