@@ -19,9 +19,12 @@ from made_runs import EPOCHS, record_search, record_training
 from PIL import Image
 
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.cells.shapes import Words
+from darts_cli.pictures.charts.heat import heat_map
 from darts_cli.runs import history
 from darts_cli.runs.shown import events, table
 from darts_cli.runs.shown.events import FILE, FOLDER, Events
+from darts_cli.spaces import space as spaces
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -185,6 +188,16 @@ def test_the_heat_map_is_darkest_where_the_weight_is_largest(tmp_path):
         [[grey[round((i + 1) * row + 5), round(left + k * column + 5)] for k in range(8)] for i in range(14)]
     )  # beside the letters
     assert (corners.argmin(axis=1) == table_of.argmax(axis=1)).all()
+
+
+def test_every_edge_of_a_heat_map_names_its_own_operations():
+    space = spaces.load("s1")
+    kind = space.cells[0]
+    table = [[0.25] * len(ops) for ops in space.choices(kind)]
+    rows = [group for group in heat_map(space, kind, table, set()).groups if group.kind == "row"]
+    for group, ops in zip(rows, space.choices(kind), strict=True):
+        texts = [shape.text for shape in group.shapes if isinstance(shape, Words)]
+        assert texts[1:] == [f"{op} 25.0" for op in ops]
 
 
 def test_without_tensorboard_one_line_says_what_to_install(tmp_path):

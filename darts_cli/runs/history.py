@@ -124,7 +124,7 @@ def timings(folder: Path) -> dict[int, dict[str, float]]:
     """
     path, found = folder / "log.jsonl", {}
     for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a kill may have cut a line
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):  # a kill may have cut a line
             entry = json.loads(line)
             numbers = {name: float(entry[name]) for name in ("time", "seconds_per_step") if name in entry}
             if "step" not in entry and all(0 <= number < MAX_LOG_SECONDS * 1e3 for number in numbers.values()):
@@ -194,6 +194,9 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             name = f"{part}_{measure}"
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
+    for name in ("lr", "entropy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue"):
+        if name in record:
+            _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
     if task.stage == "search":
         broken_rules = genotype_problems(record.get("genotype"))
         if not broken_rules and record["genotype"]["domain"] != task.domain:
@@ -205,9 +208,6 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         if "operation_weights" not in record:
             raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
-        for name in ("discrete_accuracy", "parameter_free", "eigenvalue"):
-            if name in record:
-                _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
         if "truth" in record:
             _check_truth(f"{prefix}: truth", record["truth"])
         for cell in space.cells:

@@ -19,10 +19,11 @@ def heat_map(space: Space, kind: str, table: Sequence[Sequence[float]], taken: s
     The colour goes by the square root of a weight, the same in all epochs.
     """
     states, choices = state_names(space.macro, space.nodes), space.choices(kind)
-    column = max(width(op, SIZE) for ops in choices for op in ops) * 1.2 + 12
+    uniform = len(set(choices)) == 1  # or else every edge has operations of its own, named beside the weights
+    column = max(width(op if uniform else f"{op} 00.0", SIZE) for ops in choices for op in ops) * 1.2 + 12
     left = 96.0
     groups = []
-    if len(set(choices)) == 1:
+    if uniform:
         heads = [Words(left + (k + 0.5) * column, ROW / 2, op, SIZE, INK) for k, op in enumerate(choices[0])]
         groups.append(Group("title", "operations", tuple(heads)))
     for row, ((state, node), ops, weights) in enumerate(zip(space.edges(), choices, table, strict=True)):
@@ -33,7 +34,8 @@ def heat_map(space: Space, kind: str, table: Sequence[Sequence[float]], taken: s
             colour = mixed(PAPER, DARK, math.sqrt(min(1.0, max(0.0, weight))))
             frame = CHANGED if (state, node, op) in taken else None
             shapes.append(Rectangle(box, 2.0, colour, frame, 2.5))
-            shapes.append(Words(box.x, box.y, f"{100 * weight:.1f}", SIZE, on(colour)))
+            words = f"{100 * weight:.1f}" if uniform else f"{op} {100 * weight:.1f}"
+            shapes.append(Words(box.x, box.y, words, SIZE, on(colour)))
         groups.append(Group("row", f"row-{row}", tuple(shapes)))
     wide = left + column * max(map(len, choices)) + 6
     return Scene(wide, ROW * (len(table) + 1) + 6, groups, f"operation weights of the {kind} cell in percent")

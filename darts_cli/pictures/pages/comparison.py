@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 
+from darts_cli.pictures.charts.axis import linear
 from darts_cli.pictures.colours import FAINT, INK, LINE, RUNS
 from darts_cli.pictures.pages import skeleton
 
@@ -35,10 +36,10 @@ def _dots(found: Mapping) -> str:
     """A row for each method: its scores, mean and interval."""
     methods = found["methods"]
     inner = [value for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
-    x, ticks = _axis([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
+    x, ticks = linear([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
     bottom = ROW * len(methods) + 10
-    parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}" stroke="{LINE}"/>' for t in ticks]
-    parts += [f'<text {QUIET} text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{t:g}</text>' for t in ticks]
+    parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}" stroke="{LINE}"/>' for t, _ in ticks]
+    parts += [f'<text {QUIET} text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{label}</text>' for t, label in ticks]
     if "best" in found:
         at = f"{x(found['best']):.1f}"
         parts.append(f'<line x1="{at}" x2="{at}" y1="4" y2="{bottom}" stroke="{INK}" stroke-dasharray="4 3"/>')
@@ -60,9 +61,9 @@ def _dots(found: Mapping) -> str:
 def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
     height, top, bottom = 300, 12, 268
     methods, epochs = list(found["methods"]), max(map(len, curves.values()))
-    y, ticks = _axis([value for values in curves.values() for value in values], bottom, top)
-    parts = [f'<line x1="60" x2="{WIDTH - 160}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="{LINE}"/>' for t in ticks]
-    parts += [f'<text {QUIET} text-anchor="end" x="52" y="{y(t) + 5:.1f}">{t:g}</text>' for t in ticks]
+    y, ticks = linear([value for values in curves.values() for value in values], bottom, top)
+    parts = [f'<line x1="60" x2="{WIDTH - 160}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="{LINE}"/>' for t, _ in ticks]
+    parts += [f'<text {QUIET} text-anchor="end" x="52" y="{y(t) + 5:.1f}">{label}</text>' for t, label in ticks]
     parts.append(f'<text {QUIET} text-anchor="middle" x="{(WIDTH - 100) / 2}" y="{height - 6}">epoch 1 to {epochs}</text>')
     ends = sorted((y(values[-1]), method) for method, values in curves.items())
     level = -100.0
@@ -91,17 +92,6 @@ def _differences(rows: Sequence[Mapping]) -> str:
         "<tr><th>method</th><th>to</th><th>difference</th><th>95 % interval</th><th>p</th><th>p, corrected</th><th></th></tr>"
     )
     return skeleton.scrolled("Differences", f"<table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table>")
-
-
-def _axis(values: Sequence[float], first: float, last: float):
-    """The function from values to places between first and last, and round values to mark."""
-    low, high = min(values), max(values)
-    margin = 0.04 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-    steps = (m * 10.0**e for e in range(6, -7, -1) for m in (5, 2, 1))
-    step = next((step for step in steps if (high - low) / step >= 4), high - low)
-    ticks = [step * i for i in range(int(low // step) + 1, int(high // step) + 1)]
-    return lambda value: first + (value - low) / (high - low) * (last - first), [round(tick, 10) for tick in ticks]
 
 
 def _short(name: str) -> str:

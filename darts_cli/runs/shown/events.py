@@ -45,18 +45,19 @@ class Events:
 
     def follow(self, records: Sequence[dict]) -> None:
         """Bring the file up to these records: append what is new, or write again where earlier ones have changed."""
+        times = timings(self.run)
         if self.written is not None and list(records[: len(self.written)]) == self.written:
-            new = b"".join(map(self._epoch, records[len(self.written) :]))
+            new = b"".join(self._epoch(record, times) for record in records[len(self.written) :])
             if new:
                 append(self.path, new)
         else:
             known = _by_step(self.path)
-            bring(self.path, first() + b"".join(self._epoch(record, known.get(record["epoch"])) for record in records))
+            bring(self.path, first() + b"".join(self._epoch(record, times, known.get(record["epoch"])) for record in records))
         self.written = list(records)
 
-    def _epoch(self, record: dict, known: bytes | None = None) -> bytes:
+    def _epoch(self, record: dict, times: Mapping[int, Mapping], known: bytes | None = None) -> bytes:
         """The event of an epoch; its time is that of the log. One that is known with the same scalars is not drawn again."""
-        at = timings(self.run).get(record["epoch"], {})
+        at = times.get(record["epoch"], {})
         values = [scalar(tag, value) for tag, value in self._scalars(record, at)]
         if known is not None and _scalars_of(known) == _scalars_of(event(values, record["epoch"], at.get("time", 0.0))):
             return known
