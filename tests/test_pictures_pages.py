@@ -167,7 +167,7 @@ def test_the_page_of_a_comparison(browser, width, scheme, tmp_path):
     content = {"dataset": "cifar10", "seeds": [2, 3, 4], "spaces": {"nas-bench-201": space}}
     (tmp_path / "page.html").write_text(comparison.page(content, "darts compare cnn"))
     show(browser, tmp_path / "page.html", width=width, prefers_color_scheme=scheme)
-    check_layout(browser, 30)
+    check_layout(browser, 25)
 
 
 def test_operations_are_painted_in_the_colours_of_the_page(browser, run):

@@ -35,7 +35,7 @@ def page(selection: Selection) -> str:
 def _protocol(selection: Selection) -> str:
     if selection.measure is None:
         return "Nothing was trained, so nothing was chosen."
-    return f"Score: {selection.measure.replace('_', ' ')}, {selection.rule}. Random cells, in grey, never win."
+    return f"Score: {selection.measure.replace('valid_', 'validation ')}, {selection.rule}. Random cells, in grey, never win."
 
 
 def _article(candidate: Candidate, number: int) -> str:
