@@ -69,6 +69,7 @@ class SearchCNN(SearchConfig):
     device: str = settings.device()
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--report-freq",))
+    tensorboard: bool = settings.tensorboard()
     detect_anomaly: bool = settings.anomaly()
 
     def __post_init__(self):
@@ -175,6 +176,7 @@ class TrainCNN(Config):
     workers: int | None = settings.workers()
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--report-freq",))
+    tensorboard: bool = settings.tensorboard()
     detect_anomaly: bool = settings.anomaly()
 
     def default(self, setting: Setting) -> object:
@@ -216,9 +218,7 @@ class SearchRNN(SearchConfig):
     eval_batch_size: int = setting(10, "Streams of the validation text.", aliases=("--eval-batch",), ge=2)
     bptt: int = setting(35, "Words per stream and step; one step in twenty is half as long.", recipes={"pydoc": 10}, ge=2)
     dim: int = settings.dim(300, recipes={"pydoc": 64})
-    lr: float = setting(
-        20.0, "Learning rate of the weights, for a step of --bptt words (scaled with the step's length).", gt=0, lt=10**9
-    )
+    lr: float = settings.text_lr("Learning rate of the weights, for a step of --bptt words (scaled with the step's length).")
     weight_decay: float = setting(5e-7, "Weight decay of the weights.", aliases=("--wdecay",), ge=0)
     grad_clip: float = settings.clip(0.25, aliases=("--clip",))
     alpha_lr: float = setting(3e-3, "Learning rate of alpha (Adam).", aliases=("--arch-lr",), gt=0)
@@ -239,6 +239,7 @@ class SearchRNN(SearchConfig):
     device: str = settings.device()
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--log-interval",))
+    tensorboard: bool = settings.tensorboard()
     detect_anomaly: bool = settings.anomaly()
 
 
@@ -291,6 +292,7 @@ class TrainRNN(Config):
     device: str = settings.device()
     checkpoint_minutes: float = settings.minutes()
     log_every: int = settings.log_every(aliases=("--log-interval",))
+    tensorboard: bool = settings.tensorboard()
     detect_anomaly: bool = settings.anomaly()
 
     def __post_init__(self):

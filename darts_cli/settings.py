@@ -105,6 +105,7 @@ color_jitter = partial(
     recipes={"imagenet": (0.4, 0.4, 0.4, 0.2)},
     ge=0,
 )
+text_lr = partial(setting, 20.0, gt=0, lt=10**9)
 schedule = partial(
     setting,
     "cosine",
@@ -187,6 +188,7 @@ minutes = partial(
     setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0
 )
 log_every = partial(setting, 50, "Log metrics every N steps.", changes_result=False, ge=1)
+tensorboard = partial(setting, False, "Write event files for TensorBoard into the run folder too.", changes_result=False)
 anomaly = partial(
     setting, False, "Find the operation that first produces NaN or infinity; several times slower.", changes_result=False
 )

@@ -3,9 +3,10 @@
 import random
 
 import torch
+import yaml
 
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.genotype import load
+from darts_cli.genotype import load, random_genotype
 from darts_cli.methods.derive import derive
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
@@ -62,3 +63,28 @@ def record_training(domain, folder, epochs=EPOCHS, offset=0.0):
             }
         run.reports.record({"epoch": epoch + 1, **numbers})
     return run
+
+
+def record_sweep(domain, folder, searched=3, drawn=2):
+    """The folder of a sweep over seeds as `darts search --seeds` leaves it, with invented scores; returns its selection."""
+    rng, measure = random.Random(1), {"cnn": "valid_accuracy", "rnn": "valid_perplexity"}[domain]
+
+    def entry(name, seed):
+        cells, curve = random_genotype(default(domain), rng), [rng.uniform(0.5, 0.9) for _ in range(6)]
+        score = {"score": curve[-1], "spread": 0.01, measure: curve}
+        return {"name": name, "seed": seed, **score, "hash": cells.hash(), "genotype": cells.to_dict()}
+
+    content = {
+        "domain": domain,
+        "winner": "seed-0",
+        "protocol": {"measure": measure, "rule": "mean of the last 3 epochs; the highest wins", "training": {}},
+        "candidates": [entry(f"seed-{seed}", seed) for seed in range(searched)],
+        "random_cells": [entry(f"random-{seed}", seed) for seed in range(drawn)],
+        "remarks": ["A remark <of> the sweep."],
+    }
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"command: search {domain} --seeds\n")
+    (folder / "selection.yaml").write_text(yaml.safe_dump(content))
+    (folder / "genotype.yaml").write_text(yaml.safe_dump(content["candidates"][0]["genotype"]))
+    (folder / "report.md").write_text("# Selection\n\nRepeat with:\n\n    darts search cnn --seeds 3\n")
+    return content

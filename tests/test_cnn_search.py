@@ -32,10 +32,13 @@ def test_a_finished_search(undisturbed):
         "checkpoint.pt",
         "checkpoint.pt.sha256",
         "config.yaml",
+        "curves.svg",
         "genotype.yaml",
         "log.jsonl",
         "metrics.jsonl",
+        "normal.svg",
         "previous.pt",
+        "reduce.svg",
         "report.md",
     ]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

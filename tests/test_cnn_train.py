@@ -172,6 +172,7 @@ def test_a_finished_training(undisturbed):
     args, folder, result = undisturbed
     held_out = "--train-portion" in args
     files = {"checkpoint.pt", "previous.pt", "config.yaml", "genotype.yaml", "log.jsonl", "metrics.jsonl", "report.md"}
+    files |= {"curves.svg", "normal.svg", "reduce.svg"}
     files |= {"checkpoint.pt.sha256"} | ({"best.pt", "best.pt.sha256"} if held_out else set())
     assert {path.name for path in folder.iterdir()} == files
     assert load(folder) == load("darts_v2", "cnn")

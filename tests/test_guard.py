@@ -24,7 +24,7 @@ from darts_cli.guard.watch import discrete, parameter_free
 from darts_cli.methods.derive import derive
 from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.pictures.curves import curves
-from darts_cli.pictures.replay import page
+from darts_cli.pictures.pages.search import charts_of
 from darts_cli.runs.history import read
 from darts_cli.spaces.space import default, load
 
@@ -247,11 +247,10 @@ def test_eigenvalues_are_recorded(tiny, tmp_path):
     history = read(tmp_path / "a")
     values = [record["eigenvalue"] for record in records if "eigenvalue" in record]
     assert history.eigenvalues() == [(1, values[0]), (3, values[1])]
-    drawn = json.loads(page(history).partition('<script type="application/json" id="run">')[2].partition("</script>")[0])
-    charts = {chart["label"]: {series["name"]: series["values"] for series in chart["series"]} for chart in drawn["charts"]}
-    assert charts["accuracy"]["discrete"] == [record["discrete_accuracy"] for record in records]
+    charts = {chart.label: {series.name: series.values for series in chart.series} for chart in charts_of(history)}
+    assert charts["accuracy"]["discrete cells"] == [record["discrete_accuracy"] for record in records]
     assert charts["skip connections"]["reduce"] == [record["skip_connections"]["reduce"] for record in records]
-    assert charts["eigenvalue"]["largest"] == [values[0], values[0], values[1]]
+    assert charts["eigenvalue"]["largest of the Hessian in alpha"] == [values[0], values[0], values[1]]
     svg = curves([history], "svg").decode()
     assert all(f">{label}<" in svg for label in ("discrete", "eigenvalue", "skip connections of the normal cell"))
 

@@ -120,10 +120,11 @@ def lab(colour, matrix):
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
+@pytest.mark.parametrize("shown", [str, colours.at_night], ids=["day", "night"])
 @pytest.mark.parametrize("matrix", BLIND.values(), ids=BLIND)
 @pytest.mark.parametrize("space", ["darts", "darts-rnn", "nas-bench-201"])
-def test_the_colour_blind_can_tell_the_operations_of_a_space_apart(space, matrix):
+def test_the_colour_blind_can_tell_the_operations_of_a_space_apart(space, matrix, shown):
     """A difference of 2.3 in CIE Lab is just noticeable."""
-    seen = {op: lab(colours.operation(op), matrix) for op in spaces.load(space).operations}
+    seen = {op: lab(shown(colours.operation(op)), matrix) for op in spaces.load(space).operations}
     for (one, a), (other, b) in itertools.combinations(seen.items(), 2):
         assert math.dist(a, b) > 10, (one, other, math.dist(a, b))

@@ -1,6 +1,7 @@
 """Pictures: the graph of every published cell, animations, plots, and what the command does where a program is missing."""
 
 import io
+import itertools
 import os
 import random
 import re
@@ -11,15 +12,15 @@ import time
 import pytest
 import yaml
 from conftest import darts
-from made_runs import EPOCHS, record_search, record_training
+from made_runs import EPOCHS, record_search, record_sweep, record_training
 from PIL import Image
 
 from darts_cli.genotype import Cell, Edge, Genotype, load, names, random_genotype, save
-from darts_cli.pictures import curves
+from darts_cli.pictures import candidates, curves
 from darts_cli.pictures.cells.figure import Film, edge_name, taken
-from darts_cli.pictures.cells.shapes import Line
+from darts_cli.pictures.cells.shapes import Line, Rectangle
 from darts_cli.pictures.cells.text import dot, text
-from darts_cli.pictures.colours import CHANGED
+from darts_cli.pictures.colours import CHANGED, GREY, operation
 from darts_cli.pictures.subjects import FRAME_MS, LAST_FRAME_MS
 from darts_cli.runs import history
 from darts_cli.spaces.space import default
@@ -195,9 +196,67 @@ def test_everything_of_a_search_and_of_a_training(tmp_path, monkeypatch):
     result = darts("visualize", "trained", "--what", "animation")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "trained: --what animation is for searches, but this is a run of darts train rnn" in result.stderr
-    result = darts("visualize", "trained", "--html", "page.html")
-    assert "trained: --html is for searches, but this is a run of darts train rnn" in result.stderr
+    result = darts("visualize", "found", "trained", "--html", "page.html")
+    assert "--html: shows one run or sweep, not 2" in result.stderr
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("form", ["pdf", "svg", "png"])
+@pytest.mark.parametrize("domain", ["cnn", "rnn"])
+def test_the_candidates_of_a_sweep_side_by_side(domain, form, tmp_path):
+    content = record_sweep(domain, tmp_path / "sweep")
+    result = darts("visualize", tmp_path / "sweep", "--format", form, "--output", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    kinds = default(domain).cells
+    names = [*(f"sweep-{kind}" for kind in kinds), *(f"sweep-{kind}-candidates" for kind in kinds)]
+    assert result.stdout.splitlines() == [str(tmp_path / f"{name}.{form}") for name in names]
+    if form != "svg":
+        return
+    source = (tmp_path / f"{names[-1]}.svg").read_text()
+    entries = [*content["candidates"], *content["random_cells"]]
+    form = {"cnn": "{:.2%}", "rnn": "{:.2f}"}[domain]
+    headings = re.findall(r'class="title"[^\n]*>([^<]+)</text>', source)
+    assert headings == [f"{e['name']}{', the winner' * (i == 0)}: {form.format(e['score'])}" for i, e in enumerate(entries)]
+    edges = re.findall(r'class="edge"[^\n]*?<rect[^>]*fill="(#\w+)"[^\n]*?>(\w+)</text>', source)
+    ops = [[op for node in entry["genotype"][kinds[-1]]["nodes"] for op, _ in node] for entry in entries]
+    assert sorted(op for _, op in edges) == sorted(itertools.chain(*ops))
+    coloured = len(ops[0]) * len(content["candidates"])
+    assert [fill for fill, _ in edges[coloured:]] == [GREY] * (len(edges) - coloured)
+    assert all(fill == operation(op) for fill, op in edges[:coloured])
+
+
+def test_pictures_of_different_candidates_do_not_meet(tmp_path):
+    record_sweep("cnn", tmp_path / "sweep")
+    made = candidates.picture(candidates.read(tmp_path / "sweep"), "normal")
+    boxes = {}
+    for group in made.groups:
+        for shape in group.shapes:
+            if isinstance(shape, Rectangle):
+                boxes.setdefault(group.name[:4], []).append(shape.box)
+    assert len(boxes) == 5
+    for one, other in itertools.combinations(boxes.values(), 2):
+        assert not any(
+            a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom for a in one for b in other
+        )
+    every = [box for part in boxes.values() for box in part]
+    assert all(box.left >= 0 and box.right <= made.width and box.bottom <= made.height for box in every)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"candidates": [{"name": "a", "seed": 0, "genotype": {"domain": "cnn"}}]},
+        {"candidates": 3},
+        {"protocol": {"measure": "beauty"}},
+        {"winner": None, "candidates": [], "random_cells": []},
+    ],
+)
+def test_a_damaged_selection(damage, tmp_path):
+    content = record_sweep("cnn", tmp_path / "sweep")
+    (tmp_path / "sweep" / "selection.yaml").write_text(yaml.safe_dump(content | damage))
+    result = darts("visualize", tmp_path / "sweep", "--output", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(f"error: {tmp_path / 'sweep' / 'selection.yaml'}: ")
 
 
 @pytest.mark.parametrize(("form", "start"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG"), ("dot", b"digraph")])

@@ -33,10 +33,12 @@ def test_a_finished_search(undisturbed):
         "checkpoint.pt",
         "checkpoint.pt.sha256",
         "config.yaml",
+        "curves.svg",
         "genotype.yaml",
         "log.jsonl",
         "metrics.jsonl",
         "previous.pt",
+        "recurrent.svg",
         "report.md",
     }
     genotype = load(folder)

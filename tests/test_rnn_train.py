@@ -143,6 +143,7 @@ def test_the_newest_checkpoint_is_evaluated_with_its_averages_too(undisturbed):
 def test_a_finished_training(undisturbed):
     _, folder, result = undisturbed
     files = {"best.pt", "checkpoint.pt", "config.yaml", "genotype.yaml", "log.jsonl", "metrics.jsonl", "report.md"}
+    files |= {"curves.svg", "recurrent.svg"}
     files |= {"best.pt.sha256", "checkpoint.pt.sha256", "previous.pt"}
     assert {path.name for path in folder.iterdir()} == files
     assert load(folder) == load("rnn/darts_v2")

@@ -38,6 +38,9 @@ def test_a_search_of_text():
     found = darts_cli.search("rnn", dataset="pydoc", epochs=1, dim=4, batch_size=256, bptt=35)
     assert found.genotype.domain == "rnn"
     assert found.network.alphas["recurrent"].shape == (36, 5)
+    shown = found._repr_html_()  # in a notebook: its curves, and the cell
+    assert shown.startswith('<div><img alt="loss (nats per token) over 1 epoch: training from')
+    assert shown.endswith("</svg></div>")
 
 
 def test_a_training_returns_the_network(tmp_path):

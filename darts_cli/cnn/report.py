@@ -69,7 +69,7 @@ def search_record(
     known = nasbench201.cell_of(cells)
     if known is not None:
         record["truth"] = nasbench201.truth(known)
-    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
     facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
     facts += added({name: value for name, value in watched.items() if name == "eigenvalue"})
@@ -110,6 +110,8 @@ figures are on images without augmentation.
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
 {guarded(config, run)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
+{run.illustrate(cells)}
+
 ```yaml
 {cells.to_yaml()}```
 
@@ -189,8 +191,8 @@ def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, step: in
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
+    run.reports.log(**record, **display.pace.of_epoch())
     run.reports.record(record)
-    run.reports.log(**record)
     display.record(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}", run.reports.metrics)
 
 
@@ -221,6 +223,8 @@ The training loss is the one that was minimised, on augmented images, with label
 
 {parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers
 for an image of {width}x{height} pixels.
+
+{run.illustrate(run.genotype)}
 
 ```yaml
 {run.genotype.to_yaml()}```

@@ -8,7 +8,7 @@ from darts_cli import DartsError, files
 from darts_cli.commands.options import SectionedGroup, option, options, parallel_option, run_options
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats.nasbench201 import holds
-from darts_cli.pictures.comparison import page
+from darts_cli.pictures.pages.comparison import page
 from darts_cli.spaces.space import DEFAULTS
 from darts_cli.sweeps.seeds import parallel_count, seed_list
 from darts_cli.text import hint

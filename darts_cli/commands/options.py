@@ -28,7 +28,7 @@ SECTIONS = {
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
-    " extend checkpoint_minutes log_every quiet seconds as_json",
+    " extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
     "Machine": "device precision deterministic recompute fit_memory accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out

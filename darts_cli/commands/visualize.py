@@ -12,20 +12,25 @@ from darts_cli.text import encodable, hint, printable
 @click.argument("subjects", metavar="GENOTYPE|RUN...", nargs=-1, required=True, type=SUBJECT)
 @option(
     "--what",
-    type=click.Choice(["cells", "animation", "alphas", "curves"]),
+    type=click.Choice(["cells", "animation", "alphas", "curves", "candidates"]),
     show_default="everything available",
     help="What to draw.",
 )
 @option("--format", "form", type=click.Choice(["pdf", "svg", "png", "dot", "text"]), show_default="pdf", help="File format.")
 @option("--output", metavar="DIR|FILE", type=DIR, show_default="this folder; text: the terminal", help="Output folder or file.")
-@option("--html", type=FILE, help="Write a search as one HTML page, with a slider over its epochs, instead of pictures.")
+@option(
+    "--html",
+    type=FILE,
+    help="Write a run or a sweep as one HTML page instead of pictures; a search has a slider over its epochs.",
+)
 @option("--view", is_flag=True, help="Open the pictures when done.")
 def visualize(subjects, what, form, output, html, view):
     """Draw cells, replay a search, plot learning curves.
 
     Draw each cell of a genotype (a name, a file in any notation or a run). Of a search, also animate each cell over the epochs
-    (GIF) and draw heat maps of alpha. Of a training, also plot the learning curves. Of several runs, plot the curves in one
-    picture. Heat maps and curves need the extra `plot`.
+    (GIF) and draw heat maps of alpha. Of a training, also plot the learning curves. Of a sweep over seeds, also draw all
+    candidates side by side with their scores, random cells in grey. Of several runs, plot the curves in one picture. Heat maps
+    and curves need the extra `plot`.
 
     \b
     Example: darts visualize cnn/darts_v2 --format svg

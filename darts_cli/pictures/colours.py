@@ -4,9 +4,13 @@ Operations of one family share a hue and differ in lightness. Every colour has a
 the text on it one of at least 4.5:1 (WCAG 2.2).
 """
 
+import colorsys
+
 INK, FAINT, LINE, PAPER = "#1b1f24", "#5c6570", "#98a1ab", "#ffffff"  # text; quiet text; output edges; what they stand on
+INPUT = "#e9edf1"  # the fill of nodes that are inputs or outputs
 NIGHT = "#14171c"  # the paper of a dark page
 CHANGED = "#c2410c"  # the mark of what changed since the last frame
+GREY = "#6a717a"  # what is there for comparison, such as random cells
 
 OPERATIONS = {
     "none": "#6a717a",
@@ -29,7 +33,17 @@ OPERATIONS = {
 }
 ADDED = "#5a43ad"  # operations of other packages
 PARTS = {"train": "#0b66b2", "valid": "#b84a00", "test": "#007a5c", "discrete": "#8e4a80", "true": "#5c6570"}  # of a run
+DASHES = {"train": "2 3", "valid": "", "test": "7 3", "discrete": "1 4", "true": "8 3 2 3"}  # of their lines
 RUNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6bb1")  # runs or methods, in order
+_NIGHTLY = {
+    INK: "#e8ebef",
+    FAINT: "#a2abb5",
+    GREY: "#aeb5be",
+    LINE: "#6d7783",
+    PAPER: NIGHT,
+    INPUT: "#2a313a",
+    CHANGED: "#fb923c",
+}
 
 
 def operation(name: str) -> str:
@@ -43,10 +57,33 @@ def on(colour: str) -> str:
 
 
 def at_night(colour: str) -> str:
-    """The colour made light enough for lines and text on a dark page."""
-    parts = _parts(colour)
-    lighter = (_hex([part + (255 - part) * step / 20 for part in parts]) for step in range(21))
-    return next(colour for colour in lighter if contrast(colour, NIGHT) >= 4.6)
+    """The colour on a dark page: lightened until its contrast to the dark is what it had to white, and at least 4.6:1.
+
+    So two colours of one hue stay as far apart as they are by day.
+    """
+    if colour in _NIGHTLY:
+        return _NIGHTLY[colour]
+    wanted = max(4.6, contrast(colour, PAPER))
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in _parts(colour)))
+    steps = (lightness + (1 - lightness) * step / 40 for step in range(41))
+    lighter = (_hex([255 * part for part in colorsys.hls_to_rgb(hue, step, saturation)]) for step in steps)
+    return next((light for light in lighter if contrast(light, NIGHT) >= wanted), PAPER)
+
+
+def night_css() -> str:
+    """The CSS rules that give the shapes of inline SVG pictures their colours on a dark page."""
+    operations = {*OPERATIONS.values(), ADDED, GREY}
+    rules = []
+    for colour in dict.fromkeys([*_NIGHTLY, *sorted(operations), *PARTS.values(), *RUNS]):
+        night, shapes = at_night(colour), ":is(rect, polygon, circle)" if colour == PAPER else ""
+        rules.append(f'svg {shapes}[fill="{colour}"] {{ fill: {night} }} svg [stroke="{colour}"] {{ stroke: {night} }}')
+    rules += [f'.edge rect[fill="{colour}"] + text {{ fill: {on(at_night(colour))} }}' for colour in sorted(operations)]
+    return "\n".join(rules)
+
+
+def mixed(one: str, other: str, share: float) -> str:
+    """A colour between two: the first at 0, the other at 1."""
+    return _hex([a + (b - a) * share for a, b in zip(_parts(one), _parts(other), strict=True)])
 
 
 def contrast(one: str, other: str) -> float:

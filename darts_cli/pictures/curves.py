@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
+from darts_cli.pictures.charts.measures import sums_to_one
 from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
 from darts_cli.text import printable
@@ -63,8 +64,28 @@ def alphas(history: History, cell: str, form: str) -> bytes:
         panel.tick_params(labelsize=6, labelbottom=node == space.states()[-1])
     figure.supxlabel("epoch", fontsize=9)
     figure.suptitle(f"operation weights of the {cell_name(cell)}, {printable(history.name)}", fontsize=10, parse_math=False)
-    figure.colorbar(image, ax=figure.axes, shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)
+    bar = figure.colorbar(image, ax=figure.axes, shrink=0.6, pad=0.01).ax
+    bar.tick_params(labelsize=7)
+    if sums_to_one(history.records):
+        _mark_equal(bar, {1 / len(row) for row in tables[0]})
     return _rendered(figure, form)
+
+
+def _mark_equal(bar, shares: set[float]) -> None:
+    """Mark on the colour bar where all operations of an edge weigh the same."""
+    for share in shares:
+        bar.axhline(share, color="white", linewidth=2.5)
+        bar.axhline(share, color="black", linewidth=1.2, linestyle=(0, (3, 2)))
+        bar.annotate(
+            "all equal",
+            (0, share),
+            xytext=(-3, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7,
+        )
 
 
 def curves(histories: Sequence[History], form: str) -> bytes:

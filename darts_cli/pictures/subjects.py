@@ -13,12 +13,14 @@ from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names, unused
 from darts_cli.formats.genotypes import load
 from darts_cli.genotype import Cell, Genotype, is_name
-from darts_cli.pictures import curves
+from darts_cli.pictures import candidates, curves
+from darts_cli.pictures.candidates import Selection
 from darts_cli.pictures.cells.figure import Film, scene
 from darts_cli.pictures.cells.pdf import pdf
+from darts_cli.pictures.cells.shapes import Scene
 from darts_cli.pictures.cells.svg import file, svg
 from darts_cli.pictures.cells.text import dot, text
-from darts_cli.pictures.replay import page
+from darts_cli.pictures.pages import search, sweep, training
 from darts_cli.runs.history import History, is_run, read
 
 FRAME_MS, LAST_FRAME_MS = 400, 2500  # how long an animation shows a frame, and its last frame
@@ -26,16 +28,21 @@ FRAME_MS, LAST_FRAME_MS = 400, 2500  # how long an animation shows a frame, and 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a name on the command line refers to: a genotype, or a run with its history."""
+    """What a name on the command line refers to: a genotype, a run with its history, or a sweep with its candidates."""
 
     spelling: str
     stem: str  # the beginning of its pictures' names
     history: History | None
     read: Genotype | None = None  # where there is no history
+    selection: Selection | None = None  # of a sweep
 
     @cached_property
     def genotype(self) -> Genotype:
-        return self.read or load(self.history.folder / "genotype.yaml")
+        return self.read or load((self.history or self.selection).folder / "genotype.yaml")
+
+    def has_genotype(self) -> bool:
+        """Whether it stands for cells; a sweep that has chosen nothing does not."""
+        return self.selection is None or any(candidate.winner for candidate in self.selection.candidates)
 
 
 class Picture(NamedTuple):
@@ -48,10 +55,14 @@ class Picture(NamedTuple):
 
 
 def subject(spelling: str) -> Subject:
-    """A published genotype, one in a file or a text, or a run folder; the folder of a sweep stands for its genotype.
+    """A published genotype, one in a file or a text, a run folder, or the folder of a sweep.
 
+    A sweep over seeds has candidates; another, or one that has not finished, stands for its genotype.
     Raises DartsError when it is none of these, or a run without a finished epoch.
     """
+    if not is_name(spelling) and candidates.is_selection(spelling):
+        selection = candidates.read(spelling)
+        return Subject(spelling, selection.folder.resolve().name, None, selection=selection)
     if not is_name(spelling) and is_run(spelling):
         history = read(spelling)
         return Subject(spelling, history.name, history)
@@ -75,6 +86,8 @@ def notebook(genotype: Genotype) -> str:
 
 def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
     """The kinds of pictures to draw by default: all that the format allows; of several runs their curves."""
+    if len(subjects) == 1 and subjects[0].selection and form not in ("dot", "text"):
+        return [*(["cells"] if subjects[0].has_genotype() else []), "candidates"]
     stages = [subject.history and subject.history.stage for subject in subjects]
     if form in ("dot", "text") or not all(stages):
         return ["cells"]
@@ -84,17 +97,17 @@ def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
 
 
 def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]:
-    """The pictures of a kind: cells, animation, alphas, curves or page. Animations are GIFs in any format.
+    """The pictures of a kind: cells, candidates, animation, alphas, curves or page. Animations are GIFs in any format.
 
     Raises NoMatplotlib where that is missing, DartsError where the subjects have no such pictures.
     """
     if kind == "cells":
         return [picture for subject in subjects for picture in _cells(subject, form)]
-    histories = [_history(subject, kind) for subject in subjects]
+    if kind == "candidates":
+        return [picture for subject in subjects for picture in _candidates(subject, form)]
     if kind == "page":
-        if len(histories) != 1:
-            raise DartsError(f"--html: shows one search, not {len(histories)}", exit_code=2)
-        return [Picture(subjects[0].stem, "", "html", page(histories[0]).encode())]
+        return [Picture(subjects[0].stem, "", "html", _page(subjects).encode())]
+    histories = [_history(subject, kind) for subject in subjects]
     if kind == "curves":
         stem = subjects[0].stem if len(subjects) == 1 else f"{len(subjects)}-runs"
         return [Picture(stem, "curves", form, curves.curves(histories, form))]
@@ -130,21 +143,50 @@ def _cells(subject: Subject, form: str) -> Iterator[Picture]:
 
 def _cell(cell: Cell, macro: str, form: str) -> bytes:
     """The picture of a cell in a format."""
-    if form == "dot":
-        return dot(cell, macro).encode()
+    return dot(cell, macro).encode() if form == "dot" else _drawn(scene(cell, macro), form)
+
+
+def _drawn(picture: Scene, form: str) -> bytes:
+    """A picture as "pdf", "svg" or "png"."""
     if form == "png":
         from darts_cli.pictures.cells.raster import png
 
-        return png(scene(cell, macro))
-    return {"pdf": pdf, "svg": file}[form](scene(cell, macro))
+        return png(picture)
+    return {"pdf": pdf, "svg": file}[form](picture)
+
+
+def _candidates(subject: Subject, form: str) -> list[Picture]:
+    """One picture per kind of cell, with all candidates of a sweep."""
+    if subject.selection is None:
+        message = (
+            f"{subject.spelling}: --what candidates is for the folders of darts search --seeds; name one that has finished"
+        )
+        raise DartsError(message, exit_code=2)
+    kinds = subject.selection.kinds()
+    return [
+        Picture(subject.stem, f"{kind}-candidates", form, _drawn(candidates.picture(subject.selection, kind), form))
+        for kind in kinds
+    ]
+
+
+def _page(subjects: Sequence[Subject]) -> str:
+    """The page of one run or sweep."""
+    if len(subjects) != 1:
+        raise DartsError(f"--html: shows one run or sweep, not {len(subjects)}", exit_code=2)
+    (only,) = subjects
+    if only.selection:
+        return sweep.page(only.selection)
+    history = _history(only, "page")
+    return search.page(history) if history.stage == "search" else training.page(history, only.genotype)
 
 
 def _history(subject: Subject, kind: str) -> History:
     """The history of a run. Raises DartsError for a genotype, or for a run without such pictures."""
     option = "--html" if kind == "page" else f"--what {kind}"
     if subject.history is None:
-        raise DartsError(f"{subject.spelling}: {option} is for run folders, but this is a genotype; name a run", exit_code=2)
-    if kind != "curves" and subject.history.stage != "search":
+        what = "a sweep" if subject.selection else "a genotype"
+        raise DartsError(f"{subject.spelling}: {option} is for run folders, but this is {what}; name a run", exit_code=2)
+    if kind not in ("curves", "page") and subject.history.stage != "search":
         command = subject.history.command
         raise DartsError(
             f"{subject.spelling}: {option} is for searches, but this is a run of darts {command}; name a search", exit_code=2

@@ -54,7 +54,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "operation_weights": strength,
         **shown,
     }
-    run.reports.log(epoch=epoch + 1, **measured)
+    run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
     line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}"
     display.record(line, run.reports.metrics)
@@ -63,7 +63,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
 
 
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
-    last = run.reports.metrics[-1]
+    last, cells = run.reports.metrics[-1], network.genotype()
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
@@ -79,8 +79,10 @@ normalised by each batch's own statistics.
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
 
+{run.illustrate(cells)}
+
 ```yaml
-{network.genotype().to_yaml()}```
+{cells.to_yaml()}```
 
 Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
 
@@ -108,8 +110,8 @@ def train_reading(display: Display, run: Run, sums: Tensor, epoch: int, row: int
 
 def train_record(display: Display, run: Run, record: dict) -> None:
     """Record a finished epoch."""
+    run.reports.log(**record, **display.pace.of_epoch())
     run.reports.record(record)
-    run.reports.log(**record)
     averaged = "  averaged" if record["averages"] else ""
     display.record(f"epoch {record['epoch']}/{display.epochs}  {_summary(record)}{averaged}", run.reports.metrics)
 
@@ -132,6 +134,8 @@ text chose epoch {best_epoch}; the test text was {test}.
 | validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
 {row}
 {parameters(network):,} parameters, with the tied weight counted once.
+
+{run.illustrate(run.genotype)}
 
 ```yaml
 {run.genotype.to_yaml()}```

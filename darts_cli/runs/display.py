@@ -57,6 +57,7 @@ class Display:
         """The run starts, or resumes, after `step` steps of an epoch counted from 0; print what it is about to do."""
         done, self.unit = epoch * self.steps + step, unit
         self.started = self.read_at = time.monotonic()
+        self.pace.begin()
         self.bars.update(self.epoch_bar, completed=done)
         self.bars.update(self.step_bar, completed=step)
         if self.live:
@@ -137,6 +138,11 @@ class Pace:
         self.timed, self.units, self.stepping = 0, 0, 0.0  # steps that followed another at once, in number, units and seconds
         self.pauses: list[float] = []
         self.last: tuple[int, int, float] | None = None  # epoch and units of the newest step, and when it was done
+        self.ends = [time.monotonic()]  # when the epoch began or went on here, and when each of its steps was done
+
+    def begin(self) -> None:
+        """The run starts or goes on."""
+        self.ends = [time.monotonic()]
 
     def step(self, epoch: int, done: int) -> None:
         """So many units of the epoch are done."""
@@ -148,6 +154,19 @@ class Pace:
             elif before + 1 == epoch:
                 self.pauses.append(max(0.0, now - at - done * self._each()))
         self.last = epoch, done, now
+        self.ends.append(now)
+
+    def of_epoch(self) -> dict[str, float]:
+        """The seconds that a step of the epoch took, for the log at its end; nothing where none was made here.
+
+        The first step, which may have waited for more than itself, counts only where it is the only one.
+        """
+        began, *ends = self.ends
+        self.begin()
+        if not ends:
+            return {}
+        seconds = ends[0] - began if len(ends) == 1 else (ends[-1] - ends[0]) / (len(ends) - 1)
+        return {"seconds_per_step": round(seconds, 6)}
 
     def left(self) -> float | None:
         """Seconds until the end of the run; None while too little is known. Evaluations count once one has been timed."""

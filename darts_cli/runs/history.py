@@ -81,10 +81,18 @@ class History:
             found.append({place: weight / largest if largest > 0 else 0.0 for place, weight in weights.items()})
         return found
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its curves."""
+        from darts_cli.pictures.charts import chart
+        from darts_cli.runs.shown import illustrations
+
+        return chart.notebook(illustrations.charts(self.task, self.config, self.records))
+
     def repeat(self) -> str:
-        """The command that repeats a search."""
+        """The command that repeats the run; a training with the cells in its folder."""
+        cells = [f"--genotype {shlex.quote(str(self.folder / 'genotype.yaml'))}"] if self.stage != "search" else []
         run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
-        return " ".join([f"darts {self.command}", *self.config.arguments(self.folder), *run])
+        return " ".join([f"darts {self.command}", *cells, *self.config.arguments(self.folder), *run])
 
 
 def is_run(path: str | Path) -> bool:
@@ -107,6 +115,23 @@ def read(folder: str | Path) -> History:
     if not records:
         raise DartsError(f"{path}: is empty, so there is no finished epoch to show")
     return History(folder, task, config, records)
+
+
+def timings(folder: Path) -> dict[int, dict[str, float]]:
+    """By epoch, when it ended and how long its steps took, as `time` and `seconds_per_step`: what the log says last of each.
+
+    A process that was killed after the last step of an epoch leaves the second to the one before it, or to the epoch before.
+    """
+    path, found = folder / "log.jsonl", {}
+    for line in path.read_text(errors="replace").splitlines() if files.is_file(path) else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):  # a kill may have cut a line
+            entry = json.loads(line)
+            numbers = {name: float(entry[name]) for name in ("time", "seconds_per_step") if name in entry}
+            if "step" not in entry and all(0 <= number < MAX_LOG_SECONDS * 1e3 for number in numbers.values()):
+                epoch = int(entry["epoch"])
+                pace = found.get(epoch) or found.get(epoch - 1) or {}
+                found[epoch] = {name: pace[name] for name in ("seconds_per_step",) if name in pace} | numbers
+    return found
 
 
 def seconds(folder: Path) -> float:
@@ -169,6 +194,9 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             name = f"{part}_{measure}"
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
+    for name in ("lr", "entropy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue"):
+        if name in record:
+            _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
     if task.stage == "search":
         broken_rules = genotype_problems(record.get("genotype"))
         if not broken_rules and record["genotype"]["domain"] != task.domain:
@@ -180,9 +208,6 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             raise DartsError(f"{prefix}: genotype: {broken_rules[0]}")
         if "operation_weights" not in record:
             raise DartsError(f"{prefix}: has no operation weights; an earlier version of darts wrote it: search again")
-        for name in ("discrete_accuracy", "parameter_free", "eigenvalue"):
-            if name in record:
-                _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
         if "truth" in record:
             _check_truth(f"{prefix}: truth", record["truth"])
         for cell in space.cells:

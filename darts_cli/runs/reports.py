@@ -8,14 +8,15 @@ from darts_cli import files
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
+from darts_cli.runs.shown.events import Events
 from darts_cli.runtime import distributed
 
 
 class Reports:
-    """The reports in a run folder."""
+    """The reports in a run folder; with events also those for TensorBoard."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, events: Events | None = None):
+        self.folder, self.events = folder, events
         self.metrics: list[dict] = []  # the records of the finished epochs
         self._logged_at = time.monotonic()
 
@@ -30,6 +31,8 @@ class Reports:
         self.metrics = metrics
         if distributed.rank() == 0:
             files.write(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in metrics))
+            if self.events is not None:
+                self.events.follow(metrics)
 
     def log(self, **entry) -> None:
         """Append to log.jsonl, with the time of day and the seconds since the last entry."""

@@ -8,7 +8,8 @@
     epoch-N.pt       the state after an epoch to which --then regularise may go back
     best.pt          the network of a training's best epoch, where a validation part tells which that is
     *.pt.sha256      their checksums
-    report.md        protocol, result and cost, at the end
+    tensorboard/     with --tensorboard: an event file that follows from the metrics
+    report.md        protocol, result and cost, at the end; curves.svg and a picture of each cell, which it shows
 
 Every file but the log is written completely or not at all, the checkpoint after the files it implies. A run killed at any
 moment resumes from its last checkpoint and ends with the same bits.
@@ -23,10 +24,13 @@ from pathlib import Path
 from darts_cli import DartsError
 from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.charts import chart
 from darts_cli.runs import signals
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.lock import locked
 from darts_cli.runs.reports import Reports
+from darts_cli.runs.shown import illustrations
+from darts_cli.runs.shown.events import Events
 from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
@@ -66,7 +70,8 @@ class Run:
             self.identity.check()
         self.task, self.config, self.genotype, self.folder = task, config, genotype, self.identity.folder
         self.lasting, self.sweep = lasting, sweep
-        self.reports = Reports(self.folder)
+        events = Events(self.folder, task, config, genotype) if config.tensorboard else None
+        self.reports = Reports(self.folder, events)
         self.state = State(self.identity, self.reports, self._resume())
 
     def start(self, environment: dict[str, str], data: dict) -> None:
@@ -91,6 +96,17 @@ class Run:
         if distributed.rank() == 0:
             genotypes.save(cells, self.folder / "genotype.yaml")
         return cells
+
+    def illustrate(self, cells: Genotype) -> str:
+        """Write the curves and the drawn cells; returns the Markdown by which the report shows them."""
+        if distributed.rank() == 0:
+            illustrations.write(self.folder, self.task, self.config, self.reports.metrics, cells)
+        return illustrations.markdown(cells)
+
+    def _repr_html_(self) -> str | None:
+        """How a notebook shows it: its curves so far."""
+        records = self.reports.metrics
+        return chart.notebook(illustrations.charts(self.task, self.config, records)) if records else None
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

@@ -20,9 +20,10 @@ from darts_cli import DartsError, files, genotype
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.runs import history
+from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
-from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report
+from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report, word
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, score
@@ -79,8 +80,21 @@ def compare(
         content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)
     form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     files.write(sweep.folder / "comparison.yaml", form)
+    rows = [
+        (space, method, cell)
+        for space, found in content["spaces"].items()
+        for method, result in found["methods"].items()
+        for cell in result["cells"]
+    ]
+    sweep.show([_row(*row) for row in rows])
     sweep.report(report(content, sweep, {entry.name: history.seconds(sweep.folder / entry.name) for entry in entries}))
     return content, sweep
+
+
+def _row(space: str, method: str, cell: Mapping) -> Row:
+    """A cell in TensorBoard's table."""
+    settings = {"space": word(space), "method": method, "seed": cell["seed"]}
+    return Row(f"{word(space)}/{word(method)}/seed-{cell['seed']}", settings, {"score": cell["score"]})
 
 
 def check_all_done(failed: Mapping[str, str], sweep: Sweep) -> None:

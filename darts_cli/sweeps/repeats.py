@@ -10,6 +10,7 @@ from darts_cli import DartsError, files
 from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
+from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
@@ -49,6 +50,7 @@ def repeat(
         result = {"domain": domain, **_summary(runs), "runs": runs}
         text = yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
         files.write(sweep.folder / "result.yaml", text)
+        sweep.show([_row(run) for run in runs])
         sweep.report(_report(sweep, result))
     return result, sweep
 
@@ -58,6 +60,11 @@ def _result(sweep: Sweep, job: Job, failed: dict[str, str]) -> dict:
         return {"seed": job.config.seed, "failed": failed[job.name]}
     last = history.read(sweep.folder / job.name).records[-1]
     return {"seed": job.config.seed} | {name: last[name] for name in MEASURES if name in last}
+
+
+def _row(run: dict) -> Row:
+    """A training in TensorBoard's table."""
+    return Row(f"seed-{run['seed']}", {"seed": run["seed"]}, {name: run[name] for name in MEASURES if name in run})
 
 
 def _summary(runs: Sequence[dict]) -> dict:

@@ -17,10 +17,11 @@ import yaml
 
 from darts_cli import DartsError, files, genotype
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.describe import collapsed
+from darts_cli.describe import FIGURES, collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
 from darts_cli.runs import history
+from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
 from darts_cli.sweeps.estimate import estimate
@@ -108,6 +109,16 @@ def _check_table(config: SearchCNN, epochs: int | None) -> None:
 def _draw(space: Space, seed: int) -> Genotype:
     source = f"drawn uniformly from the search space, seed {seed}"
     return replace(random_genotype(space, random.Random(seed)), source=source)
+
+
+def _row(entry: dict, kind: str) -> Row:
+    """A candidate in TensorBoard's table: its seed and kind, its score, and the operations that pass their input on."""
+    scores = {name: entry[name] for name in ("score", "spread", "rank") if entry.get(name) is not None}
+    if "genotype" in entry:
+        cells = Genotype.from_dict(entry["genotype"])
+        figure = FIGURES[cells.macro]
+        scores |= {f"{figure.identities} in {name}": cell.count(figure.identity) for name, cell in cells.cells.items()}
+    return Row(entry["name"], {"kind": kind, "seed": entry["seed"]}, scores)
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,9 @@ class _Selection:
         files.write(self.sweep.folder / "selection.yaml", form)
         if winner:
             genotype.save(winner.cells, self.sweep.folder / "genotype.yaml")
+        self.sweep.show(
+            [*(_row(e, "searched") for e in content["candidates"]), *(_row(e, "random") for e in content["random_cells"])]
+        )
         self.sweep.report(self._report(candidates, text, winner))
         self.pool.say(table(self.rows(candidates)))
 

@@ -1,7 +1,7 @@
 """The folder of a sweep: many runs by one command, each in a folder of its own below it."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from darts_cli.config import RECIPES
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
 from darts_cli.runs.identity import Identity
+from darts_cli.runs.shown import events, table
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
@@ -61,6 +62,8 @@ class Sweep:
         if distributed.launched():
             raise DartsError(f"--{task.sweep}: not under torchrun; use --parallel", exit_code=2)
         resolve(config.config.device)
+        if config.config.tensorboard:
+            events.check()
         self.identity = Identity.of(task, config, folder, genotype)
         self.task, self.config, self.genotype, self.folder = task, config.config, genotype, self.identity.folder
         self.identity.check()
@@ -73,6 +76,11 @@ class Sweep:
         """Load the data set before anything is written and, where it must be downloaded, only once. Raises DartsError."""
         if not (self.folder / "report.md").exists():
             load_data(self.task.domain, self.config)
+
+    def show(self, rows: Sequence[table.Row]) -> None:
+        """Write TensorBoard's table of the runs where it is asked for."""
+        if self.config.tensorboard:
+            table.write(self.folder, rows)
 
     def repeat(self) -> str:
         """The command that repeats this sweep."""
@@ -94,7 +102,7 @@ def training(config: Config, kind: type[Config], **settings) -> Config:
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     """
     shared = ["dataset", "data", "tokens", "max_images", "subset", "train_portion", "split_seed"]
-    shared += ["device", "precision", "deterministic", "checkpoint_minutes", "log_every", "detect_anomaly"]
+    shared += ["device", "precision", "deterministic", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"]
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
     if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:

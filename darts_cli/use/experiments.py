@@ -14,6 +14,7 @@ from torch import nn
 from darts_cli import DartsError
 from darts_cli.formats.genotypes import load as load_genotype
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.charts import chart, measures
 from darts_cli.runs import history
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
@@ -34,6 +35,12 @@ class Search(NamedTuple):
     network: nn.Module
     records: list[dict]
     folder: Path | None
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its curves, and the cells that were found."""
+        found = measures.charts(self.genotype.domain, self.records)
+        curves = chart.notebook([*found, *measures.of_search(self.network.space, self.records)])
+        return f"<div>{curves}</div><div>{self.genotype._repr_svg_()}</div>"
 
 
 def search(domain: str = "cnn", run: str | PathLike | None = None, quiet: bool = True, **settings) -> Search:

@@ -70,10 +70,9 @@ def undisturbed(jobs, tmp_path_factory):
 def points(folder, chance):
     """Every moment in the writing of every file of a run, in a random order; but what is written only once comes when it is
     written, at the start or at the end."""
-    ends = [["config.yaml"], ["report.md"]]
-    names = [
-        path.name for path in folder.iterdir() if path.name not in ("config.yaml", "report.md", "log.jsonl", "previous.pt")
-    ]
+    ends = [["config.yaml"], [*sorted(path.name for path in folder.glob("*.svg")), "report.md"]]
+    others = ("config.yaml", "report.md", "log.jsonl", "previous.pt")
+    names = [path.name for path in folder.iterdir() if path.name not in others and path.suffix != ".svg"]
     start, end = ([f"{name} {moment}" for name in group for moment in MOMENTS] for group in ends)
     between = [f"{name} {moment}" for name in sorted(names) for moment in MOMENTS] + ["log.jsonl half", "checkpoint.pt kept"]
     return [*start, *chance.sample(between, len(between)), *end]
@@ -99,7 +98,7 @@ def test_killed_anywhere(job, jobs, undisturbed, tmp_path):
         return code == 0
 
     for point in points(expected, chance):
-        count = 1 if point.startswith(("config.yaml", "report.md")) else chance.choice((1, 1, 2))
+        count = 1 if point.startswith(("config.yaml", "report.md")) or ".svg " in point else chance.choice((1, 1, 2))
         if ended(sessions.run([*args, "--run", folder], output, crash_at=f"{point} {count}")):
             # In a fresh folder every file is written.
             assert sessions.run([*args, "--run", folder], output, crash_at=f"{point} 1") == -signal.SIGKILL, point

@@ -93,7 +93,7 @@ class Film:
         figure = FIGURES[self.macro]
         groups = []
         for name, box in self.layout.nodes.items():
-            fill = "#e9edf1" if name in (*figure.inputs, figure.output) else colours.PAPER
+            fill = colours.INPUT if name in (*figure.inputs, figure.output) else colours.PAPER
             frame = Rectangle(box, 9.0, fill, colours.INK, 1.5, name in dead)
             words = Words(box.x, box.y, name, NODE_SIZE, colours.INK)
             groups.append(Group("node", f"node-{name}", (frame, words), name not in shown))
