@@ -27,7 +27,7 @@ from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, exact, resolve, seed
+from darts_cli.runtime.device import autocast, chosen, exact, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 from darts_cli.spaces.rules import unknown_operations
 
@@ -43,6 +43,7 @@ def evaluate(
     batch_size: int = 100,
     device: str = "auto",
     precision: str = "fp32",
+    deterministic: bool = True,
     workers: int | None = None,
     per_class: bool = False,
 ) -> dict:
@@ -58,7 +59,7 @@ def evaluate(
 
     Raises DartsError when the checkpoint cannot be read, or when genotype or data do not fit it.
     """
-    device = resolve(device)
+    device = chosen(device, deterministic, precision)
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder

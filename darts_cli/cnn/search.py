@@ -27,7 +27,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
+from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -250,12 +250,13 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(network, adam, config.alpha_clip)
+    sgd = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options)
+    relaxation = Relaxation(network, keep_fused(adam), config.alpha_clip)
     architect = Architect(
         loss_function(network, relaxation, device, config.precision),
         weights,
         relaxation.weights,
-        torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options),
+        keep_fused(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

@@ -78,7 +78,7 @@ class MixedCell(nn.Module):
         shared = [self._shared(x, self.stride) for x in states]
         passing = [self._passing(x, self.stride) for x in states]
         skips = self.space.by_node(self.skips) if len(self.skips) else [()] * self.space.nodes
-        by_edge = torch.ones(len(self.edges)) if edge_weights is None else edge_weights
+        by_edge = weights.new_ones(len(self.edges)) if edge_weights is None else edge_weights
         nodes = zip(*map(self.space.by_node, (self.edges, weights, active, by_edge)), skips, strict=True)
         for edges, rows, names, along, extra in nodes:
             keep = [1.0] * len(edges)

@@ -204,6 +204,11 @@ def check_no_extension(extend: bool, sweep: str) -> None:
         raise DartsError(f"--extend: a single run only, not with {sweep}", exit_code=2)
 
 
+def setting_option(config: type[Config], name: str) -> Callable:
+    """The option of a single setting."""
+    return _option(config.settings()[name])
+
+
 def _option(setting: Setting) -> Callable:
     name = option_name(setting.name)
     attributes = {"help": setting.help, "show_default": _shown_default(setting)}

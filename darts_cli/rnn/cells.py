@@ -9,6 +9,7 @@ from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
+from darts_cli.runtime.device import no_autocast
 from darts_cli.spaces.space import Space
 
 INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
@@ -51,7 +52,7 @@ class Cell(nn.Module):
         x_gates, W_s = _input_gates(x, self.W0, masks)
         m = torch.ones_like(s) if masks is None else masks.h
         Ws = [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             return Recurrence.apply(self.steps, self.concat, x_gates.to(s.dtype), s, m, *Ws)
 
 

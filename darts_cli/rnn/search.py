@@ -22,7 +22,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, fused, prepare, seed
+from darts_cli.runtime.device import autocast, environment, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -234,7 +234,8 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(network, adam)
+    sgd = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options)
+    relaxation = Relaxation(network, keep_fused(adam))
 
     def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         with autocast(device, config.precision):
@@ -245,7 +246,7 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         loss,
         weights,
         relaxation.weights,
-        torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options),
+        keep_fused(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

@@ -20,7 +20,7 @@ from darts_cli.cnn import ops
 from darts_cli.cnn.fused.depthwise import from_phases, images, rows, to_phases
 from darts_cli.cnn.fused.folded import Half, sums, track
 from darts_cli.runtime.batchnorm import Normalise
-from darts_cli.runtime.device import exact
+from darts_cli.runtime.device import exact, no_autocast
 
 
 class State:
@@ -76,7 +76,7 @@ def mixed_node(
         for (name, op), a in zip(edge.items(), row.unbind(), strict=True)
         if names is None or name in names
     ]
-    with torch.autocast(states[0].x.device.type, enabled=False):  # products keep the dtype of the states, the rest is float32
+    with no_autocast(states[0].x.device):  # products keep the dtype of the states, the rest is float32
         y = _convolutions(terms, states[0], recompute)
         for state, op, a in terms:
             if isinstance(op, nn.Identity | ops.PoolBN):
