@@ -68,7 +68,7 @@ def search_of_images(device, monkeypatch, steps=1, **settings):
     method = dataclasses.replace(parse(config.method), alpha_warmup=0)
     kwargs = {"space": config.searched, "method": method, "recompute": config.recompute, "fused": not config.exact}
     network = cnn.search_network(config.searched)(config.channels, 2, config.layers, **kwargs)
-    with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.method):  # drawn on the CPU
+    with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.spec.parts):  # drawn on the CPU
         (architect, relaxation), watch = search_cnn.make_architect(network, config, device), nonfinite.Watch()
         train, sums = images(device), torch.zeros(2, 3).to(device)
         network.begin(LAST, config.drop_path)
@@ -82,9 +82,13 @@ def search_of_images(device, monkeypatch, steps=1, **settings):
     assert sums.device.type == device.type
 
 
-@pytest.mark.parametrize("settings", [{}, {"unrolled": True}], ids=["first", "second"])
-def test_a_search_of_convolutional_cells(device, monkeypatch, settings):
-    search_of_images(device, monkeypatch, steps=2, **settings)  # the second with momentum
+def test_a_search_of_convolutional_cells(device, monkeypatch):
+    search_of_images(device, monkeypatch, nodes=1)
+
+
+@pytest.mark.slow
+def test_a_search_of_second_order_of_convolutional_cells(device, monkeypatch):
+    search_of_images(device, monkeypatch, steps=2, unrolled=True)  # the second with momentum
 
 
 @pytest.mark.slow
@@ -120,7 +124,7 @@ def search_of_text(device, monkeypatch, steps=1, **settings):
     config = SearchRNN(**{"nodes": 2, "dim": 4, "epochs": 3, "ar": 1.0, "tar": 1.0} | settings)
     method = dataclasses.replace(parse(config.method, "rnn"), alpha_warmup=0)
     network = rnn.SearchNetwork(11, config.dim, space=config.searched, method=method, fused=not config.exact)
-    with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.method):  # drawn on the CPU
+    with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.spec.parts):  # drawn on the CPU
         (architect, relaxation), watch = search_rnn.make_architect(network, config, device), nonfinite.Watch()
         texts, sums = [torch.zeros(9, 3, dtype=torch.long).to(device)] * 2, torch.zeros(2, 2, dtype=torch.double).to(device)
         hidden = network.initial(3), network.initial(3)
