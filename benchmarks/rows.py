@@ -191,3 +191,11 @@ SCALING = {  # of the first-order search of convolutional cells
     for name, values in {"batch": (16, 32), "channels": (8, 24), "layers": (5, 11)}.items()
     for value in values
 }
+TINY: dict[Callable, dict] = {  # sizes to try a command with
+    search_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    one_hot_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    train_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    eval_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    search_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
+    train_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
+}

@@ -121,6 +121,11 @@ def fused(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def large_kernels(device: torch.device) -> bool:
+    """Whether few large kernels are to be preferred to many small ones: everywhere but on CPUs, which launch nothing."""
+    return device.type != "cpu"
+
+
 def keep_fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimiser, which stays fused or not whatever the state dicts say that it loads: they may be of another device."""
     kind = optimizer.defaults["fused"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from darts_cli.runtime.autograd import once_differentiable
+from darts_cli.runtime.device import large_kernels
 
 
 def rows(x: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def depthwise_backward(
         geometry = (stride, stride), padding, (dilation, dilation), False, (0, 0), x.shape[1]
         return torch.ops.aten.convolution_backward(g, x, kernel, None, *geometry, (*needs, False))[:2]
 
-    if stride == 2 or dilation == 2 or x.device.type != "cpu":
+    if stride == 2 or dilation == 2 or large_kernels(x.device):
         return native(x, kernel, (dilation * half, dilation * half), needs)
     g_x = F.conv2d(g, kernel.flip(2, 3), padding=half, groups=x.shape[1]) if needs[0] else None
     if not needs[1]:

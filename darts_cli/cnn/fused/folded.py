@@ -142,9 +142,9 @@ def _gram(d: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: Tensor) -> None:
+def track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
     """Move the running statistics of K BatchNorms towards means and variances (K, C) of `count` numbers each."""
-    unbiased = variance * (count / (count - 1).clamp_min(1))
-    torch._foreach_lerp_([norm.running_mean for norm in norms], list(mean), norms[0].momentum)
-    torch._foreach_lerp_([norm.running_var for norm in norms], list(unbiased), norms[0].momentum)
+    unbiased = variance * (count / (max(count - 1, 1) if isinstance(count, int) else (count - 1).clamp_min(1)))
+    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    torch._foreach_lerp_(running, [*mean, *unbiased], norms[0].momentum)
     torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
