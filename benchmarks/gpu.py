@@ -53,6 +53,7 @@ WAYS = (  # the most important first: what is left when the time is over is not 
     Way("ours", "bf16", compiled=True),
 )
 NOT_PLAIN = ("one-hot-cnn",)  # whose plain side is not the plain network
+NOT_COMPILED = ("one-hot-cnn", "train-rnn")  # which have nothing that --compile compiles
 SEARCHES = {  # the steps of what the paper publishes, as the defaults of the commands have them
     "search of convolutional cells, first order": ("search-cnn-first", 50 * (25_000 // 64)),
     "search of convolutional cells, second order": ("search-cnn-second", 50 * (25_000 // 64)),
@@ -119,7 +120,8 @@ def timed(step: Callable[[], None], device: torch.device) -> float:
 def ways_of(row: str, device: torch.device) -> Iterator[Way]:
     """How a row can be computed on a device."""
     for way in WAYS:
-        if not ((row in NOT_PLAIN and way.side == "plain") or (device.type != "cuda" and way.precision == "tf32")):
+        lacks = (way.side == "plain" and row in NOT_PLAIN) or (way.compiled and row in NOT_COMPILED)
+        if not lacks and (device.type == "cuda" or way.precision != "tf32"):
             yield way
 
 

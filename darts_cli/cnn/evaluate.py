@@ -27,6 +27,7 @@ from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
+from darts_cli.runtime.compiling import not_compiled
 from darts_cli.runtime.device import autocast, chosen, exact, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 from darts_cli.spaces.rules import unknown_operations
@@ -143,7 +144,7 @@ def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) ->
     kept = [buffer.clone() for buffer in network.buffers()]
     start = torch.randn(sum(map(torch.numel, alphas)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network.train()
-    with distributed.alone(), plain_nodes(network), constant(network.weights()), torch.enable_grad():
+    with distributed.alone(), not_compiled(network), plain_nodes(network), constant(network.weights()), torch.enable_grad():
         seed("eigenvalue")
         images, labels = batches.plain(0)
         loss = F.cross_entropy(network(images), labels)

@@ -27,6 +27,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
+from darts_cli.runtime.compiling import compile_regions, failure
 from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
@@ -176,18 +177,22 @@ def make(
     config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    if config.exact:
-        distributed.check_alone("--unrolled exact")
+    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
+        if given:
+            distributed.check_alone(option)
     if stage.start == 0:
         torch.manual_seed(config.seed)
     else:
         seed(config.seed, "stage", stage.start)
-    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute, "fused": not config.exact}
+    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     kwargs |= {
+        "fused": not (config.exact or (config.compile and failure(device) is None)),
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
         "method": stage.method(method),
     }
     network = search_network(config.searched)(config.channels, classes, config.layers + stage.cells, **kwargs).to(device)
+    if config.compile:
+        compile_regions(network.regions(), device)
     return network, *make_architect(network, config, device)
 
 

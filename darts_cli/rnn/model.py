@@ -155,6 +155,10 @@ class SearchNetwork(Searching, LanguageModel):
         self.cell = SearchCell(self.space, dim, fused)
         self.relax(self.space, method, alpha_scale)
 
+    def regions(self) -> list[nn.Module]:
+        """What --compile compiles."""
+        return [self.cell.moment]
+
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
         mixture = self.settled() if mixture is None else mixture
         return self.cell(x, s, mixture["recurrent"], masks, self.added.auxiliary_skip)
