@@ -13,31 +13,17 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.rows import ROWS, TINY
 from darts_cli.runtime import device as devices
 
-KINDS = {  # the first whose words an operator's name contains
-    "depthwise and other convolutions": ("conv",),
-    "matrix products": ("mm", "matmul", "linear", "mv", "dot"),
-    "views": ("view", "strided", "transpose", "permute", "select", "slice", "split", "expand", "squeeze", "flatten", "detach"),
-    "normalisation": ("batch_norm",),
-    "pooling": ("pool",),
-    "optimiser": ("fused_sgd", "fused_adam"),
-    "copies": ("copy", "cat", "clone", "stack", "contiguous", "flip", "pad", "index", "gather", "scatter", "embedding"),
-    "sums": ("sum", "mean", "norm", "max", "softmax", "nll", "sort"),
-    "allocation": ("empty", "resize", "zero", "fill", "ones", "full"),
-    "element by element": (
-        "add",
-        "mul",
-        "sub",
-        "div",
-        "relu",
-        "tanh",
-        "sigmoid",
-        "threshold",
-        "lerp",
-        "sqrt",
-        "neg",
-        "exp",
-        "pow",
-    ),
+KINDS = {  # the first with a word that an operator's name contains
+    "depthwise and other convolutions": "conv",
+    "matrix products": "mm matmul linear mv dot",
+    "views": "view reshape narrow chunk strided transpose permute select slice split expand squeeze flatten detach unbind",
+    "normalisation": "batch_norm",
+    "pooling": "pool",
+    "optimiser": "fused_sgd fused_adam",
+    "copies": "copy cat clone stack contiguous flip pad index gather scatter embedding",
+    "sums": "sum mean norm max softmax nll sort",
+    "allocation": "empty resize zero fill ones full",
+    "element by element": "add mul sub div relu tanh sigmoid threshold lerp sqrt neg exp pow clamp gt square",
 }
 PHASES = ("forward", "backward", "optimisers")
 
@@ -58,7 +44,9 @@ def kind(name: str) -> str:
     if not name.startswith("aten::"):
         return "between operators"
     name = name.removeprefix("aten::").lower()
-    return next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "other")
+    if name == "t":
+        return "views"
+    return next((kind for kind, words in KINDS.items() if any(word in name for word in words.split())), "other")
 
 
 def measure(step: Callable[[], None], device: torch.device) -> dict[tuple[str, str], tuple[float, int]]:

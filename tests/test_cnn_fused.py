@@ -226,3 +226,23 @@ def test_two_ranks_with_equal_rows_compute_together_what_one_does(monkeypatch, r
         found.append(gradients(ours, x, y))
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 2)])
+def test_bfloat16_gradients_of_strided_and_dilated_convolutions_are_those_of_float32_rounded(stride, dilation):
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 3, 8, 8).bfloat16(), torch.randn(3, 1, 5, 5).bfloat16()
+    g = torch.randn_like(depthwise.depthwise(x, w, stride, dilation))
+    found = depthwise.depthwise_backward(g, x, w, stride, dilation, needs=(True, True))
+    exactly = depthwise.depthwise_backward(g.float(), x.float(), w.float(), stride, dilation, needs=(True, True))
+    assert all(torch.equal(one, other.bfloat16()) for one, other in zip(found, exactly, strict=True))
+
+
+@pytest.mark.parametrize("rows", [0, 7, 64, 192])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_rows_are_subtracted_from_as_one(rows, dtype):
+    d, m = torch.randn(rows, 3).to(dtype), torch.randn(3).to(dtype)
+    assert torch.equal(folded.minus(d, m), d - m)
+    expected = d - m
+    assert torch.equal(folded.minus(d, m, d), expected)
+    assert torch.equal(d, expected)

@@ -74,3 +74,12 @@ def test_trained_networks_are_used_as_they_were_trained(of_text, request, parts)
         assert (done.exit_code, flags()) == (0, expected), done.stderr
     wrong = darts("eval", run, "--precision", "tf32", "--device", "cpu")
     assert (wrong.exit_code, wrong.stderr) == (2, "error: --precision tf32: only on CUDA, not on cpu; use fp32 or bf16\n")
+
+
+def test_a_precision_that_gains_nothing_is_noted(monkeypatch):
+    monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
+    for supported, count in ((False, 1), (True, 0)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
+        assert len(device.precision_notes(torch.device("cpu"), "bf16")) == count
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert device.precision_notes(torch.device("cpu"), "fp32") == device.precision_notes(torch.device("cuda"), "bf16") == []

@@ -97,6 +97,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def precision_notes(device: torch.device, precision: str) -> list[str]:
+    """What a run says at its start of a precision that gains nothing on its device."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if precision != "bf16" or device.type != "cpu" or platform.machine() != "x86_64" or supported is None or supported():
+        return []
+    return ["--precision bf16: this CPU has no instructions for bfloat16; fp32 is faster"]
+
+
 def no_autocast(device: torch.device) -> AbstractContextManager:
     """The context in which every operation computes in the dtype of its arguments."""
     if not torch.amp.is_autocast_available(device.type):
