@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`."""
+"""The command `python -m benchmarks`, and those of other modules: operators, gpu, profile."""
 
 import json
 import platform
@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import torch
 
+from benchmarks import gpu, operators, profile
 from benchmarks.rows import ROWS, SCALING
 
 
@@ -92,5 +93,12 @@ def machine(options: dict) -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options['precision']}{size}"
 
 
+COMMANDS = {"operators": operators.main, "gpu": gpu.main, "profile": profile.main}
+
+
 if __name__ == "__main__":
-    main()
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if command is None:
+        main()
+    else:
+        command(sys.argv[2:], prog_name=f"python -m benchmarks {sys.argv[1]}")

@@ -24,6 +24,7 @@ from darts_cli.rnn.search import make_architect as make_architect_rnn
 from darts_cli.rnn.search import search_step as search_step_rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime import device
+from darts_cli.runtime.compiling import compile_regions
 
 Work = Callable[[], None]
 STEP = Step(epoch=0, epochs=1, seed=0, number=0)
@@ -34,10 +35,17 @@ def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tens
 
 
 def search_cnn(
-    side: str, where: torch.device, precision: str, unrolled: bool, batch: int = 64, channels: int = 16, layers: int = 8
+    side: str,
+    where: torch.device,
+    precision: str,
+    unrolled: bool,
+    batch: int = 64,
+    channels: int = 16,
+    layers: int = 8,
+    compiled: bool = False,
 ) -> Work:
     train, valid = _images(batch, where), _images(batch, where)
-    network = cnn.SearchNetwork(channels, 10, layers, fused=side == "ours").to(where)
+    network = cnn.SearchNetwork(channels, 10, layers, fused=side == "ours" and not compiled).to(where)
     if side == "plain":
         optimizers = _plain_optimizers(network, where, 0.025, 0.9, 3e-4, 3e-4, (0.5, 0.999))
 
@@ -47,6 +55,8 @@ def search_cnn(
 
         return _plain_search(network, loss, *optimizers, train, valid, unrolled, 5.0, None)
 
+    if compiled:
+        compile_regions(network.regions(), where)
     config = SearchCNN(unrolled=unrolled, precision=precision)
     architect, relaxation = make_architect_cnn(network, config, where)
     return lambda: search_step_cnn(architect, relaxation, STEP, train, valid, config.grad_clip)
@@ -61,6 +71,7 @@ def search_rnn(
     dim: int = 300,
     bptt: int = 35,
     vocab: int = 10_000,
+    compiled: bool = False,
 ) -> Work:
     train, valid = ((*torch.randint(0, vocab, (2, bptt, batch), device=where),) for _ in range(2))
     network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim).to(where)
@@ -77,6 +88,8 @@ def search_rnn(
         one, other = ((*data, tuple(mask)) for data, mask in zip((train, valid), masks, strict=True))
         return _plain_search(network, loss, *optimizers, one, other, unrolled, 0.25, 0.25, tar=1e-3)
 
+    if compiled:
+        compile_regions(network.regions(), where)
     config = SearchRNN(unrolled=unrolled, precision=precision)
     architect, relaxation = make_architect_rnn(network, config, where)
     one, other = (Batch(*words, network.initial(batch), mask) for words, mask in zip((train, valid), masks, strict=True))
@@ -100,13 +113,23 @@ def one_hot_cnn(side: str, where: torch.device, precision: str, batch: int = 64,
     return step
 
 
-def train_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Work:
+def train_cnn(
+    side: str,
+    where: torch.device,
+    precision: str,
+    batch: int = 96,
+    channels: int = 36,
+    layers: int = 20,
+    compiled: bool = False,
+) -> Work:
     genotype, (images, labels) = load("cnn/darts_v2"), _images(batch, where)
     config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
     network = (plain_cnn if side == "plain" else cnn).Network(genotype, channels, 10, layers, True).to(where)
     network.drop_path = 0.1
     fused = side == "ours" and device.fused(where)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
+    if compiled:
+        compile_regions(network.regions(), where)
     if side == "ours":
         return lambda: training_step_cnn(network, optimizer, config, images, labels)
 
@@ -148,8 +171,18 @@ def train_rnn(
     return step
 
 
-def eval_cnn(side: str, where: torch.device, precision: str, batch: int = 96, channels: int = 36, layers: int = 20) -> Work:
+def eval_cnn(
+    side: str,
+    where: torch.device,
+    precision: str,
+    batch: int = 96,
+    channels: int = 36,
+    layers: int = 20,
+    compiled: bool = False,
+) -> Work:
     network = (plain_cnn if side == "plain" else cnn).Network(load("cnn/darts_v2"), channels, 10, layers, True).to(where).eval()
+    if compiled:
+        compile_regions(network.regions(), where)
     images, _ = _images(batch, where)
 
     def step() -> None:
@@ -190,4 +223,12 @@ SCALING = {  # of the first-order search of convolutional cells
     f"search-cnn-first, {name} {value}": (search_cnn, {"unrolled": False, name: value}, {"batch": 16} | {name: value})
     for name, values in {"batch": (16, 32), "channels": (8, 24), "layers": (5, 11)}.items()
     for value in values
+}
+TINY: dict[Callable, dict] = {  # sizes to try a command with
+    search_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    one_hot_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    train_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    eval_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    search_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
+    train_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
 }

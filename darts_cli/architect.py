@@ -97,7 +97,8 @@ class Architect:
         before.
         """
         kept = [*self.weights, *self.buffers] if self.unrolled else self.buffers
-        before = [tensor.detach().clone() for tensor in kept]
+        before = [torch.empty_like(tensor) for tensor in kept]
+        _copy(kept, before)
         try:
             gradients, carry = self._second_order(train, valid, before) if self.unrolled else self._first_order(valid)
         finally:
@@ -243,8 +244,10 @@ def _gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    if target:
-        torch._foreach_copy_(target, source)
+    pairs = list(zip(source, target, strict=True))
+    for dtype in {tensor.dtype for tensor in target}:  # tensors of one type are copied by one kernel
+        same = [pair for pair in pairs if pair[1].dtype == dtype]
+        torch._foreach_copy_([to for _, to in same], [tensor for tensor, _ in same])
 
 
 def _detach(carry):

@@ -183,6 +183,7 @@ precision = partial(
     setting, "fp32", "Arithmetic of the network; tf32 is for CUDA, bf16 uses autocast.", choices=("fp32", "tf32", "bf16")
 )
 deterministic = partial(setting, True, "The same bits every time; off lets CUDA take kernels that are faster and less exact.")
+compiled = partial(setting, False, "Compile the cells with torch.compile: minutes at first, then less time for a step.")
 device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
 minutes = partial(
     setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0
@@ -234,8 +235,8 @@ class SearchConfig(Config):
         super().__post_init__()
         if self.domain == "rnn":
             check_tokens(self.dataset, self.tokens)
-        if self.exact and self.precision != "fp32":
-            raise DartsError("--unrolled exact: needs --precision fp32", exit_code=2)
+        if self.exact and (self.precision != "fp32" or self.compile):
+            raise DartsError("--unrolled exact: needs --precision fp32 and --no-compile", exit_code=2)
         narrow = self.spec.parts.get("narrow")
         if narrow:
             self._check_stages(int(narrow["second"]), int(narrow["third"]))

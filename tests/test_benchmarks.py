@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
+from benchmarks import gpu, operators, profile, rows
 from benchmarks.__main__ import main
 from benchmarks.plain import bilevel
 from benchmarks.plain import cnn as plain_cnn
@@ -120,3 +121,58 @@ def test_the_command_measures(monkeypatch):
     for side in ("plain", "ours"):
         assert len(row[side]["all"]) == 2
         assert row[side]["peak"] > 1e8
+
+
+def test_operators_are_counted():
+    """By phase and name; not those that look at a tensor in another way, nor those that only reserve memory."""
+    x = torch.ones(3, 2, requires_grad=True)
+    optimizer = torch.optim.SGD([x], 0.1)
+    with operators.Operators() as counted:
+        (x[0] * torch.empty(2)).sum().backward()
+        optimizer.step()
+    assert counted.counts["forward"] == {"mul.Tensor": 1, "sum": 1, "ones_like": 1}
+    assert counted.counts["backward"] == {"mul.Tensor": 1, "select_backward": 1}
+    assert sum(counted.counts["SGD"].values()) == 1
+    assert counted.by_phase() == [3, 2, 1, 0]
+
+
+@pytest.mark.slow
+def test_a_search_step_dispatches_less_than_half_of_the_operators_of_the_plain_network():
+    row = "cnn, first order"
+    plain, ours = (sum(operators.count(row, side).by_phase()) for side in ("plain", "ours"))
+    assert ours < 0.4 * plain
+
+
+def test_the_kinds_of_operators_cover_a_step():
+    step = rows.search_rnn("ours", torch.device("cpu"), "fp32", False, **rows.TINY[rows.search_rnn])
+    found = profile.measure(step, torch.device("cpu"))
+    lines = list(profile.table(found))
+    assert {phase for phase, _ in found} == set(profile.PHASES)
+    seconds = {kind: sum(taken for (_, each), (taken, _) in found.items() if each == kind) for _, kind in found}
+    assert seconds.get("other", 0) < 0.2 * sum(seconds.values())
+    assert lines[-1].startswith("| all |")
+
+
+@pytest.mark.slow
+def test_a_device_is_measured_in_every_way(tmp_path):
+    """Without a card on the CPU, whose numbers are of no interest."""
+    options = ["--device", "cpu", "--tiny", "--repeats", "1", "--warm-up", "0", "--no-tests", "--rows", "eval-cnn"]
+    done = CliRunner().invoke(gpu.main, [*options, "--rows", "train-rnn", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    data = json.loads((tmp_path / "gpu.json").read_text())
+    assert done.stdout == (tmp_path / "gpu.md").read_text()
+    ways = {row: [each["way"] for each in data["rows"] if each["row"] == row] for row in ("eval-cnn", "train-rnn")}
+    assert len(ways["eval-cnn"]) == len([way for way in gpu.WAYS if way.precision != "tf32"])
+    assert not any(way["compiled"] for way in ways["train-rnn"])
+    assert all(each["error"] is None for each in data["rows"] if not each["way"]["compiled"])
+
+
+def test_what_a_device_cannot_do_is_noted_and_the_rest_is_measured():
+    cpu = torch.device("cpu")
+    wrong = gpu.measure("train-rnn", gpu.Way("ours", "tf32"), cpu, 1, 0, True)
+    assert wrong.error == "--precision tf32: only on CUDA, not on cpu; use fp32 or bf16"
+    right = gpu.measure("train-rnn", gpu.DEFAULT, cpu, 2, 1, True)
+    assert len(right.seconds) == 2
+    lines = "\n".join(gpu.report({"device": "cpu"}, "not run", [wrong, right], "command"))
+    assert "| train-rnn | ours, tf32 | --precision tf32: only on CUDA" in lines
+    assert "| training of recurrent cells | 1,490,400 |" in lines

@@ -10,12 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darts_cli.cnn import ops
-from darts_cli.cnn.fused import depthwise, folded, node
+from darts_cli.cnn.fused import depthwise, folded, node, stacked
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.cnn.ops import MixedOp
 from darts_cli.spaces.space import default
 
 SEARCHED = default("cnn").operations
+
+
+@pytest.fixture(params=["one by one", "together"])
+def form(request, monkeypatch):
+    """The node as it is computed on CPUs, and as on other devices."""
+    monkeypatch.setattr(node, "large_kernels", lambda device: request.param == "together")
 
 
 def pair(dtype=torch.float64, channels=2, layers=3, **more):
@@ -37,7 +43,7 @@ def gradients(network, x, y):
 @pytest.mark.parametrize(
     ("side", "training", "recompute"), [(8, True, False), (12, True, True), (8, False, False), (12, False, True)]
 )
-def test_values_and_all_gradients_in_float64(side, training, recompute):
+def test_values_and_all_gradients_in_float64(form, side, training, recompute):
     """12 pixels become 3, an odd number, where a dilated convolution is not taken apart into phases."""
     plain, ours = pair(recompute=recompute)
     x, y = torch.randn(4, 3, side, side, dtype=torch.float64), torch.randint(0, 10, (4,))
@@ -78,7 +84,7 @@ def assert_the_same_node(strides, active, batch, training):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("names", [*([name] for name in SEARCHED), SEARCHED, []], ids=lambda names: "+".join(names))
-def test_a_node_is_the_sum_of_its_mixed_operations(stride, training, names):
+def test_a_node_is_the_sum_of_its_mixed_operations(form, stride, training, names):
     """Every operation alone, all of them, and none."""
     torch.manual_seed(0)
     assert_the_same_node([stride, stride, 1], [list(names)] * 3, 3, training)
@@ -90,10 +96,13 @@ def test_a_node_is_the_sum_of_its_mixed_operations(stride, training, names):
     st.lists(st.sets(st.sampled_from(SEARCHED)), min_size=4, max_size=4),
     st.integers(1, 5),
     st.booleans(),
+    st.booleans(),
 )
-def test_a_node_of_any_operations(strides, active, batch, training):
+def test_a_node_of_any_operations(strides, active, batch, training, together):
     torch.manual_seed(0)
-    assert_the_same_node(strides, active[: len(strides)], batch, training)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(node, "large_kernels", lambda device: together)
+        assert_the_same_node(strides, active[: len(strides)], batch, training)
 
 
 @pytest.mark.parametrize("op", [torch.nn.Conv2d(2, 2, 3, padding=1), ops.PoolBN(torch.nn.MaxPool2d(5, 1, 2), 2)])
@@ -107,7 +116,7 @@ def test_an_operation_that_is_not_known_is_computed_as_it_is(op):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_only_active_operations_are_computed(fused):
+def test_only_active_operations_are_computed(form, fused):
     """The others add nothing, get no gradient, and their running statistics do not move."""
     torch.manual_seed(0)
     network, x = SearchNetwork(2, 10, 3, fused=fused).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
@@ -127,7 +136,7 @@ def test_only_active_operations_are_computed(fused):
                 assert moved == (name in names and any(True for _ in op.buffers())), name
 
 
-def test_recomputing_changes_no_bit():
+def test_recomputing_changes_no_bit(form):
     """So that a run may go on with or without --recompute."""
     x, y = torch.randn(4, 3, 8, 8), torch.randint(0, 10, (4,))
     found = []
@@ -137,7 +146,7 @@ def test_recomputing_changes_no_bit():
     assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
 
 
-def test_float32_is_as_exact_as_the_plain_networks():
+def test_float32_is_as_exact_as_the_plain_networks(form):
     """The median relative error of the gradients, against float64, is at most four times that of the plain network's.
 
     The median, since a ReLU whose input is nearly 0 may choose another side in either.
@@ -202,3 +211,38 @@ def test_the_weights_gradients_are_not_computed_where_nobody_reads_them(monkeypa
     assert asked
     assert not any(asked)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_two_ranks_with_equal_rows_compute_together_what_one_does(monkeypatch, recompute):
+    """All means over both are those of one; but for the unbiased variance, whose divisor is N - 1."""
+    monkeypatch.setattr(node, "large_kernels", lambda device: True)
+    x, y, found = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(0, 10, (4,)), []
+    for ranks in (1, 2):
+        _, ours = pair(recompute=recompute)
+        monkeypatch.setattr(stacked.distributed, "ranks", lambda ranks=ranks: ranks)
+        monkeypatch.setattr(stacked.distributed, "total", lambda tensor, ranks=ranks: tensor * ranks)
+        monkeypatch.setattr(stacked.distributed, "gather", lambda tensor, dim, ranks=ranks: torch.cat([tensor] * ranks, dim))
+        found.append(gradients(ours, x, y))
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 2)])
+def test_bfloat16_gradients_of_strided_and_dilated_convolutions_are_those_of_float32_rounded(stride, dilation):
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 3, 8, 8).bfloat16(), torch.randn(3, 1, 5, 5).bfloat16()
+    g = torch.randn_like(depthwise.depthwise(x, w, stride, dilation))
+    found = depthwise.depthwise_backward(g, x, w, stride, dilation, needs=(True, True))
+    exactly = depthwise.depthwise_backward(g.float(), x.float(), w.float(), stride, dilation, needs=(True, True))
+    assert all(torch.equal(one, other.bfloat16()) for one, other in zip(found, exactly, strict=True))
+
+
+@pytest.mark.parametrize("rows", [0, 7, 64, 192])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_rows_are_subtracted_from_as_one(rows, dtype):
+    d, m = torch.randn(rows, 3).to(dtype), torch.randn(3).to(dtype)
+    assert torch.equal(folded.minus(d, m), d - m)
+    expected = d - m
+    assert torch.equal(folded.minus(d, m, d), expected)
+    assert torch.equal(d, expected)

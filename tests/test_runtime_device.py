@@ -36,7 +36,7 @@ def test_a_run_is_deterministic_and_in_float32_unless_it_says_otherwise():
 def test_tf32_is_for_cuda():
     with pytest.raises(DartsError, match=r"--precision tf32: only on CUDA, not on cpu; use fp32 or bf16"):
         device.prepare("cpu", True, "tf32")
-    device._set_kernels(deterministic=True, tf32=True)
+    device.set_kernels(torch.device("cuda"), deterministic=True, precision="tf32")
     assert flags() == (True, False, True, True)
 
 
@@ -55,3 +55,31 @@ def test_the_setting_is_recorded_and_compared(tiny, tmp_path):
     wrong = darts(*tiny, "--precision", "tf32", "--run", tmp_path / "other")
     assert wrong.stderr == "error: --precision tf32: only on CUDA, not on cpu; use fp32 or bf16\n"
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("of_text", [False, True])
+def test_trained_networks_are_used_as_they_were_trained(of_text, request, parts):
+    """PyTorch's own defaults are TF32 and not deterministic."""
+    run = request.getfixturevalue("language_run" if of_text else "colours")
+    image = next(parts.glob("test/*/*.png"))
+    use = ("generate", "--checkpoint", run, "--words", 1) if of_text else ("predict", "--checkpoint", run, image)
+    for command, expected in (
+        (("eval", run), (True, False, False, False)),
+        (("eval", run, "--no-deterministic", "--precision", "bf16"), (False, True, False, False)),
+        (use, (True, False, False, False)),
+    ):
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.allow_tf32 = True
+        done = darts(*command, "--device", "cpu")
+        assert (done.exit_code, flags()) == (0, expected), done.stderr
+    wrong = darts("eval", run, "--precision", "tf32", "--device", "cpu")
+    assert (wrong.exit_code, wrong.stderr) == (2, "error: --precision tf32: only on CUDA, not on cpu; use fp32 or bf16\n")
+
+
+def test_a_precision_that_gains_nothing_is_noted(monkeypatch):
+    monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
+    for supported, count in ((False, 1), (True, 0)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
+        assert len(device.precision_notes(torch.device("cpu"), "bf16")) == count
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert device.precision_notes(torch.device("cpu"), "fp32") == device.precision_notes(torch.device("cuda"), "bf16") == []

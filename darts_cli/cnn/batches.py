@@ -145,7 +145,7 @@ def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]
 @cache
 def _in_bytes(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Copied to the device once: a copy in every step would wait for it."""
-    return 255 * torch.tensor(values, device=device)
+    return (255 * torch.tensor(values)).to(device)
 
 
 def crop_and_flip(images: Tensor, uniform: Tensor, padding: int, flip: bool) -> Tensor:

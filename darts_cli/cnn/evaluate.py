@@ -27,7 +27,8 @@ from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, exact, resolve, seed
+from darts_cli.runtime.compiling import not_compiled
+from darts_cli.runtime.device import autocast, chosen, exact, seed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 from darts_cli.spaces.rules import unknown_operations
 
@@ -43,6 +44,7 @@ def evaluate(
     batch_size: int = 100,
     device: str = "auto",
     precision: str = "fp32",
+    deterministic: bool = True,
     workers: int | None = None,
     per_class: bool = False,
 ) -> dict:
@@ -58,7 +60,7 @@ def evaluate(
 
     Raises DartsError when the checkpoint cannot be read, or when genotype or data do not fit it.
     """
-    device = resolve(device)
+    device = chosen(device, deterministic, precision)
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
@@ -142,7 +144,7 @@ def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) ->
     kept = [buffer.clone() for buffer in network.buffers()]
     start = torch.randn(sum(map(torch.numel, alphas)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network.train()
-    with distributed.alone(), plain_nodes(network), constant(network.weights()), torch.enable_grad():
+    with distributed.alone(), not_compiled(network), plain_nodes(network), constant(network.weights()), torch.enable_grad():
         seed("eigenvalue")
         images, labels = batches.plain(0)
         loss = F.cross_entropy(network(images), labels)

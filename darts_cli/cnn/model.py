@@ -76,6 +76,10 @@ class SearchNetwork(Searching, nn.Module):
         if fused:
             self.to(memory_format=torch.channels_last)
 
+    def regions(self) -> list[nn.Module]:
+        """What --compile compiles: the edges of a network that is not fused, of whose sizes there are few."""
+        return [module for module in self.modules() if isinstance(module, ops.MixedOp)]
+
     def forward(self, x: Tensor, mixture: Tables | None = None, active: Mapping[str, Active] | None = None) -> Tensor:
         """x (B, 3, H, W), H and W divisible by 4 -> logits (B, num_classes).
 
@@ -187,6 +191,10 @@ class Network(nn.Module):
                 self.auxiliary_head = ops.AuxiliaryHead(C_prev, num_classes, stem)
         self.classifier = nn.Linear(C_prev, num_classes)
         self.to(memory_format=torch.channels_last)
+
+    def regions(self) -> list[nn.Module]:
+        """What --compile compiles."""
+        return list(self.cells)
 
     def forward(self, x: Tensor, share: tuple[int, slice] | None = None) -> tuple[Tensor, Tensor | None]:
         """x (B, 3, H, W) -> logits (B, num_classes), and the auxiliary head's logits in training, else None.

@@ -55,6 +55,11 @@ class Stages(nn.Module):
         self.last = nn.Sequential(BatchNorm2d(C), nn.ReLU())
         self.classifier = nn.Linear(C, num_classes)
 
+    def regions(self) -> list[nn.Module]:
+        """What --compile compiles: of a search the edges, of whose sizes there are few."""
+        edges = [module for module in self.modules() if isinstance(module, ops.MixedOp)]
+        return edges or list(self.cells)
+
     def logits(self, x: Tensor, *of_cells) -> Tensor:
         """x (B, 3, H, W) -> (B, num_classes); every cell gets the other arguments."""
         x = self.stem(x)

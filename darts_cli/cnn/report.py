@@ -20,6 +20,8 @@ from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
+from darts_cli.runtime.compiling import notes
+from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted, duration
 
 
@@ -30,6 +32,8 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
+        *notes(config.compile, device),
+        *precision_notes(device, config.precision),
         *(["--stop never: the search goes on even when its cells collapse"] if config.stop == "never" else []),
     ]
 
@@ -178,6 +182,8 @@ def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.de
         f"{run.folder}: training {name} on {config.dataset}, {classes} classes",
         f"{device}, {config.precision}, {parameters(network):,} parameters, {adds:.1f} M multiply-adds per image, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
+        *notes(config.compile, device),
+        *precision_notes(device, config.precision),
     ]
 
 

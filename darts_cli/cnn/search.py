@@ -27,7 +27,8 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
+from darts_cli.runtime.compiling import compile_regions, failure
+from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -177,18 +178,22 @@ def make(
     config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    if config.exact:
-        distributed.check_alone("--unrolled exact")
+    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
+        if given:
+            distributed.check_alone(option)
     if stage.start == 0:
         torch.manual_seed(config.seed)
     else:
         seed(config.seed, "stage", stage.start)
-    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute, "fused": not config.exact}
+    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     kwargs |= {
+        "fused": not (config.exact or (config.compile and failure(device) is None)),
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
         "method": stage.method(method),
     }
     network = search_network(config.searched)(config.channels, classes, config.layers + stage.cells, **kwargs).to(device)
+    if config.compile:
+        compile_regions(network.regions(), device)
     return network, *make_architect(network, config, device)
 
 
@@ -250,12 +255,13 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(network, adam, config.alpha_clip)
+    sgd = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options)
+    relaxation = Relaxation(network, keep_fused(adam), config.alpha_clip)
     architect = Architect(
         loss_function(network, relaxation, device, config.precision),
         weights,
         relaxation.weights,
-        torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options),
+        keep_fused(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

@@ -1,15 +1,16 @@
 """The cells of the search networks, whose edges mix all operations (sec. 2.2 and 3.1.1)."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli.cnn import ops
-from darts_cli.cnn.fused.node import State, mixed_node
+from darts_cli.cnn.fused.node import State, mixed_node, padded_kernels
 from darts_cli.methods.papers.pc_darts import shuffled
 from darts_cli.methods.value import NOTHING, Added
 from darts_cli.spaces.space import Space
@@ -78,16 +79,17 @@ class MixedCell(nn.Module):
         shared = [self._shared(x, self.stride) for x in states]
         passing = [self._passing(x, self.stride) for x in states]
         skips = self.space.by_node(self.skips) if len(self.skips) else [()] * self.space.nodes
-        by_edge = torch.ones(len(self.edges)) if edge_weights is None else edge_weights
+        by_edge = weights.new_ones(len(self.edges)) if edge_weights is None else edge_weights
+        mixed = partial(self._mixed, padded=padded_kernels(self.edges, active, states[0]) if self.form.fused else {})
         nodes = zip(*map(self.space.by_node, (self.edges, weights, active, by_edge)), skips, strict=True)
         for edges, rows, names, along, extra in nodes:
             keep = [1.0] * len(edges)
             if added.drop_path and self.training:
                 keep = [kept(len(states[0]), added.drop_path, states[0]) for _ in edges]
                 by_edge = zip(keep, shared, edges, rows, names, strict=True)
-                x = sum(k * self._mixed([s], [edge], row[None], [name], added) for k, s, edge, row, name in by_edge)
+                x = sum(k * mixed([s], [edge], row[None], [name], added) for k, s, edge, row, name in by_edge)
             else:
-                x = self._mixed(shared, edges, rows, names, added)
+                x = mixed(shared, edges, rows, names, added)
             if self.form.partial > 1:
                 rest = sum(a * k * y for a, k, y in zip(along.unbind(), keep, passing, strict=True))
                 x = torch.cat([x, rest], dim=1)[:, self.order]
@@ -98,10 +100,12 @@ class MixedCell(nn.Module):
             passing.append(self._passing(x, 1))
         return states[len(inputs) :]
 
-    def _mixed(self, shared: Sequence, edges: Sequence, rows: Tensor, active: Sequence, added: Added) -> Tensor:
+    def _mixed(
+        self, shared: Sequence, edges: Sequence, rows: Tensor, active: Sequence, added: Added, padded: Mapping
+    ) -> Tensor:
         """The sum of the mixed operations of edges, of what they share."""
         if self.form.fused:
-            x = mixed_node(shared, edges, rows, active, self.form.recompute)
+            x = mixed_node(shared, edges, rows, active, self.form.recompute, padded)
         else:
             x = sum(edge(s, row, names) for edge, s, row, names in zip(edges, shared, rows, active, strict=True))
         dropout = added.skip_dropout if self.training else 0

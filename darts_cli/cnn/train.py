@@ -22,7 +22,8 @@ from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run, ensure_run
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, exact, fused, prepare, seed
+from darts_cli.runtime.compiling import compile_regions
+from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import cosine, set_lr
 
@@ -72,8 +73,11 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     torch.manual_seed(config.seed)
     sizes = _sizes(config, run.genotype, about)
     network = model.network(run.genotype)(run.genotype, **sizes).to(device)
+    if config.compile:
+        distributed.check_alone("--compile")
+        compile_regions(network.regions(), device)
     kwargs = {"weight_decay": config.weight_decay, "nesterov": config.nesterov, "fused": fused(device)}
-    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs)
+    optimizer = keep_fused(torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs))
     steps = len(batches["train"])
 
     def state(epoch: int, step: int, sums: Tensor) -> dict:

@@ -51,7 +51,7 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
     if the_run.state.newest() is None:
         raise DartsError(f"{run}: holds no checkpoint; a search writes one after its first epoch")
     changed = {"batch_size": batch_size or config.batch_size, "data": data or config.data}
-    examined = replace(config, unrolled="exact", precision="fp32", **changed)
+    examined = replace(config, unrolled="exact", precision="fp32", compile=False, **changed)
     search = importlib.import_module(f"darts_cli.{history.domain}.search")
     with default_dtype(torch.float64 if precision == "fp64" else torch.float32):
         found = [

@@ -6,8 +6,8 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.commands.completion import CHECKPOINT, DIR, GENOTYPE
-from darts_cli.commands.options import option
-from darts_cli.config import IMAGES, TEXTS
+from darts_cli.commands.options import option, setting_option
+from darts_cli.config import IMAGES, TEXTS, TrainCNN
 from darts_cli.text import lines, printable, table
 
 
@@ -23,20 +23,9 @@ from darts_cli.text import lines, printable, table
 )
 @option("--data", metavar="DIR", type=DIR, show_default="that of the training", help="Folder of the data set.")
 @option("--batch-size", type=click.IntRange(1), show_default="100 images, 1 stream", help="Images or streams at a time.")
-@option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of the network; bf16 uses autocast.",
-)
-@option(
-    "--device",
-    metavar="DEVICE",
-    default="auto",
-    show_default=True,
-    help="Device to run on: auto, cpu, cuda, cuda:N or mps.",
-)
+@setting_option(TrainCNN, "precision")
+@setting_option(TrainCNN, "deterministic")
+@setting_option(TrainCNN, "device")
 @option(
     "--workers",
     type=click.IntRange(0),
@@ -45,7 +34,9 @@ from darts_cli.text import lines, printable, table
 )
 @option("--per-class", is_flag=True, help="Also the accuracy of each class, and the confusion matrix; images only.")
 @option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, precision, device, workers, per_class, as_json):
+def evaluate_command(
+    run, checkpoint, genotype, dataset, data, batch_size, precision, deterministic, device, workers, per_class, as_json
+):
     """Evaluate a trained network on the test data.
 
     Cells, size and data set come from the checkpoint; for a checkpoint of the original code, the size is inferred from the
@@ -64,7 +55,7 @@ def evaluate_command(run, checkpoint, genotype, dataset, data, batch_size, preci
     if dataset is not None and (dataset in TEXTS) != (trained.domain == "rnn"):
         raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {trained.domain}", exit_code=2)
     cells = load(genotype, trained.domain) if genotype else None
-    kwargs = {"device": device, "precision": precision}
+    kwargs = {"device": device, "precision": precision, "deterministic": deterministic}
     if trained.domain == "cnn":
         from darts_cli.cnn.evaluate import evaluate
 

@@ -29,7 +29,7 @@ SECTIONS = {
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
     " extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
-    "Machine": "device precision deterministic recompute fit_memory accumulate batch_chunks workers detect_anomaly",
+    "Machine": "device precision deterministic compile recompute fit_memory accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
@@ -209,6 +209,11 @@ def check_no_extension(extend: bool, sweep: str, fit_memory: str | None = None) 
         raise DartsError(f"--extend: a single run only, not with {sweep}", exit_code=2)
     if fit_memory is not None:
         raise DartsError(f"--fit-memory: a single run only, not with {sweep}; fit one, and give its parts here", exit_code=2)
+
+
+def setting_option(config: type[Config], name: str) -> Callable:
+    """The option of a single setting."""
+    return _option(config.settings()[name])
 
 
 def _option(setting: Setting) -> Callable:

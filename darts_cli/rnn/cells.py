@@ -1,5 +1,6 @@
 """The recurrent cells: the mixed one of a search, and that of a genotype (sec. 2.1, 3.1.2)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from darts_cli.genotype import Cell as CellGenotype
 from darts_cli.rnn.fused.mix import Mix
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
+from darts_cli.runtime.device import no_autocast
 from darts_cli.spaces.space import Space
 
 INIT_RANGE = 0.04  # weights start uniformly in [-0.04, 0.04]
@@ -51,7 +53,7 @@ class Cell(nn.Module):
         x_gates, W_s = _input_gates(x, self.W0, masks)
         m = torch.ones_like(s) if masks is None else masks.h
         Ws = [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             return Recurrence.apply(self.steps, self.concat, x_gates.to(s.dtype), s, m, *Ws)
 
 
@@ -63,7 +65,7 @@ class SearchCell(nn.Module):
 
     def __init__(self, space: Space, dim: int, fused: bool = True):
         super().__init__()
-        self.space, self.fused = space, fused
+        self.space, self.moment = space, Moment(fused)
         self.W0, self.Ws = _weights(dim, space.nodes)
         self.bn = BatchNorm1d(dim, affine=False)
         columns = [[[float(name == op) for name in ACTIVATIONS] for op in row] for row in space.choices("recurrent")]
@@ -77,16 +79,37 @@ class SearchCell(nn.Module):
         by_node = self.space.by_node((weights[:, :, None] * self.columns).sum(1) + auxiliary * self.identity)
         outputs = []
         for x_gate in x_gates:
-            c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
-            states = self.bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
-            for W, p in zip(self.Ws, by_node, strict=True):
-                gates = _masked(states, masks) @ W
-                compute = Mix.apply if self.fused else mix
-                node = compute(states, gates.to(states.dtype), p.to(states.dtype))
-                states = torch.cat([states, self.bn(node).unsqueeze(0)])
-            s = states[1:].mean(0)
+            s = self.moment(x_gate, s, masks, W_s, list(self.Ws), by_node, self.bn)
             outputs.append(s)
         return torch.stack(outputs)
+
+
+class Moment(nn.Module):
+    """The search's cell at one time, a module without tensors of its own, so that it can be compiled."""
+
+    def __init__(self, fused: bool):
+        super().__init__()
+        self.fused = fused
+
+    def forward(
+        self,
+        x_gate: Tensor,
+        s: Tensor,
+        masks: Masks | None,
+        W_s: Tensor,
+        Ws: Sequence[Tensor],
+        by_node: Sequence[Tensor],
+        bn: nn.Module,
+    ) -> Tensor:
+        """x_gate (B, 2D), s (B, D), and what is the same at all times -> the next hidden state (B, D)."""
+        c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
+        states = bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
+        compute = Mix.apply if self.fused and not torch.compiler.is_compiling() else mix
+        for W, p in zip(Ws, by_node, strict=True):
+            gates = _masked(states, masks) @ W
+            node = compute(states, gates.to(states.dtype), p.to(states.dtype))
+            states = torch.cat([states, bn(node).unsqueeze(0)])
+        return states[1:].mean(0)
 
 
 def mix(states: Tensor, gates: Tensor, p: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from darts_cli.rnn.model import LanguageModel, Network
 from darts_cli.rnn.sizes import parameters
 from darts_cli.rnn.texts import PARTS
 from darts_cli.runs import checkpoint
-from darts_cli.runtime.device import autocast, resolve
+from darts_cli.runtime.device import autocast, chosen
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 
 BPTT = 35  # words of a stream at a time; the hidden state is carried, so that the result does not depend on it
@@ -36,6 +36,7 @@ def evaluate(
     batch_size: int = 1,
     device: str = "auto",
     precision: str = "fp32",
+    deterministic: bool = True,
 ) -> dict:
     """Perplexity per word, mean loss in nats and size of a network, on the test text of a corpus.
 
@@ -46,7 +47,7 @@ def evaluate(
     Words that the network does not know are read as <unk>, or left out where it has none, and they are counted. Raises
     DartsError when the checkpoint cannot be read, or when genotype or text do not fit it.
     """
-    device = resolve(device)
+    device = chosen(device, deterministic, precision)
     trained = restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder

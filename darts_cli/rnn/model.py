@@ -13,6 +13,7 @@ from darts_cli.methods.value import DARTS, Method, Tables
 from darts_cli.rnn.cells import INIT_RANGE, Cell, Masks, SearchCell
 from darts_cli.rnn.fused.next_words import NextWords
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS
+from darts_cli.runtime.device import autocast_dtype, no_autocast
 from darts_cli.spaces.space import Space, default
 
 
@@ -115,15 +116,14 @@ class LanguageModel(nn.Module):
 
     def _nll(self, states: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of states (N, D) and words (N,)."""
-        device_type, weight, bias = states.device.type, self.decoder.weight, self.decoder.bias
+        weight, bias, dtype = self.decoder.weight, self.decoder.bias, autocast_dtype(states.device)
         if not self.fused:
             return F.cross_entropy(F.linear(states, weight, bias), y)
         if not torch.is_grad_enabled():  # a Function does not see that
             weight, bias = weight.detach(), bias.detach()
-        if torch.is_autocast_enabled(device_type):
-            dtype = torch.get_autocast_dtype(device_type)
+        if dtype is not None:
             states, weight = states.to(dtype), weight.to(dtype)
-        with torch.autocast(device_type, enabled=False):
+        with no_autocast(states.device):
             return NextWords.apply(states, weight, bias, y) / len(y)
 
 
@@ -154,6 +154,10 @@ class SearchNetwork(Searching, LanguageModel):
         self.space, self.method, self.fused = space or default("rnn"), method, fused
         self.cell = SearchCell(self.space, dim, fused)
         self.relax(self.space, method, alpha_scale)
+
+    def regions(self) -> list[nn.Module]:
+        """What --compile compiles."""
+        return [self.cell.moment]
 
     def cell_over_time(self, x: Tensor, s: Tensor, masks: Masks | None, mixture: Tables | None) -> Tensor:
         mixture = self.settled() if mixture is None else mixture

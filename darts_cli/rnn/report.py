@@ -15,6 +15,8 @@ from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
+from darts_cli.runtime.compiling import notes
+from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted, duration
 
 
@@ -24,6 +26,8 @@ def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
+        *notes(config.compile, device),
+        *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
     ]
 
@@ -96,6 +100,7 @@ def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.de
         f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} parameters, at most {counted(config.epochs, 'epoch')} of "
         f"{words:,} words in {config.batch_size} streams",
+        *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
     ]
 

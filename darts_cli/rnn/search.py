@@ -22,7 +22,8 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import autocast, environment, fused, prepare, seed
+from darts_cli.runtime.compiling import compile_regions
+from darts_cli.runtime.device import autocast, environment, fused, keep_fused, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -137,8 +138,9 @@ def make(
     config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    if config.exact:
-        distributed.check_alone("--unrolled exact")
+    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
+        if given:
+            distributed.check_alone(option)
     if stage.start == 0:
         torch.manual_seed(config.seed)
     else:
@@ -150,6 +152,8 @@ def make(
         "fused": not config.exact,
     }
     network = SearchNetwork(vocab, config.dim, **kwargs, **dropouts(config)).to(device)
+    if config.compile:
+        compile_regions(network.regions(), device)
     return network, *make_architect(network, config, device)
 
 
@@ -261,7 +265,8 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
     adam = torch.optim.Adam(
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
     )
-    relaxation = Relaxation(network, adam)
+    sgd = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options)
+    relaxation = Relaxation(network, keep_fused(adam))
 
     def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         with autocast(device, config.precision):
@@ -272,7 +277,7 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         loss,
         weights,
         relaxation.weights,
-        torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options),
+        keep_fused(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

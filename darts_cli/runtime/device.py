@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -48,20 +49,28 @@ def prepare(name: str, deterministic: bool = True, precision: str = "fp32") -> t
     if distributed.ranks() > 1 and device.type != "cpu":
         device = torch.device(distributed.local_device(device.type if name == "auto" else name, torch.cuda.device_count()))
         torch.cuda.set_device(device)
-    if precision == "tf32" and device.type != "cuda":
-        raise DartsError(f"--precision tf32: only on CUDA, not on {device}; use fp32 or bf16", exit_code=2)
-    _set_kernels(deterministic, precision == "tf32")
+    set_kernels(device, deterministic, precision)
     keep_memory()
     return device
 
 
-def _set_kernels(deterministic: bool, tf32: bool) -> None:
+def chosen(name: str, deterministic: bool = True, precision: str = "fp32") -> torch.device:
+    """The device of that name for a trained network, with PyTorch set as for a run. Raises DartsError as `prepare` does."""
+    device = resolve(name)
+    set_kernels(device, deterministic, precision)
+    return device
+
+
+def set_kernels(device: torch.device, deterministic: bool, precision: str) -> None:
     """Which kernels PyTorch may take.
 
     Deterministic: same seed, same machine, same settings, same bits. If CUDA has no deterministic kernel, PyTorch warns and
     goes on. Otherwise cuDNN tries its kernels and takes the fastest. TF32 rounds the factors of products and convolutions to 10
-    bits; for convolutions PyTorch would do so by default.
+    bits; for convolutions PyTorch would do so by default. Raises DartsError where there is no TF32.
     """
+    tf32 = precision == "tf32"
+    if tf32 and device.type != "cuda":
+        raise DartsError(f"--precision tf32: only on CUDA, not on {device}; use fp32 or bf16", exit_code=2)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -81,9 +90,33 @@ def keep_memory() -> None:
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """The context for a forward pass in that precision; everything outside it stays float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    if precision != "bf16":
+        return no_autocast(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def precision_notes(device: torch.device, precision: str) -> list[str]:
+    """What a run says at its start of a precision that gains nothing on its device."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if precision != "bf16" or device.type != "cpu" or platform.machine() != "x86_64" or supported is None or supported():
+        return []
+    return ["--precision bf16: this CPU has no instructions for bfloat16; fp32 is faster"]
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager:
+    """The context in which every operation computes in the dtype of its arguments."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype of products under autocast; None outside of it."""
+    if not (torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)):
+        return None
+    return torch.get_autocast_dtype(device.type)
 
 
 def exact(tensor: torch.Tensor) -> torch.Tensor:
@@ -94,6 +127,22 @@ def exact(tensor: torch.Tensor) -> torch.Tensor:
 def fused(device: torch.device) -> bool:
     """Whether an optimiser updates all tensors in one kernel: on CUDA, where one launch per tensor would be slow."""
     return device.type == "cuda"
+
+
+def large_kernels(device: torch.device) -> bool:
+    """Whether few large kernels are to be preferred to many small ones: everywhere but on CPUs, which launch nothing."""
+    return device.type != "cpu"
+
+
+def keep_fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimiser, which stays fused or not whatever the state dicts say that it loads: they may be of another device."""
+    kind = optimizer.defaults["fused"]
+
+    def of_this_device(_, state: dict) -> dict:
+        return state | {"param_groups": [group | {"fused": kind} for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(of_this_device)
+    return optimizer
 
 
 def generator(*position: int | str) -> torch.Generator:

@@ -102,7 +102,8 @@ def training(config: Config, kind: type[Config], **settings) -> Config:
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     """
     shared = ["dataset", "data", "tokens", "max_images", "subset", "train_portion", "split_seed"]
-    shared += ["device", "precision", "deterministic", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"]
+    shared += ["device", "precision", "deterministic", "compile", "checkpoint_minutes", "log_every", "tensorboard"]
+    shared += ["detect_anomaly"]
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
     if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:

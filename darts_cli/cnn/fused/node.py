@@ -5,22 +5,28 @@ A node of the search cell is a sum of terms, each an operation o of an edge with
     x_i = sum_j sum_o a_o^(j,i) o(x_j).
 
 What the edges of a state have in common is computed once (`State`). Convolutions, which end in a pointwise one and BatchNorm,
-become matrix products that are added up in place (folded.py); poolings and identities are scaled and added. Other operations
-are computed as they are.
+become matrix products that are added up in place (folded.py); poolings and identities are scaled and added. Where few large
+kernels are faster, all of these lie side by side (stacked.py). Other operations are computed as they are.
 """
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_cli.cnn import ops
+from darts_cli.cnn.fused import stacked
 from darts_cli.cnn.fused.depthwise import from_phases, images, rows, to_phases
 from darts_cli.cnn.fused.folded import Half, sums, track
 from darts_cli.runtime.batchnorm import Normalise
-from darts_cli.runtime.device import exact
+from darts_cli.runtime.device import exact, large_kernels, no_autocast
+
+Term = tuple["State", nn.Module, Tensor]  # an operation of an edge, with its state and its weight
+Factor = tuple[Tensor, Tensor, nn.BatchNorm2d]  # weight, matrix and BatchNorm of a half
+Ends = list[tuple[stacked.Part, list[Factor]]]  # what ends in a node
 
 
 class State:
@@ -44,6 +50,12 @@ class State:
             return to_phases(self.relu)
         return self.relu if self.stride == 1 else self.relu[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
 
+    def pool(self, pool: nn.Module) -> Tensor:
+        """The pooled state, (B, C, H, W)."""
+        if repr(pool) not in self._pooled:
+            self._pooled[repr(pool)] = pool(self.x)
+        return self._pooled[repr(pool)]
+
     def pooled(self, op: ops.PoolBN) -> Tensor:
         """The pooled and normalised state, (N, C)."""
         pool, norm = op
@@ -63,12 +75,14 @@ def mixed_node(
     weights: Tensor,
     active: Sequence[Collection[str] | None],
     recompute: bool = False,
+    padded: stacked.Padded | None = None,
 ) -> Tensor:
     """The sum of the mixed operations of E edges, one per state: (B, C, H, W).
 
     weights      (E, operations), in the order of the operations of an edge
     active       for every edge the names of the operations to compute, or None for all; the others add nothing
     recompute    compute depthwise convolutions once more for the gradient instead of keeping their results
+    padded       the `padded_kernels` of the cell, which are made for this node if none are given
     """
     terms = [
         (state, op, a)
@@ -76,11 +90,10 @@ def mixed_node(
         for (name, op), a in zip(edge.items(), row.unbind(), strict=True)
         if names is None or name in names
     ]
-    with torch.autocast(states[0].x.device.type, enabled=False):  # products keep the dtype of the states, the rest is float32
-        y = _convolutions(terms, states[0], recompute)
-        for state, op, a in terms:
-            if isinstance(op, nn.Identity | ops.PoolBN):
-                y.addcmul_(rows(state.x) if isinstance(op, nn.Identity) else state.pooled(op), a.to(y.dtype))
+    together = edges[0].training and large_kernels(states[0].x.device)
+    padded = (padded or padded_kernels(edges, active, states[0].x)) if together else {}
+    with no_autocast(states[0].x.device):  # products keep the dtype of the states, the rest is float32
+        y = _together(terms, states[0], padded, recompute) if together else _one_by_one(terms, states[0], recompute)
     y = images(y, *states[0].shape)
     for state, op, a in terms:
         if isinstance(op, ops.FactorizedReduce):
@@ -90,7 +103,81 @@ def mixed_node(
     return y
 
 
-def _convolutions(terms: Sequence[tuple[State, nn.Module, Tensor]], like: State, recompute: bool) -> Tensor:
+def _one_by_one(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
+    """The sum of the convolutions, poolings and identities among the terms, (N, C)."""
+    y = _convolutions(terms, like, recompute)
+    for state, op, a in terms:
+        if isinstance(op, nn.Identity | ops.PoolBN):
+            y.addcmul_(rows(state.x) if isinstance(op, nn.Identity) else state.pooled(op), a.to(y.dtype))
+    return y
+
+
+def padded_kernels(edges: Sequence[nn.ModuleDict], active: Sequence[Collection[str] | None], like: Tensor) -> stacked.Padded:
+    """The kernels of all active convolutions of a cell, of one size; none where its nodes are not computed together."""
+    if not (edges[0].training and large_kernels(like.device)):
+        return {}
+    found = [
+        op for edge, names in zip(edges, active, strict=True) for name, op in edge.items() if names is None or name in names
+    ]
+    separable = [depth for op in found if isinstance(op, ops.SepConv) for depth in (op.depth1, op.depth2)]
+    return stacked.padded([*separable, *(op.depth for op in found if isinstance(op, ops.DilConv))])
+
+
+def _together(terms: Sequence[Term], like: State, padded: stacked.Padded, recompute: bool) -> Tensor:
+    """The same in few large kernels."""
+    kinds = (ops.SepConv, ops.DilConv, ops.PoolBN, nn.Identity)
+    separable, dilated, pooled, identities = ([term for term in terms if isinstance(term[1], kind)] for kind in kinds)
+    ends = [*_second_halves(separable, like, padded, recompute), *_dilated(dilated, padded), *_pooled(pooled)]
+    B, H, W = like.shape
+    y = like.x.new_zeros(B * H * W, like.x.shape[1]) if not ends else None
+    if ends:
+        parts, factors = zip(*ends, strict=True)
+        a, points, norms = zip(*chain(*factors), strict=True)
+        y, *by_phase = stacked.sums(parts, norms, torch.stack(a), torch.stack(points), recompute)
+        if by_phase:
+            y = y + rows(from_phases(*by_phase, B, H, W))
+    if identities:
+        x = torch.stack([rows(state.x) for state, _, _ in identities])
+        a = torch.stack([a for _, _, a in identities]).to(x.dtype)
+        y = y + (a @ x.flatten(1)).view_as(y)
+    return y
+
+
+def _second_halves(terms: Sequence[Term], like: State, padded: stacked.Padded, recompute: bool) -> Ends:
+    """The second halves of separable convolutions, whose first halves are computed."""
+    if not terms:
+        return []
+    of_half = {id(op.depth1): (op, a) for _, op, a in terms}
+    groups = stacked.by_geometry([Half(0, x.relu, op.depth1, op.point1, op.norm1, x.stride) for x, op, _ in terms])
+    first = list(chain(*groups))
+    points = torch.stack([half.point.weight.flatten(1) for half in first])
+    r = stacked.sums([stacked.part(group, padded) for group in groups], [half.norm for half in first], None, points, recompute)
+    r = F.relu_(r[0] if len(r) == 1 else torch.cat(r, dim=1))
+    second = [of_half[id(half.depth)] for half in first]
+    kernels = torch.cat([padded[op.depth2] for op, _ in second]).to(r.dtype)
+    return [
+        (stacked.Part([images(r, *like.shape)], 1, kernels), [(a, op.point2.weight.flatten(1), op.norm2) for op, a in second])
+    ]
+
+
+def _dilated(terms: Sequence[Term], padded: stacked.Padded) -> Ends:
+    a_of = {id(op.depth): a for _, op, a in terms}
+    halves = [Half(int(x.phased), x.dilated, op.depth, op.point, op.norm, 1, x.dilation) for x, op, _ in terms]
+    return [
+        (stacked.part(group, padded), [(a_of[id(half.depth)], half.point.weight.flatten(1), half.norm) for half in group])
+        for group in stacked.by_geometry(halves)
+    ]
+
+
+def _pooled(terms: Sequence[Term]) -> Ends:
+    if not terms:
+        return []
+    x = [state.pool(op[0]) for state, op, _ in terms]
+    one = torch.eye(x[0].shape[1], dtype=exact(x[0]).dtype, device=x[0].device)
+    return [(stacked.Part(x, 1, None), [(a, one, op[1]) for _, op, a in terms])]
+
+
+def _convolutions(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
     """The sum of the separable and the dilated convolutions among the terms, (N, C)."""
     separable, dilated = ([term for term in terms if isinstance(term[1], kind)] for kind in (ops.SepConv, ops.DilConv))
     B, H, W = like.shape

@@ -28,7 +28,7 @@ def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
     Example: darts predict --checkpoint runs/first-trained photo.png
     """
     from darts_cli.formats.images import below
-    from darts_cli.runtime.device import resolve
+    from darts_cli.runtime.device import chosen
     from darts_cli.use.networks import load, probabilities
 
     if as_json and as_csv:
@@ -37,7 +37,7 @@ def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
     network = load(checkpoint)
     if not hasattr(network, "classes"):
         raise DartsError(f"{checkpoint}: holds a language model; darts predict needs a network of images", exit_code=2)
-    network.to(resolve(device))
+    network.to(chosen(device))
     rows = []
     for path, p in probabilities(network, paths, batch_size):
         by_class = dict(zip(network.classes, p.tolist(), strict=True))

@@ -38,12 +38,12 @@ def generate(checkpoint, words, prompt, temperature, seed, device):
     \b
     Example: darts generate --checkpoint runs/first-language-model --words 100 --prompt "the value of"
     """
-    from darts_cli.runtime.device import resolve
+    from darts_cli.runtime.device import chosen
     from darts_cli.use import text
 
     if not math.isfinite(temperature):
         raise DartsError(f"--temperature {temperature}: must be a finite number", exit_code=2)
-    network = text.language_model(checkpoint, "darts generate").to(resolve(device))
+    network = text.language_model(checkpoint, "darts generate").to(chosen(device))
     line, blank = (prompt.split(), " ") if network.tokens == "words" else (list(prompt), "")
     start = text.read(line, text.indices(network))
     _name_unknown(start.unknown, network.vocab)
@@ -77,10 +77,10 @@ def score(file, checkpoint, carry, device, as_json):
     \b
     Example: darts score --checkpoint runs/first-language-model sentences.txt
     """
-    from darts_cli.runtime.device import resolve
+    from darts_cli.runtime.device import chosen
     from darts_cli.use import text
 
-    network = text.language_model(checkpoint, "darts score").to(resolve(device))
+    network = text.language_model(checkpoint, "darts score").to(chosen(device))
     lines, blank = _lines(file, network.tokens), " " if network.tokens == "words" else ""
     scored = list(text.score(network, lines, carry))
     total = sum(each.sums for each in scored)

@@ -17,13 +17,13 @@ def architecture(alphas: Tables, generator: torch.Generator, none: int | None = 
     """
     drawn = {}
     for cell, alpha in cells(alphas).items():
-        table, start = torch.zeros_like(alpha), 0
+        table, start = torch.zeros(alpha.shape), 0  # on the CPU, as the numbers that fill it
         columns = [k for k in range(alpha.shape[1]) if k != none]
         for edges in per_node(len(alpha)):
             for edge in torch.randperm(edges, generator=generator)[: INPUTS.get(cell, edges)].tolist():
                 table[start + edge, columns[int(torch.randint(len(columns), (), generator=generator))]] = 1.0
             start += edges
-        drawn[cell] = table
+        drawn[cell] = table.to(alpha)
     return drawn
 
 

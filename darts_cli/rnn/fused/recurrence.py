@@ -54,8 +54,8 @@ class Recurrence(Function):
                     gate += x_gates[t]
                 c, h = gate.chunk(2, dim=-1)
                 torch.lerp(before, ACTIVATIONS[op].apply_(h), c.sigmoid_(), out=states[i, t])
-            s = torch.mean(states[:, t][list(concat)], 0, out=outputs[t])
-        ctx.steps, ctx.concat, ctx.gates = steps, list(concat), gates
+            s = torch.mean(torch.stack([states[i, t] for i in concat]), 0, out=outputs[t])
+        ctx.steps, ctx.concat, ctx.gates = steps, concat, gates
         ctx.save_for_backward(start, m, states, outputs, *Ws)
         return outputs
 
@@ -70,7 +70,9 @@ class Recurrence(Function):
         g_s = torch.zeros_like(start)
         for t in reversed(range(len(outputs))):
             g_states = torch.zeros_like(states[:, 0])
-            g_states[ctx.concat] = (g_outputs[t] + g_s) / len(ctx.concat)
+            g_output = (g_outputs[t] + g_s) / len(ctx.concat)
+            for i in ctx.concat:
+                g_states[i] = g_output
             g_s = torch.zeros_like(start)
             for i, (op, j) in reversed(list(enumerate(ctx.steps))):
                 if j is None:
