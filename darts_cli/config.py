@@ -4,14 +4,15 @@ The command line is made from these classes (commands/options.py), and every run
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from darts_cli import DartsError, settings
+from darts_cli import DartsError
 from darts_cli.guard import rules
 from darts_cli.schema import Config, Setting, setting
-from darts_cli.settings import SearchConfig
+from darts_cli.settings import shared as settings
+from darts_cli.settings.search import GuardedSearch, SearchConfig
 
 IMAGES = ("cifar10", "cifar100", "svhn", "fashion-mnist", "digits", "folder")  # image data sets that are held in memory
 RECIPES = ("darts", "nas-bench-201")  # of trainings of convolutional cells, by the space of the cells
@@ -19,7 +20,7 @@ TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
 @dataclass(frozen=True)
-class SearchCNN(SearchConfig):
+class SearchCNN(GuardedSearch):
     """The search of a convolutional cell; the defaults are the paper's for CIFAR-10."""
 
     domain: ClassVar[str] = "cnn"
@@ -104,27 +105,6 @@ class SearchCNN(SearchConfig):
         if setting.name == "benchmark_data":
             return self.dataset if self.dataset in setting.choices else setting.choices[0]
         return super().default(setting)
-
-    def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
-        if self.then == "regularise" and not self._regularises(records):
-            return None
-        return rules.parse(self.stop).stopped(records, self.eigenvalue_every)
-
-    def _regularises(self, records: Sequence[Mapping]) -> bool:
-        return rules.regularises(self.weight_decay, self.drop_path, rules.times_regularised(records))
-
-    def ends(self, records: Sequence[Mapping]) -> bool:
-        """Whether the search has stopped, for good."""
-        return self.then == "end" and self.stopped(records) is not None
-
-    def candidates(self, records: Sequence[Mapping]) -> set[int]:
-        """The finished epochs, from 0, to which a stop may still go back."""
-        over = self.then == "end" or not self._regularises(records)
-        return set() if over else rules.parse(self.stop).candidates(records, self.eigenvalue_every)
-
-    def regularisation(self, records: Sequence[Mapping]) -> tuple[float, float]:
-        """The weight decay, and the drop-path of the last epoch, of the epoch after these; see --then regularise."""
-        return rules.regularised(self.weight_decay, self.drop_path, rules.times_regularised(records))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.rnn import model as rnn
 from darts_cli.runtime import compiling
-from darts_cli.settings import SearchConfig
+from darts_cli.settings.search import SearchConfig
 
 CPU = torch.device("cpu")
 SIZES = "--epochs 1 --batch-size 4 --bptt 5 --dim 8 --nodes 1 --seed 0 --device cpu".split()

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from darts_cli.config import SearchCNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
-from darts_cli.sweeps import comparison_report
 from darts_cli.sweeps.comparison import affordable, entry_of
-from darts_cli.sweeps.comparison_report import word
+from darts_cli.sweeps.reports import comparison as comparison_report
+from darts_cli.sweeps.reports.comparison import word
 from darts_cli.sweeps.significance import holm, permutation_test, student_t, summary
 
 scipy_stats = pytest.importorskip("scipy.stats")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from darts_cli.architect import whole
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import generator
 
@@ -179,3 +180,22 @@ def _covered(size: int, uniform: Tensor, side: int) -> Tensor:
     """The rows or columns (B, size) that the squares cover."""
     centre, position = (uniform * size).long()[:, None], torch.arange(size, device=uniform.device)
     return (position >= centre - side // 2) & (position < centre + side // 2)
+
+
+class Batch(NamedTuple):
+    """Images, their labels, and what seeds operations such as noise: the same in all passes over this batch."""
+
+    images: Tensor
+    labels: Tensor
+    chance: tuple | None = None
+
+
+def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
+    """A batch in so many parts, of at least two images each, with their shares of it; what operations draw differs."""
+    images, labels, *chance = batch
+    count = max(1, min(count, len(labels) // 2))
+    if count == 1:
+        return whole(batch)
+    pairs = enumerate(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
+    chances = [[(*each, i) for each in chance if each] for i in range(count)]
+    return [(len(y) / len(labels), Batch(x, y, *chances[i])) for i, (x, y) in pairs]

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli.architect import Architect, constant, whole
+from darts_cli.architect import Architect, constant
 from darts_cli.cnn import data, report
-from darts_cli.cnn.batches import Batches
+from darts_cli.cnn.batches import Batch, Batches, parts_of
 from darts_cli.cnn.datasets import balance
 from darts_cli.cnn.evaluate import eigenvalue, measure
 from darts_cli.cnn.model import SearchNetwork, search_network
@@ -33,14 +32,6 @@ from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
 DISCRETE_BATCHES = 4  # of the validation half, that show what discrete cells are worth
-
-
-class Batch(NamedTuple):
-    """Images, their labels, and what seeds operations such as noise: the same in all passes over this batch."""
-
-    images: Tensor
-    labels: Tensor
-    chance: tuple | None = None
 
 
 def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
@@ -271,17 +262,6 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
         average=distributed.average,
     )
     return architect, relaxation
-
-
-def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
-    """A batch in so many parts, of at least two images each, with their shares of it; what operations draw differs."""
-    images, labels, *chance = batch
-    count = max(1, min(count, len(labels) // 2))
-    if count == 1:
-        return whole(batch)
-    pairs = enumerate(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
-    chances = [[(*each, i) for each in chance if each] for i in range(count)]
-    return [(len(y) / len(labels), Batch(x, y, *chances[i])) for i, (x, y) in pairs]
 
 
 def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.device, precision: str) -> Callable:

@@ -79,7 +79,7 @@ def compare_rnn(**given):
 def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet, **settings):
     from darts_cli.sweeps.comparison import check_random
     from darts_cli.sweeps.comparison import compare as compared
-    from darts_cli.sweeps.comparison_report import RANDOM, comparisons, too_few
+    from darts_cli.sweeps.reports.comparison import RANDOM, comparisons, too_few
 
     kind, configs, names = DOMAINS[domain], {}, _names("--methods", methods)
     spaces = _names("--spaces", spaces or DEFAULTS[domain])
@@ -118,7 +118,7 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet
 
 def _check_different(configs):
     """Refuse two spellings of one method, and spaces or methods whose folders would have one name."""
-    from darts_cli.sweeps.comparison_report import RANDOM, word
+    from darts_cli.sweeps.reports.comparison import RANDOM, word
 
     for i, option_name in ((0, "--spaces"), (1, "--methods")):
         words = {}

@@ -35,14 +35,8 @@ _GUARD = 10_000  # an upper bound from here on only guards against waste, and --
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment", "extended")  # keys of a run's config.yaml that are neither settings nor options
-_OPTIONS_ONLY = (
-    "genotype",
-    "seeds",
-    "select_epochs",
-    "select_from_table",
-    "random_cells",
-    "repeats",
-)  # keys that are options, but no settings
+# keys that are options, but no settings
+_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "select_from_table", "random_cells", "repeats")
 
 
 class Switch(click.ParamType):

@@ -23,10 +23,10 @@ from darts_cli.runs import history
 from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
-from darts_cli.sweeps.comparison_report import RANDOM, Config, Entry, content_of, report, word
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, score
+from darts_cli.sweeps.reports.comparison import RANDOM, Config, Entry, content_of, report, word
 from darts_cli.sweeps.seeds import parallel_options, seed_options
 from darts_cli.sweeps.selection import EPOCHS, TABLE_EPOCHS
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training

@@ -8,7 +8,6 @@ genotype.yaml     the winner
 report.md         protocol and result
 """
 
-import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,19 +16,19 @@ import yaml
 
 from darts_cli import DartsError, files, genotype
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
-from darts_cli.describe import FIGURES, collapsed
+from darts_cli.describe import FIGURES
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, random_genotype
-from darts_cli.runs import history
 from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.spaces.space import Space
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
+from darts_cli.sweeps.reports.selection import report, table_of
 from darts_cli.sweeps.seeds import parallel_options, seed_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
-from darts_cli.text import counted, duration, table
+from darts_cli.text import counted, table
 
 EPOCHS = {"cnn": 100, "rnn": 300}  # of the paper's short trainings
 TABLE_EPOCHS = 12  # of those that NAS-Bench-201 has
@@ -213,8 +212,9 @@ class _Selection:
         self.sweep.show(
             [*(_row(e, "searched") for e in content["candidates"]), *(_row(e, "random") for e in content["random_cells"])]
         )
-        self.sweep.report(self._report(candidates, text, winner))
-        self.pool.say(table(self.rows(candidates)))
+        rows = table_of(self.sweep.folder, candidates, self.measure, self.short)
+        self.sweep.report(report(self.sweep, rows, text, winner))
+        self.pool.say(table(rows))
 
     def _entry(self, candidate: Candidate, number: int | None = None) -> dict:
         entry: dict = {"name": candidate.name, "seed": candidate.seed}
@@ -255,53 +255,3 @@ Score: {self.measure.name.replace("_", " ")}, {rule}; random cells never win. Sp
 Noise: the root of the mean of the squared spreads of two candidates. It is the noise between epochs, not between seeds.
 Parameters: of the network of the short training, for ten classes."""
         return "\n".join(lines) + definitions
-
-    def _report(self, candidates: Sequence[Candidate], text: str, winner: Candidate | None) -> str:
-        head, *others = self.rows(candidates)
-        rows = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *others))
-        cells = f"## The winner, {winner.name}\n\n```yaml\n{winner.cells.to_yaml()}```\n\n" if winner else ""
-        known = winner and nasbench201.cell_of(winner.cells)
-        if known:
-            truths = [f"- {dataset}: {nasbench201.in_words(truth)}" for dataset, truth in nasbench201.truth(known).items()]
-            cells += (
-                "Its true test accuracies, from NAS-Bench-201, which were not used for any choice:\n\n"
-                + "\n".join(truths)
-                + "\n\n"
-            )
-        if winner and collapsed(winner.cells):
-            cells += f"**Warning:** {collapsed(winner.cells)}\n\n"
-        return f"""# Selection of cells on {self.sweep.config.dataset}
-
-{text}
-
-{rows}
-
-{cells}Repeat with:
-
-    {self.sweep.repeat()}
-"""
-
-    def rows(self, candidates: Sequence[Candidate]) -> list[list[str]]:
-        """The candidates as a table, the best first, and the random cells among them."""
-        head = ["rank", "candidate", "hash", "score", "spread", "parameters", "searched in", "trained in"]
-        ranked, show = rank(candidates, self.measure), self.measure.show
-        rows = []
-        for number, candidate in enumerate(ranked, 1):
-            values = [show(value(candidate.curve, self.measure)) for value in (score, spread)] if candidate.curve else ["", ""]
-            folders = (self.pool.folder / name for name in (candidate.name, f"select/{candidate.name}"))
-            times = [duration(seconds) if (seconds := history.seconds(folder)) else "" for folder in folders]
-            cells = candidate.cells
-            values += [_parameters(cells, self.short) if cells else "", *times]
-            rows.append([str(number) if candidate.curve else "", candidate.name, cells.hash() if cells else "", *values])
-            if candidate.failed:
-                rows[-1][3] = candidate.failed
-        used = [any(row[column] for row in rows) for column in range(len(head))]
-        return [[cell for cell, kept in zip(row, used, strict=True) if kept] for row in (head, *rows)]
-
-
-def _parameters(cells: Genotype, short: TrainCNN | TrainRNN | None) -> str:
-    """Those of the network of a short training of convolutional cells, for ten classes."""
-    if not isinstance(short, TrainCNN):
-        return ""
-    sizes = importlib.import_module("darts_cli.cnn.sizes").sizes
-    return f"{sizes(cells, short.channels, short.layers, 32)[0]['parameters']:,}"

@@ -15,7 +15,7 @@ from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
 from darts_cli.schema import Config, digest, option_name
-from darts_cli.settings import SearchConfig
+from darts_cli.settings.search import SearchConfig
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,10 @@
-"""What configurations share: settings, each of which makes a field of a class, and the base of all searches."""
+"""Settings that configurations share; each makes a field of a class."""
 
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
 
 from darts_cli import DartsError
 from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
-from darts_cli.methods.spec import Spec, read
-from darts_cli.schema import Config, Setting, setting
-from darts_cli.spaces.choose import choose, is_shipped
-from darts_cli.spaces.space import DEFAULTS, Space
+from darts_cli.schema import Config, setting
 
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
@@ -214,88 +209,3 @@ def check_tokens(dataset: str, tokens: str) -> None:
     """Raise DartsError where the data set's words are given."""
     if dataset != "text" and tokens != "words":
         raise DartsError(f"--tokens {tokens}: only for --dataset text; {dataset} is a text of words", exit_code=2)
-
-
-class SearchConfig(Config):
-    """The configuration of a search, which has a space."""
-
-    domain: ClassVar[str]
-
-    def __post_init__(self):
-        for name in ("space", "operations", "nodes", "method"):
-            self._check_one(self.settings()[name])
-        self._set("method", str(read(self.method, self.domain)))
-        named, searched = choose(self.domain, self.space, self.operations, self.nodes)
-        if self.operations is None and self.spec.without_none and named.keep is not None and "none" in named.operations:
-            self._set("operations", ",".join(op for op in searched.operations if op != "none"))
-            named, searched = choose(self.domain, self.space, self.operations, self.nodes)
-        self._set("space", named.name if is_shipped(named) else named.to_dict())
-        if self.operations is not None:
-            self._set("operations", ",".join(searched.operations))
-        super().__post_init__()
-        if self.domain == "rnn":
-            check_tokens(self.dataset, self.tokens)
-        if self.exact and (self.precision != "fp32" or self.compile):
-            raise DartsError("--unrolled exact: needs --precision fp32 and --no-compile", exit_code=2)
-        narrow = self.spec.parts.get("narrow")
-        if narrow:
-            self._check_stages(int(narrow["second"]), int(narrow["third"]))
-
-    def _check_stages(self, second: int, third: int) -> None:
-        """Check that every stage has an epoch, and fewer operations than the one before."""
-        whole, stages = min(len(ops) for cell in self.searched.cells for ops in self.searched.choices(cell)), 3 if third else 2
-        if not whole > second > third:
-            raise DartsError(
-                f"--method: narrow keeps {second}, then {third} operations of {whole}; every stage must keep fewer", exit_code=2
-            )
-        if self.searched.keep is not None and (third or second) < 2:
-            raise DartsError(f"--method: narrow: the last stage must keep at least 2 operations, not {third}", exit_code=2)
-        if self.epochs < stages:
-            raise DartsError(f"--epochs {self.epochs}: narrow has {stages} stages, each of which needs an epoch", exit_code=2)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the second order is without the finite difference of eq. 8."""
-        return self.unrolled == "exact"
-
-    @property
-    def order(self) -> str:
-        """The order of the hypergradient, in words."""
-        return "exact second" if self.exact else "second" if self.unrolled else "first"
-
-    def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
-        """The epoch after which the search has stopped, and the one whose cells it takes, from 0; None while it goes on."""
-        return None
-
-    @property
-    def searched(self) -> Space:
-        """The space that is searched: with the operations and the nodes that are set."""
-        return choose(self.domain, self.space, self.operations, self.nodes)[1]
-
-    def among(self) -> str:
-        """Where and how the search differs from DARTS, in words; nothing where it does not."""
-        default = self.space == DEFAULTS[self.domain] and self.operations is None and self.nodes is None
-        parts = [] if default else [f"in the space {self.searched.name}"]
-        parts += [] if self.method == "darts" else [f"by {self.method}"]
-        return "".join(f", {part}" for part in parts)
-
-    @property
-    def spec(self) -> Spec:
-        """The method: its parts and its recipe."""
-        return read(self.method, self.domain)
-
-    def default(self, setting: Setting) -> object:
-        if setting.name == "space":
-            return DEFAULTS[self.domain]
-        of_method = self.spec.recipe if self.domain == "cnn" else {}
-        own = any(name in (setting.recipes or {}) for name in self.recipe_names())
-        return of_method[setting.name] if setting.name in of_method and not own else super().default(setting)
-
-    def compared(self) -> dict:
-        values = super().compared()
-        if isinstance(self.space, dict):  # what a file is called changes nothing
-            values["space"] = {key: value for key, value in self.space.items() if key != "name"}
-        return values
-
-    def recipe_names(self) -> list[str]:
-        return [self.dataset, self.space if isinstance(self.space, str) else self.space["macro"]]
