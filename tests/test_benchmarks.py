@@ -156,15 +156,23 @@ def test_the_kinds_of_operators_cover_a_step():
 @pytest.mark.slow
 def test_a_device_is_measured_in_every_way(tmp_path):
     """Without a card on the CPU, whose numbers are of no interest."""
-    options = ["--device", "cpu", "--tiny", "--repeats", "1", "--warm-up", "0", "--no-tests", "--rows", "eval-cnn"]
+    options = ["--device", "cpu", "--tiny", "--repeats", "1", "--warm-up", "0", "--no-tests", "--rows", "one-hot-cnn"]
     done = CliRunner().invoke(gpu.main, [*options, "--rows", "train-rnn", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     data = json.loads((tmp_path / "gpu.json").read_text())
     assert done.stdout == (tmp_path / "gpu.md").read_text()
-    ways = {row: [each["way"] for each in data["rows"] if each["row"] == row] for row in ("eval-cnn", "train-rnn")}
-    assert len(ways["eval-cnn"]) == len([way for way in gpu.WAYS if way.precision != "tf32"])
-    assert not any(way["compiled"] for way in ways["train-rnn"])
-    assert all(each["error"] is None for each in data["rows"] if not each["way"]["compiled"])
+    ways = {row: [each["way"] for each in data["rows"] if each["row"] == row] for row in ("one-hot-cnn", "train-rnn")}
+    assert len(ways["train-rnn"]) == len([way for way in gpu.WAYS if way.precision != "tf32" and not way.compiled])
+    assert {way["side"] for way in ways["one-hot-cnn"]} == {"ours"}
+    assert all(each["error"] is None for each in data["rows"])
+
+
+@pytest.mark.slow
+def test_what_may_take_any_time_is_measured_in_a_process_of_its_own():
+    cpu = torch.device("cpu")
+    found = gpu.apart("train-rnn", gpu.DEFAULT, cpu, 2, 0, True, 100)
+    assert (found.row, found.way, len(found.seconds), found.error) == ("train-rnn", gpu.DEFAULT, 2, None)
+    assert gpu.apart("train-rnn", gpu.DEFAULT, cpu, 2, 0, True, 0.5).error == "not within 0 s"
 
 
 def test_what_a_device_cannot_do_is_noted_and_the_rest_is_measured():

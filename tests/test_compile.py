@@ -8,7 +8,7 @@ import yaml
 from conftest import darts
 
 from darts_cli.cnn import model as cnn
-from darts_cli.config import SearchRNN, TrainRNN
+from darts_cli.config import SearchCNN, SearchRNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.rnn import model as rnn
 from darts_cli.runtime import compiling
@@ -80,6 +80,15 @@ def test_a_convolutional_network(monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
     plain, compiled = pair(lambda: cnn.Network(load("cnn/darts_v2"), 2, 10, 3))
     plain.drop_path = compiled.drop_path = 0.2
+    assert_same(plain, compiled, torch.randn(4, 3, 8, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_convolutional_search_network(monkeypatch):
+    """Its edges, of which those of one size and stride share what is compiled."""
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    plain, compiled = pair(lambda: cnn.SearchNetwork(2, 10, 3, fused=False, space=SearchCNN(nodes=1).searched))
     assert_same(plain, compiled, torch.randn(4, 3, 8, 8))
 
 
