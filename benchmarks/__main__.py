@@ -1,17 +1,15 @@
 """The command `python -m benchmarks`, and those of other modules: operators, gpu, profile."""
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import torch
 
 from benchmarks import gpu, operators, profile
-from benchmarks.rows import ROWS, SCALING
+from benchmarks.rows import ROWS, SCALING, processor
 
 
 @click.command()
@@ -82,13 +80,7 @@ def _answer(worker: subprocess.Popen) -> str:
 
 
 def machine(options: dict) -> str:
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
-    if options["device"] != "cpu":
-        name = torch.cuda.get_device_name(options["device"])
+    name = processor() if options["device"] == "cpu" else torch.cuda.get_device_name(options["device"])
     size = ", small batches" if options["quick"] else ""
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options['precision']}{size}"
 

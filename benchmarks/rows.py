@@ -3,7 +3,9 @@
 A row is a function of the side ("plain" or "ours"), the device and sizes; it returns a step without arguments.
 """
 
+import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,14 @@ from darts_cli.runtime.compiling import compile_regions
 
 Work = Callable[[], None]
 STEP = Step(epoch=0, epochs=1, seed=0, number=0)
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ from darts_cli.pictures.charts.axis import linear
 from darts_cli.pictures.colours import FAINT, INK, LINE, RUNS
 from darts_cli.pictures.pages import skeleton
 
+TRUE = "True accuracy over the epochs"
 WIDTH, LEFT, RIGHT, ROW = 760, 210, 30, 34
 WORDS, QUIET = (f'font-size="14" fill="{colour}"' for colour in (INK, FAINT))
 
@@ -22,18 +23,19 @@ def page(comparison: Mapping, repeat: str) -> str:
 
 def _space(name: str, found: Mapping) -> str:
     curves = {method: result["curve"] for method, result in found["methods"].items() if "curve" in result}
-    drawn = f"<h3>True accuracy of the cell over the epochs, mean of the seeds</h3>\n{_curves(curves, found)}" if curves else ""
+    drawn = skeleton.scrolled(TRUE, _curves(curves, found), "wide") if curves else ""
     return f"""<section>
 <h2>The space {html.escape(name)}</h2>
 <p>{html.escape(found["measure"].capitalize())}. <strong>{html.escape(found["conclusion"])}</strong></p>
-{_dots(found)}
+{skeleton.scrolled("Scores by method", scores(found), "wide")}
 {_differences(found["differences"])}
+{drawn and "<h3>True accuracy of the cell over the epochs, mean of the seeds</h3>"}
 {drawn}
 </section>"""
 
 
-def _dots(found: Mapping) -> str:
-    """A row for each method: its scores, mean and interval."""
+def scores(found: Mapping) -> str:
+    """A drawing, as SVG: a row for each method of a space with its scores, mean and interval."""
     methods = found["methods"]
     inner = [value for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
     x, ticks = linear([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
@@ -76,7 +78,7 @@ def _curves(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
         parts.append(
             f'<text font-size="14" x="{WIDTH - 152}" y="{level + 5:.1f}" fill="{colour}">{html.escape(_short(method))}</text>'
         )
-    return _svg("True accuracy over the epochs", max(height, int(level) + 16), parts)
+    return _svg(TRUE, max(height, int(level) + 16), parts)
 
 
 def _differences(rows: Sequence[Mapping]) -> str:
@@ -99,5 +101,5 @@ def _short(name: str) -> str:
 
 
 def _svg(label: str, height: int, parts: Sequence[str]) -> str:
-    drawn = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    return skeleton.scrolled(label, drawn, "wide")
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'

@@ -138,7 +138,7 @@ def too_few(seeds: int, comparisons: int) -> list[str]:
 
 def report(content: dict, sweep: Sweep, seconds: Mapping[str, float]) -> str:
     """What report.md says; `seconds` has the time of every search, by name."""
-    parts = [_space_report(space, found, seconds) for space, found in content["spaces"].items()]
+    parts = [space_report(space, found, seconds) for space, found in content["spaces"].items()]
     seeds = counted(len(content["seeds"]), "seed")
     return f"""# Comparison of search methods on {content["dataset"]}
 
@@ -151,7 +151,8 @@ Repeat with:
 """
 
 
-def _space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
+def space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
+    """The tables of a space."""
     rows = []
     for method, result in found["methods"].items():
         interval = "" if result["interval"] is None else "{:.2f} to {:.2f}".format(*result["interval"])
@@ -177,7 +178,9 @@ Score: {found["measure"]}.{best}
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-**{found["conclusion"]}** Paired differences, by seed:
+**{found["conclusion"]}**
+
+Paired differences, by seed:
 
 | method | to | difference | 95 % interval | p | p, corrected | |
 | --- | --- | --- | --- | --- | --- | --- |
