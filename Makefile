@@ -3,8 +3,9 @@ BIN = .venv/bin
 
 .PHONY: demo test lint docs
 
-demo: .venv/installed  ## Search a cell on handwritten digits; a few minutes on two cores.
-	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.01
+demo: .venv/installed  ## Search a cell on handwritten digits, and write its page; a few minutes on two cores.
+	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.1 --run runs/demo
+	$(BIN)/darts visualize runs/demo --html runs/demo/page.html
 
 test: .venv/tested  ## One process per core, one thread each: threads of several processes would wait for each other.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -244,7 +244,7 @@ def test_out_of_memory_on_a_gpu_is_told_by_its_class():
     from darts_cli.text import out_of_memory
 
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB")
-    assert out_of_memory(error).startswith("out of memory when allocating 2.50 GiB; a smaller --batch-size")
+    assert out_of_memory(error).startswith("out of memory when allocating 2.50 GiB; --fit-memory auto")
     assert out_of_memory(MemoryError())
     for text in (
         "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 B",

@@ -315,7 +315,7 @@ def test_interrupted_once_and_twice(tmp_path, signals, said):
         time.sleep(0.1)
     code, out, err = finish(process)
     assert (code, out) == (130, "")
-    assert err.splitlines()[-1].startswith(f"error: {said}")
+    assert err.splitlines()[-1].startswith(said)
     assert "failed" not in err
 
 

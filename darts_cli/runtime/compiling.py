@@ -33,9 +33,12 @@ def compile_regions(regions: Iterable[nn.Module], device: torch.device) -> None:
 @cache
 def failure(device: torch.device) -> str | None:
     """Why PyTorch cannot compile for a device; None where it can. A small function is tried, with its gradient."""
+    from torch._dynamo import config as dynamo
+
     x = torch.ones(8, device=device, requires_grad=True)
     try:
-        torch.compile(lambda x: (2 * x.sin()).sum(), backend=BACKEND)(x).backward()
+        with dynamo.patch(suppress_errors=False):
+            torch.compile(lambda x: (2 * x.sin()).sum(), backend=BACKEND)(x).backward()
     except Exception as error:  # each backend and compiler raises its own
         reason = str(getattr(error, "inner_exception", error))
         return next((line.strip() for line in reason.splitlines() if line.strip()), type(error).__name__)[:120]
