@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from darts_cli import DartsError
 from darts_cli.guard import rules
-from darts_cli.schema import Config, Setting, setting
+from darts_cli.schema import Config, Setting, described, setting
 from darts_cli.settings import shared as settings
 from darts_cli.settings.search import GuardedSearch, SearchConfig
 
@@ -19,6 +19,7 @@ RECIPES = ("darts", "nas-bench-201")  # of trainings of convolutional cells, by 
 TEXTS = ("ptb", "wt2", "text", "pydoc")
 
 
+@described
 @dataclass(frozen=True)
 class SearchCNN(GuardedSearch):
     """The search of a convolutional cell; the defaults are the paper's for CIFAR-10."""
@@ -107,6 +108,7 @@ class SearchCNN(GuardedSearch):
         return super().default(setting)
 
 
+@described
 @dataclass(frozen=True)
 class TrainCNN(Config):
     """The training of a convolutional cell at full size; the defaults are the paper's for CIFAR-10 and for ImageNet."""
@@ -180,6 +182,7 @@ class TrainCNN(Config):
             raise DartsError(f"--color-jitter: hue {self.color_jitter[3]} must be at most 0.5", exit_code=2)
 
 
+@described
 @dataclass(frozen=True)
 class SearchRNN(SearchConfig):
     """The search of a recurrent cell; the defaults are the paper's for the Penn Treebank."""
@@ -224,6 +227,7 @@ class SearchRNN(SearchConfig):
     detect_anomaly: bool = settings.anomaly()
 
 
+@described
 @dataclass(frozen=True)
 class TrainRNN(Config):
     """The training of a recurrent cell; the defaults are the paper's for the Penn Treebank and for WikiText-2."""

@@ -110,6 +110,13 @@ def setting(default: object, help: str, **attributes) -> object:
     return dataclasses.field(default=None if described.depends else default, metadata={"setting": described})
 
 
+def described(cls: type) -> type:
+    """A configuration whose docstring, which `help` shows, also says what each setting is."""
+    rows = [f"{name:<20}  {one.help}" for name, one in cls.settings().items() if not one.hidden]
+    cls.__doc__ = "\n".join([f"{cls.__doc__}\n", *rows])
+    return cls
+
+
 class Config:
     """What the configurations share: the recipe of the data set, the check of every value, and the comparison of two runs."""
 
@@ -203,11 +210,16 @@ class Config:
 
     def hash(self, genotype=None) -> str:
         """Eight hexadecimal digits of what changes the result: these values and, where cells are trained, the cells."""
-        return digest(self.compared(), genotype)
+        return digest(self, genotype)
 
 
-def digest(values: dict, genotype=None) -> str:
-    """Eight hexadecimal digits of settings and, where cells are trained, of the cells."""
+def digest(config, genotype=None) -> str:
+    """Eight hexadecimal digits of a configuration, or of that of a sweep, and of the cells where some are trained.
+
+    Only values that are not the defaults count, so that a setting that a later version adds leaves the digits as they are.
+    """
+    usual = config.completed({})
+    values = {name: value for name, value in config.compared().items() if value != usual[name]}
     cells = {} if genotype is None else {name: genotype.to_dict()[name] for name in genotype.cells}
     return hashlib.sha256(json.dumps(values | cells, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -1,7 +1,10 @@
 """Settings: ranges, the options made of them, and the file that sets their defaults."""
 
 import dataclasses
+import pydoc
+import re
 import shlex
+from dataclasses import dataclass
 
 import click
 import pytest
@@ -11,9 +14,9 @@ from click.testing import CliRunner
 from darts_cli import DartsError
 from darts_cli.cli import main
 from darts_cli.commands.options import SECTIONS, Sectioned, options
-from darts_cli.config import SearchCNN, TrainCNN
+from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.runs.task import CONFIGS
-from darts_cli.schema import option_name
+from darts_cli.schema import option_name, setting
 
 
 def parsed(*args, kind=SearchCNN):
@@ -184,6 +187,26 @@ def test_a_wrong_file_names_file_key_and_remedy(tmp_path, text, message):
     assert result.exit_code in (1, 2)
     assert result.stderr.startswith(f"error: {path}: ")
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("kind", [SearchCNN, TrainCNN, SearchRNN, TrainRNN])
+def test_help_of_a_configuration_says_what_each_setting_is(kind):
+    text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+    for name, one in kind.settings().items():
+        assert one.hidden or re.search(rf"{name} +{re.escape(one.help)}", text), name
+
+
+def test_a_setting_of_a_later_version_leaves_hashes_as_they_are():
+    """Only what is not the default counts."""
+
+    @dataclass(frozen=True)
+    class Later(SearchCNN):
+        new: bool = setting(False, "Something new.")
+
+    for given in ({}, {"dataset": "digits"}, {"epochs": 3, "alpha_betas": (0.5, 0.9)}):
+        assert Later(**given).hash() == SearchCNN(**given).hash()
+    assert Later(new=True).hash() != SearchCNN().hash()
+    assert SearchCNN(epochs=50).hash() == SearchCNN().hash() != SearchCNN(epochs=5).hash()
 
 
 def test_the_hash_is_of_what_changes_the_result():

@@ -49,7 +49,7 @@ class SweepConfig:
 
     def folder_name(self, command: str, genotype: Genotype | None = None) -> str:
         stem = f"{command.replace(' ', '-')}-{self.config.dataset}-{self.name}"
-        return f"{stem}-{digest(self.compared(), genotype)}"
+        return f"{stem}-{digest(self, genotype)}"
 
     def _join(self, values: dict) -> dict:
         return self.settings | {name: value for name, value in values.items() if name not in self.replaced}
