@@ -42,6 +42,26 @@ def test_nothing_is_estimated_from_a_few_steps(clock):
     assert pace.left() == 193
 
 
+def test_a_run_that_resumes_at_the_end_of_an_epoch_estimates_when_it_knows_its_steps(capsys, clock):
+    display = Display(epochs=8, steps=12)
+    display.begin(5, 11, [])
+    for epoch, step in ((5, 11), (6, 0), (6, 1)):
+        clock[0] += 2 if step else 3
+        display.step(epoch, step)
+        assert (display.pace.left() is None) == (step != 1)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2  # that it resumes, and the figures
+    assert said[1].startswith("2.00 s per step, about ")
+
+
+def test_epochs_of_one_step_count_as_pauses(clock):
+    pace = Pace(epochs=4, steps=1)
+    for epoch in range(3):
+        clock[0] += 5
+        pace.step(epoch, 1)
+    assert pace.left() == pytest.approx(2 * 5, abs=5)
+
+
 def test_units_that_a_step_has_more_of_take_longer(clock):
     """Words of a text: steps of 10 and of 30 words."""
     pace = Pace(epochs=1, steps=1000)

@@ -35,6 +35,7 @@ class Display:
         self.pace = Pace(epochs, steps)
         self.quiet = quiet or distributed.rank() > 0
         self.calls, self.unit = 0, "step"
+        self.evaluations_known = False  # whether the figures that count them have been printed
         console, animated = terminal(self.quiet)
         self.reading, self.curve, self.notice = Text(), Text(), Text()
         wide = min(60, max(10, console.width - 60))
@@ -85,9 +86,9 @@ class Display:
     def step(self, epoch: int, step: int) -> None:
         """This step of the epoch, counted from 0, and all before it are done."""
         self.calls += 1
-        paused = len(self.pace.pauses)
         self.pace.step(epoch, step + 1)
-        if len(self.pace.pauses) > paused == 0:  # the first evaluation has been timed
+        if self.pace.pauses and not self.evaluations_known and self.pace.left() is not None:
+            self.evaluations_known = True
             self.say(self._figures())
         if self.live:
             last = step + 1 == self.steps
@@ -170,7 +171,8 @@ class Pace:
 
     def left(self) -> float | None:
         """Seconds until the end of the run; None while too little is known. Evaluations count once one has been timed."""
-        if self.last is None or (self.timed < LEAST_STEPS and not self.pauses):
+        enough = self.timed >= LEAST_STEPS or (self.timed and self.pauses) or len(self.pauses) > 1  # epochs may be one step
+        if self.last is None or not enough:
             return None
         epoch, done, _ = self.last
         epochs = self.epochs - epoch
