@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ import click
 import torch
 
 from benchmarks.rows import ROWS, TINY
+from benchmarks.worker import timed
 from darts_cli import DartsError
 from darts_cli.runtime import device as devices
 
@@ -116,20 +117,6 @@ def apart(row: str, way: Way, device: torch.device, repeats: int, warm_up: int, 
         return Measured(row, way, error=(done.stderr.strip().splitlines() or ["no output"])[-1][:200])
     found = json.loads(done.stdout.splitlines()[-1])
     return Measured(row, way, tuple(found["seconds"]), found["peak"], found["error"])
-
-
-def timed(step: Callable[[], None], device: torch.device) -> float:
-    """The seconds of a step: on CUDA between two events of the device."""
-    if device.type != "cuda":
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    step()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1000
 
 
 def ways_of(row: str, device: torch.device) -> Iterator[Way]:

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from benchmarks.rows import ROWS, SCALING
+from benchmarks.rows import ROWS, SCALING, Work
 from darts_cli.runtime import device
 
 
@@ -23,11 +23,12 @@ def main(row: str, side: str, options: str) -> None:
         step()
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(_seconds(step, where), flush=True)
+        print(timed(step, where), flush=True)
     print(_peak(where), flush=True)
 
 
-def _seconds(step, where: torch.device) -> float:
+def timed(step: Work, where: torch.device) -> float:
+    """The seconds of a step: on CUDA between two events of the device."""
     if where.type != "cuda":
         start = time.perf_counter()
         step()
