@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -92,7 +91,7 @@ def _chosen_before(task: Task, candidates: list[Config], folder: str | None, gen
     """The configuration of the run that is in the folder, where there is one."""
     for candidate in candidates:
         path = Identity.of(task, candidate, folder, genotype).folder / "config.yaml"
-        if files.is_file(Path(path)):
+        if files.is_file(path):
             content = files.read_yaml(path)
             names = {_setting(candidate), "recompute"} & {*candidate.settings()}
             kept = {name: content[name] for name in names if isinstance(content, dict) and name in content}

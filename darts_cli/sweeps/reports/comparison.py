@@ -1,5 +1,6 @@
 """What a comparison of methods writes: comparison.yaml, the same for the same runs, and report.md, with the cost."""
 
+import importlib
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,9 @@ from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
-from darts_cli.runs.task import Task
 from darts_cli.sweeps.ranking import MEASURES
 from darts_cli.sweeps.significance import LEVEL, holm, permutation_test, summary
 from darts_cli.sweeps.sweep import Sweep
-from darts_cli.sweeps.worker import steps
 from darts_cli.text import counted, duration
 
 RANDOM = ("random", "random-search")  # what needs no search: a random cell, and the best of some by short trainings
@@ -60,7 +59,8 @@ def content_of(
             config = configs[space, method]
             methods[method] = {"scores": [entry["score"] for entry in cells], **summary([entry["score"] for entry in cells])}
             if method.partition(":")[0] not in RANDOM:
-                methods[method] |= {"epochs": config.epochs, "steps": config.epochs * steps(Task("search", domain), config)}
+                steps = importlib.import_module(f"darts_cli.{domain}.search").counts(config)["steps"]
+                methods[method] |= {"epochs": config.epochs, "steps": config.epochs * steps}
                 methods[method] |= _curve(sweep.folder, [e for e in entries if (e.space, e.method) == (space, method)])
             methods[method]["cells"] = cells
         config = configs[space, next(iter(by_method))]
