@@ -50,15 +50,15 @@ def test_a_stratified_split_keeps_the_shares(whole, portion, first):
     found = counts(one)
     assert found == first
     assert [a + b for a, b in zip(found, counts(other), strict=True)] == list(whole)
-    seen = torch.cat([one.images, other.images])[:, 0, 0, 0].tolist()
+    seen = torch.cat([one.pixels(slice(None)), other.pixels(slice(None))])[:, 0, 0, 0].tolist()
     assert sorted(seen) == list(range(sum(whole)))  # a partition
 
 
 def test_a_stratified_split_depends_on_its_seed_and_mixes_the_classes():
     dataset = of(40, 40)
     one, again, other = (data.split(dataset, 0.5, seed, by_class=True)[0] for seed in (0, 0, 1))
-    assert torch.equal(one.images, again.images)
-    assert not torch.equal(one.images, other.images)
+    assert torch.equal(one.rows, again.rows)
+    assert not torch.equal(one.rows, other.rows)
     assert len(set(one.labels[:10].tolist())) == 2
 
 
@@ -76,7 +76,7 @@ def test_published_data_sets_keep_the_random_split():
         assert config(dataset="folder", split="random").split == "random"
     whole = data.load("digits", None)
     order = torch.randperm(1438, generator=data.generator(0, "split"))
-    assert torch.equal(data.split(whole, 0.5, 0)[0].images, whole.images[order[:719]])
+    assert torch.equal(data.split(whole, 0.5, 0)[0].pixels(slice(None)), whole.images[order[:719]])
 
 
 @pytest.mark.parametrize(

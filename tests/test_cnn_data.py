@@ -50,7 +50,7 @@ def test_split_is_a_partition_by_its_seed_alone():
     first, second = data.split(numbered, 0.3, seed=0)
     assert len(first.labels) == int(0.3 * 1438)
     assert sorted([*first.labels.tolist(), *second.labels.tolist()]) == list(range(1438))
-    assert torch.equal(first.images, whole.images[first.labels])
+    assert torch.equal(first.pixels(slice(None)), whole.images[first.labels])
     assert torch.equal(first.labels, data.split(numbered, 0.3, seed=0)[0].labels)
     assert not torch.equal(first.labels, data.split(numbered, 0.3, seed=1)[0].labels)
     with pytest.raises(DartsError, match=r"--train-portion 0\.0001: of 1438 images"):
@@ -181,7 +181,7 @@ def test_a_folder_without_parts_sets_a_fifth_of_each_class_aside(tmp_path, count
     numbered(tmp_path, **counts)
     kept, held = (data.load("folder", str(tmp_path), train, hold_out=train) for train in (True, False))
     assert torch.bincount(held.labels, minlength=len(counts)).tolist() == test
-    shades = [{tuple(image[0, 0].tolist()) for image in part.images} for part in (kept, held)]
+    shades = [{tuple(image[0, 0].tolist()) for image in part.pixels(slice(None))} for part in (kept, held)]
     assert not shades[0] & shades[1]
     assert len(shades[0] | shades[1]) == sum(counts.values())
     assert torch.equal(held.images, data.load("folder", str(tmp_path), train=False).images)  # always the same ones

@@ -1,11 +1,16 @@
 """Data sets of people's own that can be learned only if nothing about them is silently wrong."""
 
 import json
+import shutil
+import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import darts
 from PIL import Image
+
+from darts_cli.cnn.datasets import folder
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +87,31 @@ def test_left_and_right_are_told_apart_only_without_mirroring(tmp_path, option, 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (12, 12), (64, 8), (40, 40)])
 def test_the_size_of_the_first_image_does_not_matter(tmp_path, size):
     assert accuracy(tmp_path, stripes, size=size) >= 0.97
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_images_that_do_not_fit_into_memory_give_the_same_bits(command, parts, tmp_path, monkeypatch):
+    """They are read once, and kept in a file that no folder shows."""
+    size = ["--layers", 2, "--channels", 2, "--epochs", 1, "--batch-size", 8, "--no-auxiliary"][
+        : -1 if command == "search" else None
+    ]
+    given = [command, "cnn", "--dataset", "folder", "--data", parts, *size]
+    assert darts(*given, "--run", tmp_path / "memory").exit_code == 0
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(folder, "MEMORY_BYTES", 1000)
+    done = darts(*given, "--run", tmp_path / "file")
+    assert "48 images of 8x8 pixels are 9 kB: they are kept in a file in" in done.stderr
+    assert list((tmp_path / "temporary").iterdir()) == []
+    for name in ("metrics.jsonl", "genotype.yaml"):  # a training keeps its genotype too
+        assert (tmp_path / "file" / name).read_text() == (tmp_path / "memory" / name).read_text()
+
+
+def test_a_disk_that_is_too_small_for_the_images_is_one_line(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    done = darts("search", "cnn", "--dataset", "folder", "--data", parts, "--run", tmp_path / "run")
+    assert done.exit_code == 1
+    message = "has 5 kB free, but 48 images of 8x8 pixels need 9 kB; choose a smaller --image-size, or another disk"
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -14,11 +14,13 @@ from darts_cli.architect import whole
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import generator
 
+BLOCK = 256  # images that are looked at together
+
 
 class Dataset(NamedTuple):
     """Labelled images and the recipe they bring."""
 
-    images: Tensor  # (N, H, W, 3) uint8
+    images: Tensor  # (N, H, W, 3) uint8, on the CPU; see `rows`
     labels: Tensor  # (N,) int64
     classes: Sequence[str]
     mean: Sequence[float]  # per channel, of pixels in [0, 1]
@@ -30,6 +32,8 @@ class Dataset(NamedTuple):
     pad: int | None = None  # pixels around an image before a random crop; None: an eighth of its shorter side
     resize: str = "squeeze"  # how images of another size were fitted
     notes: Sequence[str] = ()  # what should be said of the images
+    rows: Tensor | None = None  # (N,), of a part: where its images are among those of the whole
+    on_disk: bool = False  # whether the images lie in a file, as they are too large for memory
 
     @property
     def padding(self) -> int:
@@ -38,7 +42,9 @@ class Dataset(NamedTuple):
 
     def about(self) -> dict:
         """What a trained network needs to know, and a fingerprint of all pixels and labels."""
-        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest = hashlib.sha256()
+        for start in range(0, len(self.labels), BLOCK):
+            digest.update(self.pixels(slice(start, start + BLOCK)).contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
         return {
             "fingerprint": digest.hexdigest()[:16],
@@ -50,8 +56,13 @@ class Dataset(NamedTuple):
             **({} if self.resize == "squeeze" else {"resize": self.resize}),
         }
 
+    def pixels(self, indices: Tensor | slice) -> Tensor:
+        """Some of its images (B, H, W, 3)."""
+        return self.images[indices if self.rows is None else self.rows[indices]]
+
     def part(self, indices: Tensor) -> "Dataset":
-        return self._replace(images=self.images[indices], labels=self.labels[indices])
+        """Some of its images, which are not copied."""
+        return self._replace(labels=self.labels[indices], rows=indices if self.rows is None else self.rows[indices])
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,8 @@ class Batches:
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, name: str, device: torch.device, cutout: int = 0):
-        self.images = dataset.images.to(device)
+        if device.type != "cpu" and not dataset.on_disk:
+            dataset = dataset._replace(images=dataset.pixels(slice(None)).to(device), rows=None)
         self.labels = dataset.labels.to(device)
         self.dataset, self.seed, self.name, self.cutout = dataset, seed, name, cutout
         self.slices = Slices(len(dataset.labels), batch_size)
@@ -117,7 +129,7 @@ class Batches:
         Padded with zeros, cropped, flipped, normalised, then cut out.
         """
         order, uniform = (drawn[self.slices.local(index)] for drawn in self._draw(epoch))
-        images = crop_and_flip(self.images[order], uniform[:, :3], self.dataset.padding, self.dataset.flip)
+        images = crop_and_flip(self._pixels(order), uniform[:, :3], self.dataset.padding, self.dataset.flip)
         images = normalised(images, self.dataset.mean, self.dataset.deviation)
         if self.cutout:
             images = cut_out(images, uniform[:, 3:], self.cutout)
@@ -126,14 +138,17 @@ class Batches:
     def plain(self, index: int) -> tuple[Tensor, Tensor]:
         """Batch `index` in the order of the data set, only normalised: for evaluation."""
         rows = self.slices.local(index)
-        return normalised(self.images[rows], self.dataset.mean, self.dataset.deviation), self.labels[rows]
+        return normalised(self._pixels(rows), self.dataset.mean, self.dataset.deviation), self.labels[rows]
+
+    def _pixels(self, indices: Tensor | slice) -> Tensor:
+        return self.dataset.pixels(indices).to(self.labels.device, non_blocking=True)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The order of the images in an epoch, and five uniform numbers for each position."""
         if self._drawn is None or self._drawn[0] != epoch:
             g, count = generator(self.seed, self.name, epoch), len(self.labels)
             order, uniform = torch.randperm(count, generator=g), torch.rand(count, 5, generator=g)
-            self._drawn = epoch, order.to(self.labels.device), uniform.to(self.labels.device)
+            self._drawn = epoch, order.to(self.dataset.images.device), uniform.to(self.labels.device)
         return self._drawn[1:]
 
 

@@ -1,4 +1,4 @@
-"""The image data sets, all but ImageNet in memory as bytes."""
+"""The image data sets; the images of all but ImageNet are bytes of one size, in memory or in a file."""
 
 import contextlib
 import gzip
@@ -14,7 +14,7 @@ from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets import balance, imagenet
 from darts_cli.cnn.datasets.balance import first_of_each
 from darts_cli.cnn.datasets.folder import holds_classes, image_folder
-from darts_cli.cnn.datasets.measured import measured
+from darts_cli.cnn.datasets.measured import LEAST_DEVIATION, measured
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats import images
 from darts_cli.formats.fitting import CHOSEN, Fit
@@ -31,14 +31,24 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashi
 
 
 def load(
-    name: str, folder: str | None, train: bool = True, like: dict | None = None, fit: Fit = CHOSEN, *, hold_out: bool = False
+    name: str,
+    folder: str | None,
+    train: bool = True,
+    like: dict | None = None,
+    fit: Fit = CHOSEN,
+    *,
+    hold_out: bool = False,
+    quiet: bool = True,
 ) -> Dataset | imagenet.FileDataset:
     """The training or test part of a data set, from `folder`, or without one downloaded to ./data.
 
-    `like`: `about` of the training part, perhaps without classes; the test part is normalised, and the images of a folder are
-    fitted, in the same way. `fit`: how the images of a folder are fitted otherwise. `hold_out`: without the images that are
-    for testing where a folder has no test part. Raises DartsError when something is missing, saying where it comes from, or
-    when classes or image size differ from `like`.
+    like       `about` of the training part, perhaps without classes; the test part is normalised, and the images of a folder
+               are fitted, in the same way
+    fit        how the images of a folder are fitted otherwise
+    hold_out   without the images that are for testing where a folder has no test part
+    quiet      without a bar while many files are read
+
+    Raises DartsError when something is missing, saying where it comes from, or when classes or image size differ from `like`.
     """
     if name == "imagenet":
         files = imagenet.load(folder, train)
@@ -52,7 +62,7 @@ def load(
     elif name == "folder":
         if folder is None:
             raise DartsError("--dataset folder needs --data DIR: a folder with one folder of images for each class", 2)
-        dataset = image_folder(Path(folder), train, like, fit, hold_out)
+        dataset = image_folder(Path(folder), train, like, fit, hold_out, quiet)
     else:
         dataset = _torchvision(name, folder, train)
     if like is None:
@@ -80,10 +90,10 @@ def said(part: str, dataset: Dataset | imagenet.FileDataset) -> list[str]:
     return [summary(part, dataset), *(f"{part}: {note}" for note in (*dataset.notes, *balance.notes(dataset)))]
 
 
-def training_set(config: SearchCNN | TrainCNN, *, hold_out: bool = False) -> Dataset | imagenet.FileDataset:
+def training_set(config: SearchCNN | TrainCNN, *, hold_out: bool = False, quiet: bool = True) -> Dataset | imagenet.FileDataset:
     """The training part of a configuration's data set, fitted and augmented as it says. Raises DartsError as `load` does."""
     fit = Fit(None if config.image_size is None else size_of(config.image_size), config.resize)
-    dataset = load(config.dataset, config.data, fit=fit, hold_out=hold_out)._replace(flip=config.flip)
+    dataset = load(config.dataset, config.data, fit=fit, hold_out=hold_out, quiet=quiet)._replace(flip=config.flip)
     return dataset._replace(pad=config.pad) if isinstance(dataset, Dataset) else dataset
 
 
@@ -100,7 +110,7 @@ def used(dataset: Dataset, config: SearchCNN | TrainCNN) -> Dataset:
 
 def check_varied(dataset: Dataset | imagenet.FileDataset) -> None:
     """Raise DartsError when all images of a folder are of one and the same colour."""
-    if isinstance(dataset, Dataset) and dataset.root and (dataset.images == dataset.images[0, 0, 0]).all():
+    if isinstance(dataset, Dataset) and dataset.root and max(dataset.deviation) <= LEAST_DEVIATION:
         raise DartsError(f"{dataset.root}: all of its images are of one and the same colour; there is nothing to learn")
 
 

@@ -40,7 +40,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
     device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--accumulate", config.accumulate)
-    about, used, train, valid = halves(config, device)
+    about, used, train, valid = halves(config, device, quiet)
     method = parse(config.method)
     build = partial(make, config, len(used.classes), method, device, run)
     network, architect, relaxation = build(method.stage(len(run.state.finished()), config.epochs))
@@ -114,9 +114,9 @@ def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: di
     return None if stopped or ended else now
 
 
-def halves(config: SearchCNN, device: torch.device) -> tuple[dict, data.Dataset, Batches, Batches]:
+def halves(config: SearchCNN, device: torch.device, quiet: bool = True) -> tuple[dict, data.Dataset, Batches, Batches]:
     """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
-    dataset = data.training_set(config)
+    dataset = data.training_set(config, quiet=quiet)
     data.check_varied(dataset)
     used = data.used(dataset, config)
     both = data.split(used, config.train_portion, config.split_seed, config.split == "stratified")

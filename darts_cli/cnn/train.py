@@ -69,7 +69,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--accumulate", config.accumulate)
-    batches, about = _batches(config, device, test)
+    batches, about = _batches(config, device, test, quiet)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, run.genotype, about)
     network = model.network(run.genotype)(run.genotype, **sizes).to(device)
@@ -190,9 +190,11 @@ def _evaluations(
     return record
 
 
-def _batches(config: TrainCNN, device: torch.device, test: bool) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
+def _batches(
+    config: TrainCNN, device: torch.device, test: bool, quiet: bool = True
+) -> tuple[dict[str, Batches | imagenet.FileBatches], dict]:
     """The batches of every part of the data set, and what `about` says of the training set."""
-    dataset = data.training_set(config, hold_out=True)
+    dataset = data.training_set(config, hold_out=True, quiet=quiet)
     about = dataset.about()
     parts = {"train": dataset}
     if test:

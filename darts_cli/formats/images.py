@@ -1,5 +1,6 @@
 """Image files and folders of them, as people have them: any mode that Pillow reads, and any common name of a part."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -71,11 +72,14 @@ def levels(images: Iterable[Tensor]) -> tuple[float, float] | None:
     Whole numbers are taken to have 8, 10, 12, 14, 16, 24 or 32 bits, as few as fit. Real numbers are taken to lie in [0, 1],
     [-1, 1] or [0, 255], or else between the least and the largest.
     """
-    deep = [image for image in images if image.dtype == torch.float64]
-    if not deep:
+    least, largest, whole = math.inf, -math.inf, True
+    for image in images:
+        if image.dtype == torch.float64:
+            least, largest = min(least, float(image.min())), max(largest, float(image.max()))
+            whole = whole and bool((image == image.round()).all())
+    if least > largest:
         return None
-    least, largest = min(float(image.min()) for image in deep), max(float(image.max()) for image in deep)
-    whole = all(bool((image == image.round()).all()) for image in deep) and largest > 1
+    whole = whole and largest > 1
     if least >= 0 and whole:
         return 0.0, next(white for white in [*LEVELS, largest] if largest <= white)
     for black, white in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):

@@ -191,7 +191,7 @@ def sheet(dataset: Dataset, cutout: int = 0, seed: int = 0) -> Tensor:
         seen = Batches(part, len(indices), seed, "sheet", torch.device("cpu"), cutout).augmented(0, 0)[0]
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (dataset.mean, dataset.deviation))
         pixels = ((seen * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        rows.append(torch.cat([part.images[:1], pixels]))
+        rows.append(torch.cat([part.pixels(slice(1)), pixels]))
     if not rows:
         raise DartsError("there are no images to show")
     factor = max(1, SHOWN_PIXELS // max(dataset.images.shape[1:3]))

@@ -1,8 +1,17 @@
 """A folder of people's own images: which part of it is read, and how its images become one size."""
 
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from rich.progress import track
+from torch import Tensor
 
 from darts_cli import DartsError
 from darts_cli.cnn.batches import Dataset
@@ -10,9 +19,14 @@ from darts_cli.cnn.datasets.balance import first_of_each
 from darts_cli.cnn.datasets.measured import measured
 from darts_cli.formats import fitting, images
 from darts_cli.formats.fitting import Fit
+from darts_cli.runs.display import terminal
+from darts_cli.runtime import distributed
 from darts_cli.runtime.device import generator
-from darts_cli.text import some
+from darts_cli.text import counted, size, some
 
+MEMORY_BYTES = 2 * 1024**3  # of images; more of them are kept in a file
+BLOCK = 256  # files that threads read together
+MANY = 1000  # files that take a while to read
 HELD_OUT = 0.2  # of each class, for testing, where a folder has no parts
 SET_ASIDE = (
     "a fifth of each class was set aside for testing, as the folder has no test part; a search on this folder has seen it, so "
@@ -20,12 +34,12 @@ SET_ASIDE = (
 )
 
 
-def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_out: bool = False) -> Dataset:
+def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_out: bool, quiet: bool) -> Dataset:
     """The images below the training part of `folder` (for testing, the part for testing or else for validation), or below
     `folder` itself if it has no parts.
 
     Of a folder without parts a fifth of each class is for testing, always the same one; a training leaves it out with
-    `hold_out`.
+    `hold_out`. A bar shows how far the reading of many files is, unless `quiet`.
 
     All are brought to one size, and images with more than 8 bits to their common levels: as `like` says, or else by `fit`.
     Raises DartsError.
@@ -37,16 +51,58 @@ def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_ou
         samples = _set_aside(folder, samples, train)
     paths = [path for path, _ in samples]
     sizes = [images.size(path, turn=True) for path in paths]
-    size, reason = (tuple(like["size"]), "that of the training") if "size" in like else fitting.chosen(sizes, fit.size)
+    side, reason = (tuple(like["size"]), "that of the training") if "size" in like else fitting.chosen(sizes, fit.size)
     resize = like.get("resize", "squeeze") if like else fit.resize
-    read = [fitting.fitted(images.read(path, turn=True), size, resize) for path in paths]
-    levels = like.get("levels") or images.levels(read)
-    pixels = torch.stack([images.to_bytes(image, levels).permute(1, 2, 0) for image in read])
+    pixels, on_disk = _room(len(paths), side)
+    levels = _read(paths, partial(fitting.fitted, size=side, resize=resize), like.get("levels"), pixels, quiet)
     dataset = measured(pixels, torch.tensor([label for _, label in samples]), files.classes)
-    notes = fitting.notes(sizes, size, reason, resize)
+    notes = fitting.notes(sizes, side, reason, resize)
+    if on_disk:
+        what = f"{counted(len(paths), 'image')} of {fitting.shown(side)} pixels"
+        notes = [*notes, f"{what} are {size(pixels.nbytes)}: they are kept in a file in {tempfile.gettempdir()}, not in memory"]
     if place == folder and not train:
         notes = [*notes, SET_ASIDE]
-    return dataset._replace(levels=levels, root=files.root, left_out=files.left_out, resize=resize, notes=notes)
+    return dataset._replace(
+        levels=levels, root=files.root, left_out=files.left_out, resize=resize, notes=notes, on_disk=on_disk
+    )
+
+
+def _room(count: int, side: Sequence[int]) -> tuple[Tensor, bool]:
+    """Room for images (N, H, W, 3), bytes; and whether it is in a file, without a name, that is gone with the process.
+
+    Raises DartsError where the disk is too small.
+    """
+    shape = (count, *side, 3)
+    if math.prod(shape) <= MEMORY_BYTES:
+        return torch.empty(shape, dtype=torch.uint8), False
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    if free < math.prod(shape):
+        raise DartsError(
+            f"{place}: has {size(free)} free, but {counted(count, 'image')} of {fitting.shown(side)} pixels need "
+            f"{size(math.prod(shape))}; choose a smaller --image-size, or another disk with the variable TMPDIR"
+        )
+    with tempfile.TemporaryFile() as file:
+        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape)), True
+
+
+def _read(
+    paths: Sequence[str], fit: Callable, levels: Sequence[float] | None, into: Tensor, quiet: bool
+) -> Sequence[float] | None:
+    """Read the files, by threads, into (N, H, W, 3); returns the levels of those with more than 8 bits."""
+
+    def read(path: str) -> Tensor:
+        return fit(images.read(path, turn=True))
+
+    console, shows = terminal(quiet or len(paths) < MANY or distributed.rank() > 0)
+    with ThreadPoolExecutor() as pool:
+        rows = (pair for start in range(0, len(paths), BLOCK) for pair in pool.map(read, paths[start : start + BLOCK]))
+        rows = track(rows, "reading images", len(paths), console=console, transient=True, disable=not shows)
+        for row, image in zip(into, rows, strict=True):
+            if image.dtype == torch.float64 and levels is None:
+                levels = images.levels(map(read, paths))
+            row.copy_(images.to_bytes(image, levels).permute(1, 2, 0))
+    return levels
 
 
 def _set_aside(folder: Path, samples: list[tuple[str, int]], train: bool) -> list[tuple[str, int]]:

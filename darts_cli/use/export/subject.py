@@ -114,7 +114,7 @@ def _pixels(trained: cnn.Trained, prepare: images.Preprocess) -> tuple[Tensor, s
         part = pictures.load(trained.dataset, trained.folder, train=False, like=trained.data)
         chosen = _spread(len(part.labels), max(BATCHES)).tolist()
         if isinstance(part, Dataset):
-            return part.images[chosen].permute(0, 3, 1, 2).contiguous()
+            return part.pixels(chosen).permute(0, 3, 1, 2).contiguous()
         return torch.stack([prepare.pixels(part.paths[i]) for i in chosen])
 
     found = _at_hand(test_part) if trained.dataset == "digits" or trained.folder else None
