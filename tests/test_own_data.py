@@ -92,9 +92,7 @@ def test_the_size_of_the_first_image_does_not_matter(tmp_path, size):
 @pytest.mark.parametrize("command", ["search", "train"])
 def test_images_that_do_not_fit_into_memory_give_the_same_bits(command, parts, tmp_path, monkeypatch):
     """They are read once, and kept in a file that no folder shows."""
-    size = ["--layers", 2, "--channels", 2, "--epochs", 1, "--batch-size", 8, "--no-auxiliary"][
-        : -1 if command == "search" else None
-    ]
+    size = "--layers 3 --channels 2 --epochs 1 --batch-size 8".split()
     given = [command, "cnn", "--dataset", "folder", "--data", parts, *size]
     assert darts(*given, "--run", tmp_path / "memory").exit_code == 0
     (tmp_path / "temporary").mkdir()

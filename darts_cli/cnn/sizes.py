@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import DartsError
 from darts_cli.cnn.model import network
@@ -61,6 +60,8 @@ def multiply_adds(network: nn.Module, height: int, width: int) -> int:
     Normalisation, pooling and sums are not counted. Papers count differently; no count explains the 574 M that the DARTS paper
     reports for its ImageNet network (530 M here).
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
+
     training = network.training
     counter = FlopCounterMode(display=False)
     try:
