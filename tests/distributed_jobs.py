@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import darts
 from torch import nn
 
 from darts_cli import DartsError
 from darts_cli.cnn.search import search as search_cnn
 from darts_cli.cnn.train import train as train_cnn
+from darts_cli.commands import errors
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.rnn.search import search as search_rnn
@@ -39,10 +41,12 @@ def jobs(text: str, images: str) -> dict:
         return lambda folder: function(genotype, kind(**settings), Run(task, kind(**settings), folder, genotype))
 
     words, pictures, cell = TEXT | DROPOUTS | {"data": text}, IMAGES | {"data": images}, load("darts_v2", "cnn")
+    searched, read = pictures | {"nodes": 2}, words | {"nodes": 3}
+    eigenvalue = {"eigenvalue_every": 1, "space": "s2", "batch_size": 24}
     return {
-        "search-cnn-first": search(SearchCNN, search_cnn, **pictures),
-        "search-cnn-second": search(SearchCNN, search_cnn, unrolled=True, **pictures),
-        "search-cnn-eigenvalue": search(SearchCNN, search_cnn, eigenvalue_every=1, space="s2", **pictures | {"batch_size": 24}),
+        "search-cnn-first": search(SearchCNN, search_cnn, **searched),
+        "search-cnn-second": search(SearchCNN, search_cnn, unrolled=True, **searched),
+        "search-cnn-eigenvalue": search(SearchCNN, search_cnn, **searched | eigenvalue),
         "search-cnn-selection": search(
             SearchCNN,
             search_cnn,
@@ -50,8 +54,8 @@ def jobs(text: str, images: str) -> dict:
             space="nas-bench-201",
             **pictures | {"epochs": 2, "layers": 1, "batch_size": 24},
         ),
-        "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **words),
-        "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **words),
+        "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **read),
+        "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **read),
         "train-cnn": train(TrainCNN, train_cnn, cell, **pictures | {"epochs": 2, "drop_path": 0.4, "train_portion": 0.5}),
         "train-cnn-idle": train(TrainCNN, train_cnn, idle(), **pictures | {"batch_size": 24}),
         "train-rnn": train(TrainRNN, train_rnn, load("darts_v2", "rnn"), epochs=2, **words),
@@ -96,11 +100,30 @@ def check_collectives() -> None:
     torch.testing.assert_close([*ours.buffers()], [*norm.buffers()])
 
 
+MISTAKES = {  # each is one line, and leaves nothing behind
+    "search cnn --dataset digits --batch-size 15": "--batch-size 15: must be a multiple of the number of processes, 2",
+    "train cnn --dataset digits --accumulate 2": "--accumulate 2: not under torchrun; use more processes instead",
+    "search cnn --dataset digits --seeds 2": "--seeds: not under torchrun; use --parallel",
+}
+
+
+def check_mistakes(folder: Path) -> None:
+    errors.FIRST_RANK_SECONDS = 0  # the second process need not let the first one speak
+    for command, message in MISTAKES.items():
+        done = darts(*command.split(), "--run", folder / "mistake")
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (folder / "mistake").exists()
+
+
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     out, text, images, *names = Path(sys.argv[1]), *sys.argv[2:]
     distributed.join()
     if distributed.ranks() > 1:
         check_collectives()
+    if distributed.ranks() == 2:
+        check_mistakes(out)
     for name in names:
         jobs(text, images)[name](out / name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import distributed_jobs
 import pytest
 import torch
-from conftest import assert_same_run
+from conftest import assert_same_run, darts
 from PIL import Image
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -102,16 +102,6 @@ SEARCH = ["search", "cnn", "--dataset", "digits", "--channels", 2, "--layers", 3
 SEARCH += ["--batch-size", 240]
 
 
-def test_a_batch_that_cannot_be_shared(tmp_path):
-    done = torchrun(2, "-m", "--", "darts_cli", *SEARCH[:-1], 15, "--run", "run", cwd=tmp_path)
-    lines = [line for line in done.stderr.splitlines() if "error:" in line and "batch" in line]
-    assert (done.returncode != 0, lines) == (
-        True,
-        ["error: --batch-size 15: must be a multiple of the number of processes, 2"],
-    )
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
@@ -120,13 +110,14 @@ def test_a_batch_that_cannot_be_shared(tmp_path):
         ({"WORLD_SIZE": "2", "RANK": "first"}, "RANK is first"),
     ],
 )
-def test_a_world_that_nobody_set_up(tmp_path, variables, message):
-    command = [sys.executable, "-m", "darts_cli", *map(str, SEARCH)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT | variables)
-    assert done.returncode == 2
+def test_a_world_that_nobody_set_up(monkeypatch, tmp_path, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = darts(*SEARCH, "--run", tmp_path / "run")
+    assert done.exit_code == 2
     assert done.stderr.startswith(f"error: WORLD_SIZE announces several processes, but {message}")
     assert done.stderr.endswith("; start them with torchrun\n")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_process_that_waits_for_others_says_so(tmp_path):
@@ -136,17 +127,6 @@ def test_a_process_that_waits_for_others_says_so(tmp_path):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
         assert process.stderr.readline() == "process 0 is waiting for all 3 at localhost\n"
         process.kill()
-
-
-def test_parts_of_parts(tmp_path):
-    done = torchrun(2, "-m", "--", "darts_cli", "train", "cnn", "--dataset", "digits", "--accumulate", 2, cwd=tmp_path)
-    assert "error: --accumulate 2: not under torchrun" in done.stderr
-
-
-def test_many_seeds_are_not_for_torchrun(tmp_path):
-    done = torchrun(2, "-m", "--", "darts_cli", "search", "cnn", "--dataset", "digits", "--seeds", 2, cwd=tmp_path)
-    assert done.stderr.count("error: --seeds: not under torchrun; use --parallel") == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
