@@ -1,7 +1,6 @@
 """Texts: three parts as word ids, cut into parallel streams."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,17 +10,8 @@ from torch import Tensor
 
 from darts_cli import DartsError
 from darts_cli.rnn import texts
-from darts_cli.rnn.texts import PARTS
+from darts_cli.rnn.texts import EOS, KNOWN, PARTS, SOURCES, TOLERANCE
 from darts_cli.runtime.device import generator
-
-EOS = "<eos>"
-SOURCES = {
-    "ptb": "Mikolov's preprocessed Penn Treebank (ptb.train.txt, ptb.valid.txt, ptb.test.txt)",
-    "wt2": "WikiText-2, word level (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens)",
-    "text": "your own text, one sentence per line",
-}
-KNOWN = {"ptb": ("the Penn Treebank", 929_589, 10_000), "wt2": ("WikiText-2", 2_088_628, 33_278)}  # words, different ones
-TOLERANCE = 0.01  # of these numbers: editions of WikiText-2 differ by a few words
 
 
 class Corpus:
@@ -91,7 +81,7 @@ def load(
     if name == "pydoc" and folder is not None:
         raise DartsError(f"--data {folder}: pydoc is built in and has no folder; use --dataset text", 2)
     if name == "pydoc":
-        paragraphs = _pydoc()
+        paragraphs = texts.pydoc()
         return Corpus.of({part: paragraphs[part] for part in parts}, vocab)
     if folder is None:
         raise DartsError(
@@ -112,21 +102,6 @@ def remarks(name: str, corpus: Corpus) -> list[str]:
         f"warning: this is not {title}: {found[0]:,} words to train on, {found[1]:,} different ones, instead of {words:,} and "
         f"{different:,}; --dataset text is for texts of your own"
     ]
-
-
-def _pydoc() -> dict[str, list[list[str]]]:
-    """The language reference that Python's own help shows, in lower case; it changes with the Python version.
-
-    Of every ten paragraphs the ninth is for validation, the tenth for testing.
-    """
-    from pydoc_data.topics import topics
-
-    parts: dict[str, list[list[str]]] = {part: [] for part in PARTS}
-    paragraphs = "\n\n".join(topics[name] for name in sorted(topics)).lower().split("\n\n")
-    for i, paragraph in enumerate(paragraphs):
-        lines = [re.findall(r"\w+|[^\w\s]", line) for line in paragraph.splitlines() if re.search(r"\w", line)]
-        parts[{8: "valid", 9: "test"}.get(i % 10, "train")] += lines  # lines without a letter or digit, such as rules, are out
-    return parts
 
 
 # ---- streams

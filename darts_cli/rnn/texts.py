@@ -1,11 +1,21 @@
 """Text files as lines of tokens: their names, their encoding, and what a token is."""
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from darts_cli import DartsError
+
+EOS = "<eos>"
+SOURCES = {
+    "ptb": "Mikolov's preprocessed Penn Treebank (ptb.train.txt, ptb.valid.txt, ptb.test.txt)",
+    "wt2": "WikiText-2, word level (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens)",
+    "text": "your own text, one sentence per line",
+}
+KNOWN = {"ptb": ("the Penn Treebank", 929_589, 10_000), "wt2": ("WikiText-2", 2_088_628, 33_278)}  # words, different ones
+TOLERANCE = 0.01  # of these numbers: editions of WikiText-2 differ by a few words
 
 PARTS = ("train", "valid", "test")
 FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "wiki.{}.raw")  # names under which the data sets circulate
@@ -45,7 +55,7 @@ def lines(file: Iterable[bytes], path: str | Path, tokens: str = "words") -> Ite
         raise DartsError(f"{path}: holds no words; it needs some")
 
 
-def _with_spaces(lines: Iterable[list[str]], path: Path) -> Iterator[list[str]]:
+def with_spaces(lines: Iterable[list[str]], path: str | Path) -> Iterator[list[str]]:
     """The lines of a text. Raises DartsError at its end when nearly all of them are one long word."""
     count = single = letters = 0
     for line in lines:
@@ -65,9 +75,18 @@ def _tenths(whole: list[list[str]], part: str, path: Path) -> list[list[str]]:
     return whole[start:end]
 
 
-def _find(folder: Path, part: str) -> Path:
+def holds_parts(folder: Path) -> bool:
+    """Whether a folder has a file of a part of a text."""
+    return any(_present(folder, part) for part in PARTS)
+
+
+def _present(folder: Path, part: str) -> list[Path]:
     spellings = SPELLINGS.get(part, (part,))
-    present = [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
+    return [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
+
+
+def _find(folder: Path, part: str) -> Path:
+    present = _present(folder, part)
     if not present:
         first = folder / FILES[0].format(part)
         reason = "not a regular file" if first.exists() else "no such file"
@@ -79,7 +98,7 @@ def _of_file(path: Path, tokens: str, check_spaces: bool) -> Iterator[list[str]]
     try:
         with open(path, "rb") as file:
             found = lines(file, path, tokens)
-            yield from _with_spaces(found, path) if check_spaces else found
+            yield from with_spaces(found, path) if check_spaces else found
     except OSError as error:
         raise DartsError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -106,3 +125,18 @@ def _decoded(line: bytes, path: str | Path, number: int) -> str:
             f"{path}: not UTF-8 text (line {number}, byte {error.start + 1}); if it is LATIN-1, convert it: "
             "iconv -f latin-1 -t utf-8"
         ) from None
+
+
+def pydoc() -> dict[str, list[list[str]]]:
+    """The language reference that Python's own help shows, in lower case; it changes with the Python version.
+
+    Of every ten paragraphs the ninth is for validation, the tenth for testing.
+    """
+    from pydoc_data.topics import topics
+
+    parts: dict[str, list[list[str]]] = {part: [] for part in PARTS}
+    paragraphs = "\n\n".join(topics[name] for name in sorted(topics)).lower().split("\n\n")
+    for i, paragraph in enumerate(paragraphs):
+        lines = [re.findall(r"\w+|[^\w\s]", line) for line in paragraph.splitlines() if re.search(r"\w", line)]
+        parts[{8: "valid", 9: "test"}.get(i % 10, "train")] += lines  # lines without a letter or digit, such as rules, are out
+    return parts

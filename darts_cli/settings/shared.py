@@ -6,6 +6,8 @@ from darts_cli import DartsError
 from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
 from darts_cli.schema import Config, setting
 
+TOKENS = ("words", "characters")
+
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
 )
@@ -19,9 +21,7 @@ texts = partial(
 streams = partial(
     setting, help="Number of parallel streams the text is split into.", aliases=("--batch",), recipes={"pydoc": 32}
 )
-tokens = partial(
-    setting, "words", "What a text is read as: words between blanks, or characters.", choices=("words", "characters")
-)
+tokens = partial(setting, "words", "What a text is read as: words between blanks, or characters.", choices=TOKENS)
 accumulate = partial(setting, 1, "Parts to compute a batch in, to save memory; BatchNorm sees one part at a time.", ge=1)
 batch_chunks = partial(setting, 1, "Parts to compute a batch in, to save memory.", ge=1)
 space = partial(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,14 +111,17 @@ def _prepared(files: list[File], fit: Fit) -> dict:
     if not files:
         return {}
     size, _ = fitting.chosen([file.size for file in files], fit.size)
-    read = [fitting.fitted(images.read(file.path, turn=True), size, fit.resize) for file in files]
-    levels = images.levels(read)
+
+    def read() -> Iterator[Tensor]:
+        return (fitting.fitted(images.read(file.path, turn=True), size, fit.resize) for file in files)
+
+    levels = images.levels(read())
     sums, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for image in read:
+    for image in read():
         pixels = images.to_bytes(image, levels).double() / 255
         sums, squares = sums + pixels.mean((1, 2)), squares + (pixels**2).mean((1, 2))
-    mean = sums / len(read)
-    deviation = (squares / len(read) - mean**2).clamp(min=0).sqrt()
+    mean = sums / len(files)
+    deviation = (squares / len(files) - mean**2).clamp(min=0).sqrt()
     return {"size": list(size), "resize": fit.resize, "mean": mean.tolist(), "deviation": deviation.tolist()}
 
 

@@ -12,48 +12,61 @@ from darts_cli.commands.completion import DIR
 from darts_cli.commands.options import option
 from darts_cli.config import IMAGES
 from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
+from darts_cli.settings.shared import TOKENS
 from darts_cli.text import harmless, hint, printable
 
 NAMED = [name for name in IMAGES if name != "folder"]
 _SIZE = option("--image-size", metavar="N|HxW", show_default="as a training chooses it", help="Size of a folder's images.")
+_TOKENS = option("--tokens", type=click.Choice(TOKENS), default="words", show_default=True, help="What a text is read by.")
 _RESIZE = option("--resize", type=click.Choice(RESIZES), default=RESIZES[0], show_default=True, help="How images are fitted.")
 
 
 @click.group("data")
 def data():
-    """Look at a data set of images before a search or a training."""
+    """Look at a data set before a search or a training."""
 
 
 @data.command("check")
-@click.argument("place", metavar="DIR|NAME", type=DIR)
+@click.argument("place", metavar="DIR|FILE|NAME", type=DIR)
 @_SIZE
 @_RESIZE
+@_TOKENS
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_command(place, image_size, resize, as_json):
-    """Say what the program makes of a folder of images, or of a data set by its name.
+def check_command(place, image_size, resize, tokens, as_json):
+    """Say what the program makes of a folder of images, of a text, or of a data set by its name.
 
-    Parts, classes, sizes, modes, mean and deviation are printed; on stderr what to look at: unreadable files, files left out,
+    Of images: parts, classes, sizes, modes, mean and deviation; on stderr what to look at: unreadable files, files left out,
     uneven classes, images in the training and the test part. The exit code is 1 where a file cannot be read.
+
+    Of a text: parts, lines, words and vocabulary; on stderr words that the training text lacks, lines in two parts, and lines
+    without spaces.
 
     \b
     Example: darts data check photos
     """
-    from darts_cli.use.data import check, check_named, described
+    if _is_text(place, tokens):
+        from darts_cli.use import corpora
 
-    fit = _fit(image_size, resize)
-    found = check(Path(place), fit) if _is_folder(place) else check_named(place)
-    click.echo(json.dumps(found) if as_json else harmless(described(found)))
+        found = corpora.check(place, tokens)
+        words = corpora.described(found)
+    else:
+        from darts_cli.use.data import check, check_named, described
+
+        found = check(Path(place), _fit(image_size, resize)) if _is_folder(place) else check_named(place)
+        words = described(found)
+    click.echo(json.dumps(found) if as_json else harmless(words))
     if not as_json:
         for warning in found["warnings"]:
             hint(f"warning: {warning}")
-    if any(part["unreadable"] for part in found["parts"].values()):
+    if any(part.get("unreadable") for part in found["parts"].values()):
         sys.exit(1)
 
 
 @data.command("show")
-@click.argument("place", metavar="DIR|NAME", type=DIR)
+@click.argument("place", metavar="DIR|FILE|NAME", type=DIR)
 @_SIZE
 @_RESIZE
+@_TOKENS
 @option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the images, left to right.")
 @option(
     "--pad",
@@ -64,14 +77,19 @@ def check_command(place, image_size, resize, as_json):
 @option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Cutout size in pixels.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 @option("--output", "-o", metavar="FILE", default="data.png", show_default=True, help="PNG file to write.")
-def show_command(place, image_size, resize, flip, pad, cutout, seed, output):
-    """Write a sheet of augmented images, as a training sees them.
+def show_command(place, image_size, resize, tokens, flip, pad, cutout, seed, output):
+    """Write a sheet of augmented images, as a training sees them, or print the first lines of a text.
 
     Each of the first ten classes has a row: an image as it is, then seven that were cropped, mirrored and cut out.
 
     \b
     Example: darts data show digits --no-flip --output digits.png
     """
+    if _is_text(place, tokens):
+        from darts_cli.use.corpora import shown
+
+        click.echo(harmless(shown(place, tokens)))
+        return
     from PIL import Image
 
     from darts_cli import files
@@ -92,10 +110,21 @@ def _fit(image_size, resize):
     return Fit(None if image_size is None else size_of(image_size), resize)
 
 
+def _is_text(place, tokens):
+    """Whether this is a text. Raises DartsError where images are to be read by characters."""
+    from darts_cli.use.corpora import is_text
+
+    if is_text(place):
+        return True
+    if tokens != "words":
+        raise DartsError(f"--tokens {tokens}: {place} holds no text", exit_code=2)
+    return False
+
+
 def _is_folder(place):
-    """Whether this is a folder, and not the name of a data set. Raises DartsError where it is neither."""
+    """Whether this is a folder of images, and not the name of a data set. Raises DartsError where it is neither."""
     if Path(place).is_dir() or place not in NAMED:
         if not Path(place).exists():
-            raise DartsError(f"{place}: no such folder, and no data set of this name; there are {', '.join(NAMED)}")
+            raise DartsError(f"{place}: no such folder, and no data set of this name; there are {', '.join([*NAMED, 'pydoc'])}")
         return True
     return False
