@@ -17,28 +17,44 @@ from darts_cli.cnn.search import Batch, make_architect, search_step
 from darts_cli.config import SearchCNN
 from darts_cli.methods.catalogue import METHODS
 from darts_cli.methods.method import parse
+from darts_cli.methods.stages import narrowed
 from darts_cli.methods.value import Step
 
 REPEATS = 3
-EPOCH = 30  # after every warm-up
+CHANNELS, LAYERS = 16, 8  # as published, but of methods with a recipe for the depth
 
 
 def measure(name: str, batch_size: int) -> None:
-    """Print a row: method, batch, median seconds of a step and per image, peak memory in GB."""
-    torch.manual_seed(0)
+    """Print a row: method, batch, median seconds of a step and per image, peak memory in GB; of a method with stages a row for
+    each, which are in one process, so that their peaks are those so far."""
     config = SearchCNN(method=name, device="cpu")
-    network = SearchNetwork(16, 10, 8, space=config.searched, method=parse(name))
-    network.added = network.method.added(Step(EPOCH, 50, 0, 0))
+    method = parse(name)
+    stages = method.stages(config.epochs)
+    for number, stage in enumerate(stages, 1):
+        torch.manual_seed(0)
+        space = config.searched
+        if stage.keep is not None:
+            table = torch.rand(len(space.edges()), len(space.choices("normal")[0])).tolist()
+            space = narrowed(space, dict.fromkeys(space.cells, table), stage.keep)
+        layers = (config.layers if "deepen" in config.spec.parts else LAYERS) + stage.cells
+        network = SearchNetwork(CHANNELS, 10, layers, space=space, method=stage.method(method))
+        step = time_step(network, config, batch_size, stage.end - 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kilobytes on Linux
+        label = f"`{name}`" + (f", stage {number} ({layers} cells)" if len(stages) > 1 else "")
+        print(f"| {label} | {batch_size} | {step:.2f} s | {1000 * step / batch_size:.0f} ms | {peak:.2f} GB |", flush=True)
+
+
+def time_step(network: SearchNetwork, config: SearchCNN, batch_size: int, epoch: int) -> float:
+    """The median seconds of a step in an epoch, after a first step."""
+    network.added = network.method.added(Step(epoch, config.epochs, 0, 0))
     architect, relaxation = make_architect(network, config, torch.device("cpu"))
     batch = Batch(torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,)))
     seconds = []
     for number in range(REPEATS + 1):
         start = time.perf_counter()
-        search_step(architect, relaxation, Step(EPOCH, 50, 0, number), batch, batch, config.grad_clip)
+        search_step(architect, relaxation, Step(epoch, config.epochs, 0, number), batch, batch, config.grad_clip)
         seconds.append(time.perf_counter() - start)
-    step = statistics.median(seconds[1:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kilobytes on Linux
-    print(f"| `{name}` | {batch_size} | {step:.2f} s | {1000 * step / batch_size:.0f} ms | {peak:.2f} GB |", flush=True)
+    return statistics.median(seconds[1:])
 
 
 def main(names: list[str]) -> None:

@@ -54,6 +54,11 @@ def jobs(text: str, images: str) -> dict:
             space="nas-bench-201",
             **pictures | {"epochs": 2, "layers": 1, "batch_size": 24},
         ),
+        "search-cnn-stages": search(
+            SearchCNN, search_cnn, **searched | {"method": "p-darts:warmup=0,third=0,cells=1", "epochs": 2, "batch_size": 12}
+        ),
+        "search-cnn-random": search(SearchCNN, search_cnn, **searched | {"method": "random-sharing", "epochs": 2}),
+        "search-cnn-noise": search(SearchCNN, search_cnn, **searched | {"space": "s4", "drop_path": 0.3, "epochs": 2}),
         "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **read),
         "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **read),
         "train-cnn": train(TrainCNN, train_cnn, cell, **pictures | {"epochs": 2, "drop_path": 0.4, "train_portion": 0.5}),

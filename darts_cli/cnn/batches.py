@@ -198,19 +198,23 @@ def _covered(size: int, uniform: Tensor, side: int) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """Images, their labels, and what seeds operations such as noise: the same in all passes over this batch."""
+    """Images and their labels.
+
+    chance    what seeds operations that draw, such as noise: the same in all passes over this batch
+    size      images of all ranks
+    """
 
     images: Tensor
     labels: Tensor
     chance: tuple | None = None
+    size: int = 0
 
 
 def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
     """A batch in so many parts, of at least two images each, with their shares of it; what operations draw differs."""
-    images, labels, *chance = batch
+    images, labels, chance, size = Batch(*batch)
     count = max(1, min(count, len(labels) // 2))
     if count == 1:
         return whole(batch)
     pairs = enumerate(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
-    chances = [[(*each, i) for each in chance if each] for i in range(count)]
-    return [(len(y) / len(labels), Batch(x, y, *chances[i])) for i, (x, y) in pairs]
+    return [(len(y) / len(labels), Batch(x, y, chance and (*chance, i), size)) for i, (x, y) in pairs]

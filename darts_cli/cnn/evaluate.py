@@ -119,10 +119,11 @@ def measure(
     """
     network.train(training)
     kept = [buffer.clone() for buffer in network.buffers()] if training else []
-    seed("evaluation", distributed.rank())
+    seed("evaluation")
     sums = 0
-    for images, labels in islice(batches.in_order(), count):
-        with torch.no_grad(), autocast(images.device, precision):
+    for index, (images, labels) in enumerate(islice(batches.in_order(), count)):
+        size, _ = batches.share(index)
+        with torch.no_grad(), autocast(images.device, precision), distributed.batch_of(size):
             output = network(images, **given)
             logits = exact(output[0] if isinstance(output, tuple) else output)
         if confusion is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn.fused.depthwise import separable
+from darts_cli.runtime import distributed
 from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces.operations import added
 
@@ -168,8 +169,9 @@ class Noise(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = x[:, :, :: self.stride, :: self.stride].shape
-        return torch.randn(shape, dtype=x.dtype, device=x.device)  # the same for every layout of x
+        B, *shape = x[:, :, :: self.stride, :: self.stride].shape
+        # the same for every layout of x
+        return distributed.drawn(lambda rows: torch.randn(rows, *shape, dtype=x.dtype, device=x.device), B)
 
 
 # Each operation's constructor: (C, stride, affine) -> module.

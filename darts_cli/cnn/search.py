@@ -140,8 +140,10 @@ def counts(config: SearchCNN) -> dict[str, int]:
 
 def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch]:
     """Those of a step, from the training and the validation half, which begins again when it ends."""
-    held_out = valid.augmented(*divmod(step.epoch * len(train) + step.number, len(valid)))
-    return Batch(*train.augmented(step.epoch, step.number), (step, "train")), Batch(*held_out, (step, "valid"))
+    of_valid = divmod(step.epoch * len(train) + step.number, len(valid))
+    places = ((train, (step.epoch, step.number), "train"), (valid, of_valid, "valid"))
+    one, other = (Batch(*half.augmented(*at), (step, name), half.share(at[1])[0]) for half, at, name in places)
+    return one, other
 
 
 def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
@@ -268,10 +270,10 @@ def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.
     """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
 
     def loss(batch: Batch) -> tuple[Tensor, Tensor]:
-        images, labels, *chance = batch  # a plain pair will do where no operation draws
-        if any(chance):
-            seed(*chance, distributed.rank())
-        with autocast(device, precision):
+        images, labels, chance, size = Batch(*batch)  # a plain pair will do where no operation draws
+        if chance:
+            seed(*chance)
+        with autocast(device, precision), distributed.batch_of(size):
             logits = network(images, relaxation.weights, relaxation.active)
         losses = F.cross_entropy(exact(logits), labels, reduction="sum")
         correct = (logits.argmax(dim=1) == labels).sum()

@@ -13,6 +13,7 @@ from darts_cli.cnn import ops
 from darts_cli.cnn.fused.node import State, mixed_node, padded_kernels
 from darts_cli.methods.papers.pc_darts import shuffled
 from darts_cli.methods.value import NOTHING, Added
+from darts_cli.runtime import distributed
 from darts_cli.spaces.space import Space
 
 Active = Sequence[Collection[str]] | None  # for every edge the operations to compute; None: all
@@ -85,7 +86,8 @@ class MixedCell(nn.Module):
         for edges, rows, names, along, extra in nodes:
             keep = [1.0] * len(edges)
             if added.drop_path and self.training:
-                keep = [kept(len(states[0]), added.drop_path, states[0]) for _ in edges]
+                draw = partial(kept, drop_path=added.drop_path, like=states[0])
+                keep = [distributed.drawn(draw, len(states[0])) for _ in edges]
                 by_edge = zip(keep, shared, edges, rows, names, strict=True)
                 x = sum(k * mixed([s], [edge], row[None], [name], added) for k, s, edge, row, name in by_edge)
             else:
@@ -131,7 +133,8 @@ class MixedCell(nn.Module):
         for state, edge, row, names in zip(shared, edges, rows.unbind(), active, strict=True):
             if edge.stride == 1 and "skip_connect" in edge and (names is None or "skip_connect" in names):
                 x = state.x if self.form.fused else state
-                change = change + row[list(edge).index("skip_connect")] * (F.dropout(x, rate) - x)
+                mask = distributed.drawn(lambda rows, x=x: F.dropout(x.new_ones(rows, *x.shape[1:]), rate), len(x))
+                change = change + row[list(edge).index("skip_connect")] * (mask * x - x)
         return change
 
 

@@ -23,6 +23,7 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 SILENT_SECONDS = 20  # after these a rank that waits for the others says so
 TIMEOUT = datetime.timedelta(minutes=10)  # for the ranks to connect, and for each collective
 _alone = False  # see `alone`
+_batch = 0  # see `batch_of`
 communicated = {"bytes": 0, "calls": 0}  # what this rank has put into collectives so far
 
 
@@ -114,6 +115,22 @@ def share(count: int) -> slice:
     size, rest = divmod(count, ranks())
     start = rank() * size + min(rank(), rest)
     return slice(start, start + size + (rank() < rest))
+
+
+@contextlib.contextmanager
+def batch_of(size: int) -> Iterator[None]:
+    """Within it, `drawn` draws for a batch of so many rows, those of all ranks."""
+    global _batch
+    before, _batch = _batch, size
+    try:
+        yield
+    finally:
+        _batch = before
+
+
+def drawn(draw: Callable[[int], Tensor], rows: int) -> Tensor:
+    """What `draw` gives for so many rows of a batch: of several ranks, this rank's part of what it gives for all rows."""
+    return draw(rows) if ranks() == 1 or not _batch else draw(_batch)[share(_batch)]
 
 
 # ---- what is computed together
