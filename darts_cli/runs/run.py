@@ -100,13 +100,15 @@ class Run:
     def illustrate(self, cells: Genotype) -> str:
         """Write the curves and the drawn cells; returns the Markdown by which the report shows them."""
         if distributed.rank() == 0:
-            illustrations.write(self.folder, self.task, self.config, self.reports.metrics, cells)
+            illustrations.write(self.folder, self._charts(), cells)
         return illustrations.markdown(cells)
 
     def _repr_html_(self) -> str | None:
         """How a notebook shows it: its curves so far."""
-        records = self.reports.metrics
-        return chart.notebook(illustrations.charts(self.task, self.config, records)) if records else None
+        return chart.notebook(self._charts()) if self.reports.metrics else None
+
+    def _charts(self) -> list[chart.Chart]:
+        return illustrations.charts(self.task, self.config, self.reports.metrics)
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

@@ -19,6 +19,7 @@ from darts_cli.runs import history
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 from darts_cli.runtime.device import prepare
+from darts_cli.text import counted
 from darts_cli.use.networks import load
 
 
@@ -35,6 +36,9 @@ class Search(NamedTuple):
     network: nn.Module
     records: list[dict]
     folder: Path | None
+
+    def __repr__(self) -> str:
+        return f"<Search, {counted(len(self.records), 'epoch')}, {self.genotype!r}>"
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: its curves, and the cells that were found."""
