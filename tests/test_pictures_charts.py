@@ -88,7 +88,7 @@ def test_the_mean_of_repeated_runs_and_its_band():
     mean = drawn.series[-1]
     assert (drawn.title, [series.name for series in drawn.series]) == (
         "validation perplexity",
-        ["seed-0", "seed-1", "mean of 2"],
+        ["seed-0", "seed-1", "mean (of 2)"],
     )
     assert (mean.values, mean.last) == ([100, 50, None], "50.00 ± 14.14")
     assert drawn.band == [(100, 100), (pytest.approx(50 - 200**0.5), pytest.approx(50 + 200**0.5))]

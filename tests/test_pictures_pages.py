@@ -163,7 +163,7 @@ def test_the_page_of_repeated_trainings(browser, domain, width, scheme, tmp_path
     column = rows[0].index(f"{part}: {measure}")
     assert [row[column] for row in rows[2:] + rows[1:2]] == values
     legends = browser.execute_script('return [...document.querySelectorAll("figcaption")].map((c) => c.textContent)')
-    assert sum(f"mean of 3 {values[-1]}" in legend for legend in legends) == 1
+    assert sum(f"mean (of 3) {values[-1]}" in legend for legend in legends) == 1
     assert len(browser.execute_script('return document.querySelectorAll("path.band")')) == len(legends) == 4
     text = browser.execute_script("return document.body.innerText")
     assert "Failed or not finished, and not shown: seed-3." in text

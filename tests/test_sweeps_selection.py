@@ -336,7 +336,7 @@ def test_recurrent_repeats(text, tmp_path):
     assert content["test_perplexity"] == {"mean": pytest.approx(mean), "deviation": pytest.approx(deviation)}
     assert result.stdout.splitlines()[0] == f"test perplexity  {mean:.2f} ± {deviation:.2f}"
     assert "](curves.svg)" in (tmp_path / "run" / "report.md").read_text()
-    assert "mean of 2 " in (tmp_path / "run" / "curves.svg").read_text()
+    assert "mean (of 2) " in (tmp_path / "run" / "curves.svg").read_text()
     assert "</svg>" in (tmp_path / "run" / "recurrent.svg").read_text()
     drawn = darts("visualize", tmp_path / "run", "--format", "png", "--output", tmp_path / "pictures")
     assert [path.name for path in sorted((tmp_path / "pictures").iterdir())] == ["run-curves.png", "run-recurrent.png"], (

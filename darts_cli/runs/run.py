@@ -35,7 +35,7 @@ from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.schema import Config
-from darts_cli.text import tell_at_once
+from darts_cli.text import duration, tell_at_once
 
 
 class Run:
@@ -102,6 +102,11 @@ class Run:
         if distributed.rank() == 0:
             illustrations.write(self.folder, self._charts(), cells)
         return illustrations.markdown(cells)
+
+    def cost(self, device) -> str:
+        """What a report says of time, machine and program."""
+        spent = f"Cost: {duration(self.reports.seconds())} on {device}, {self.config.precision}."
+        return f"{spent}\nEnvironment: {self.identity.environment()}."
 
     def _repr_html_(self) -> str | None:
         """How a notebook shows it: its curves so far."""

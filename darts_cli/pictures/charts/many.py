@@ -46,7 +46,7 @@ def _repeated(label: str, curves: Mapping[str, Sequence[float]], unit: str, fact
     values = [mean for mean, _ in both]
     printed = [f"{shown(mean, *details)} ± {shown(deviation, *details)}" for mean, deviation in both]
     rest = epochs - len(both)
-    series.append(Series(f"mean of {len(curves)}", [*values, *[None] * rest], [*printed, *[""] * rest], INK))
+    series.append(Series(f"mean (of {len(curves)})", [*values, *[None] * rest], [*printed, *[""] * rest], INK))
     return Chart(label, unit, series, factor, band=[(mean - deviation, mean + deviation) for mean, deviation in both])
 
 

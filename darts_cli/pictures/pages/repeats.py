@@ -42,8 +42,8 @@ def _table(repeats: Repeats) -> str:
     domain, last = repeats.task.domain, [run.records[-1] for run in repeats.runs.values()]
     columns = [
         (f"{words}: {measure}", f"{part}_{measure}", details)
-        for part, words in RESULTS.items()
-        for measure, details in measures.MEASURES[domain].items()
+        for part, words in reversed(RESULTS.items())
+        for measure, details in reversed(measures.MEASURES[domain].items())
         if all(f"{part}_{measure}" in record for record in last)
     ]
     head = "".join(f'<th scope="col">{name}</th>' for name, _, _ in columns)
