@@ -50,8 +50,9 @@ class Search(NamedTuple):
 def search(domain: str = "cnn", run: str | PathLike | None = None, quiet: bool = True, **settings) -> Search:
     """Search for cells, "cnn" or "rnn", with the settings of `darts search`, such as dataset="digits", epochs=5.
 
-    With `run`, a folder, the search is kept and resumed there; without, nothing stays on the disk. Raises DartsError for a
-    setting that is not there or out of its range, and as the command does.
+    help(darts_cli.config.SearchCNN) and SearchRNN describe the settings. With `run`, a folder, the search is kept and resumed
+    there; without, nothing stays on the disk. Raises DartsError for a setting that is not there or out of its range, and as the
+    command does.
     """
     with _named(), _run("search", domain, run, None, settings) as the_run:
         module = importlib.import_module(f"darts_cli.{domain}.search")
@@ -67,8 +68,8 @@ def train(genotype: Genotype | str | PathLike, run: str | PathLike | None = None
     genotype    cells, or what `darts train --genotype` takes: a name, a file or the run folder of a search
     run         the folder in which the training is kept and resumed; without one, nothing stays on the disk
 
-    Returns the network as `darts_cli.load` does: in evaluation mode, with genotype, classes and preprocess or vocab, and its
-    result. Raises DartsError as `search` does.
+    help(darts_cli.config.TrainCNN) and TrainRNN describe the settings. Returns the network as `darts_cli.load` does: in
+    evaluation mode, with genotype, classes and preprocess or vocab, and its result. Raises DartsError as `search` does.
     """
     with _named():
         cells = genotype if isinstance(genotype, Genotype) else load_genotype(str(genotype))
@@ -93,9 +94,10 @@ def _run(stage: str, domain: str, folder: str | PathLike | None, cells: Genotype
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-    """Errors name arguments, not options: train_portion for --train-portion."""
+    """Errors name arguments, not options: train_portion for --train-portion, flip=False for --no-flip."""
     try:
         yield
     except DartsError as error:
-        message = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: match[1].replace("-", "_"), str(error))
+        message = re.sub(r"--no-([a-z][a-z-]*[a-z])", r"--\1=False", str(error))
+        message = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: match[1].replace("-", "_"), message)
         raise type(error)(message, error.exit_code) from None
