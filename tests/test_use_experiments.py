@@ -11,8 +11,9 @@ from conftest import darts
 
 import darts_cli
 import darts_cli.genotype
-from darts_cli import DartsError
+from darts_cli import DartsError, Stopped
 from darts_cli.genotype import Genotype
+from darts_cli.use import experiments
 
 TINY = {"dataset": "digits", "epochs": 1, "layers": 3, "channels": 4, "max_images": 64, "batch_size": 16}
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -74,6 +75,13 @@ def test_errors_name_arguments(call, message):
         call()
     assert message in str(error.value)
     assert "--" not in str(error.value)
+
+
+def test_an_interruption_keeps_the_command_that_goes_on():
+    command = "darts search cnn --run a"
+    with pytest.raises(Stopped, match=command) as error, experiments._named():
+        raise Stopped("stopped by SIGINT; the state is saved", command, 130)
+    assert (error.value.command, error.value.exit_code) == (command, 130)
 
 
 # ---- the table

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from darts_cli import DartsError
+from darts_cli import DartsError, Stopped
 from darts_cli.formats.genotypes import load as load_genotype
 from darts_cli.genotype import Genotype
 from darts_cli.pictures.charts import chart, measures
@@ -97,6 +97,8 @@ def _named() -> Iterator[None]:
     """Errors name arguments, not options: train_portion for --train-portion, flip=False for --no-flip."""
     try:
         yield
+    except Stopped:
+        raise
     except DartsError as error:
         message = re.sub(r"--no-([a-z][a-z-]*[a-z])", r"--\1=False", str(error))
         message = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: match[1].replace("-", "_"), message)
