@@ -44,7 +44,8 @@ def create_model(genotype, **arguments):
 def search(domain="cnn", run=None, quiet=True, **settings):
     """Search for cells with the settings of `darts search`: `search("cnn", dataset="digits", epochs=5)`.
 
-    Returns genotype, network, records and folder; see `darts_cli.use.experiments.search`. Raises DartsError.
+    help(darts_cli.config.SearchCNN) describes them. Returns genotype, network, records and folder; see
+    `darts_cli.use.experiments.search`. Raises DartsError.
     """
     return importlib.import_module("darts_cli.use.experiments").search(domain, run, quiet, **settings)
 
@@ -52,6 +53,7 @@ def search(domain="cnn", run=None, quiet=True, **settings):
 def train(genotype, run=None, quiet=True, **settings):
     """Train the network of cells with the settings of `darts train`: `train("cnn/darts_v2", dataset="digits", epochs=5)`.
 
-    Returns the network, as `load` does; see `darts_cli.use.experiments.train`. Raises DartsError.
+    help(darts_cli.config.TrainCNN) describes them. Returns the network, as `load` does; see
+    `darts_cli.use.experiments.train`. Raises DartsError.
     """
     return importlib.import_module("darts_cli.use.experiments").train(genotype, run, quiet, **settings)

@@ -65,6 +65,19 @@ def record_training(domain, folder, epochs=EPOCHS, offset=0.0):
     return run
 
 
+def record_repeats(domain, folder, finished=3):
+    """The folder of `darts train --repeats` with one training more than have finished."""
+    for seed in range(finished + 1):
+        run = record_training(domain, folder / f"seed-{seed}", offset=0.1 * seed)
+        if seed < finished:
+            run.reports.write("the end")
+    cells = run.genotype.to_dict()
+    content = {"command": f"train {domain} --repeats", "genotype": cells, "seed": 0, "repeats": finished + 1}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    (folder / "genotype.yaml").write_text(yaml.safe_dump(cells))
+    (folder / "report.md").write_text("# Trainings\n\nRepeat with:\n\n    darts train cnn --repeats 4\n")
+
+
 def record_sweep(domain, folder, searched=3, drawn=2):
     """The folder of a sweep over seeds as `darts search --seeds` leaves it, with invented scores; returns its selection."""
     rng, measure = random.Random(1), {"cnn": "valid_accuracy", "rnn": "valid_perplexity"}[domain]

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from made_runs import record_search, record_training
 
-from darts_cli.pictures.charts import chart, measures
+from darts_cli.pictures.charts import chart, many, measures
 from darts_cli.pictures.charts.axis import epochs, linear, logarithmic
 from darts_cli.runs.history import read
 
@@ -76,3 +76,33 @@ def test_a_file_names_axes_units_and_lines(domain, titles, tmp_path):
     assert [text for text in texts if text in titles] == titles
     assert texts.count("epoch") == 2
     assert any(text.startswith("training ") for text in texts)
+
+
+def test_the_mean_of_repeated_runs_and_its_band():
+    """By hand: of 40 and 60 the mean 50 and the sample deviation 14.1. A run that ends early ends the mean."""
+    curves = {"seed-0": [100.0, 40.0], "seed-1": [100.0, 60.0, 50.0]}
+    runs = {
+        name: [{"epoch": i, "valid_perplexity": value} for i, value in enumerate(values, 1)] for name, values in curves.items()
+    }
+    (drawn,) = many.of_repeats("rnn", runs)
+    mean = drawn.series[-1]
+    assert (drawn.title, [series.name for series in drawn.series]) == (
+        "validation perplexity",
+        ["seed-0", "seed-1", "mean (of 2)"],
+    )
+    assert (mean.values, mean.last) == ([100, 50, None], "50.00 ± 14.14")
+    assert drawn.band == [(100, 100), (pytest.approx(50 - 200**0.5), pytest.approx(50 + 200**0.5))]
+    ElementTree.fromstring(chart.file([drawn]))
+    (alone,) = many.of_repeats("rnn", {"seed-0": runs["seed-0"]})
+    assert (len(alone.series), alone.band) == (1, ())
+
+
+def test_a_band_below_zero_on_a_logarithmic_axis_ends_where_the_lines_do():
+    runs = {
+        f"seed-{i}": [{"epoch": 1, "train_perplexity": 3.0}, {"epoch": 2, "train_perplexity": value}]
+        for i, value in enumerate((2.0, 1e6))
+    }
+    (drawn,) = many.of_repeats("rnn", runs)
+    assert drawn.band[1][0] < 0
+    path = re.search(r'class="band" d="M([\d.L ]+)Z"', chart.svg(drawn))[1]
+    assert all(chart.TOP <= float(point.split()[1]) <= chart.BOTTOM for point in path.split("L"))

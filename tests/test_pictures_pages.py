@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from conftest import darts
-from made_runs import EPOCHS, record_search, record_sweep, record_training
+from made_runs import EPOCHS, record_repeats, record_search, record_sweep, record_training
 
 from darts_cli.genotype import load
 from darts_cli.pictures import colours
@@ -145,6 +145,29 @@ def test_the_page_of_a_sweep(browser, domain, width, scheme, tmp_path):
     grey = rgb(colours.GREY if scheme == "light" else colours.at_night(colours.GREY))
     assert [colour == [grey] for colour in shown] == [False] * 3 + [True] * 2
     assert "A remark <of> the sweep." in browser.execute_script("return document.body.innerText")
+
+
+@pytest.mark.parametrize(("domain", "width", "scheme"), [("cnn", 1400, "light"), ("rnn", 390, "dark")])
+def test_the_page_of_repeated_trainings(browser, domain, width, scheme, tmp_path):
+    """Every training that has finished, their mean and deviation; the one that has not is named."""
+    record_repeats(domain, tmp_path / "repeats")
+    opened(browser, tmp_path / "repeats", width=width, prefers_color_scheme=scheme)
+    check_layout(browser, 50)
+    part, measure, values = {
+        "cnn": ("test", "accuracy", ["90.0%", "85.0%", "80.0%", "85.0% ± 5.0%"]),  # 1 - (1/5 + offset) / 2
+        "rnn": ("validation, last epoch", "perplexity", ["18.00", "27.00", "36.00", "27.00 ± 9.00"]),
+    }[domain]
+    rows = browser.execute_script("""return [...document.querySelector("table").rows].map((row) =>
+      [...row.cells].map((cell) => cell.textContent))""")
+    assert [row[0] for row in rows] == ["training", "mean ± deviation", "seed-0", "seed-1", "seed-2"]
+    column = rows[0].index(f"{part}: {measure}")
+    assert [row[column] for row in rows[2:] + rows[1:2]] == values
+    legends = browser.execute_script('return [...document.querySelectorAll("figcaption")].map((c) => c.textContent)')
+    assert sum(f"mean (of 3) {values[-1]}" in legend for legend in legends) == 1
+    assert len(browser.execute_script('return document.querySelectorAll("path.band")')) == len(legends) == 4
+    text = browser.execute_script("return document.body.innerText")
+    assert "Failed or not finished, and not shown: seed-3." in text
+    assert "darts train cnn --repeats 4" in text
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])

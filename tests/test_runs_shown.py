@@ -13,17 +13,22 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import sessions
+import torch
 import yaml
 from conftest import TINY, darts
 from made_runs import EPOCHS, record_search, record_training
 from PIL import Image
 
-from darts_cli.genotype import Genotype
+import darts_cli
+from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.genotype import Genotype, load
 from darts_cli.pictures.cells.shapes import Words
 from darts_cli.pictures.charts.heat import heat_map
 from darts_cli.runs import history
+from darts_cli.runs.identity import Identity
 from darts_cli.runs.shown import events, table
 from darts_cli.runs.shown.events import FILE, FOLDER, Events
+from darts_cli.runs.task import Task
 from darts_cli.spaces import space as spaces
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -49,9 +54,31 @@ def test_a_report_shows_curves_and_cells(record, domain, tmp_path):
 def test_the_report_of_a_real_run(tiny, tmp_path):
     assert darts(*tiny, "--run", tmp_path / "run").exit_code == 0
     report = (tmp_path / "run" / "report.md").read_text()
+    assert ", 2 classes, seed 0." in report
+    known = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["environment"]
+    assert f"\nEnvironment: darts {darts_cli.__version__}, " in report
+    assert (
+        f"torch {torch.__version__}, python {known['python']}, device {known['device']}, threads {known['threads']}." in report
+    )
     for name in ("curves.svg", "normal.svg", "reduce.svg"):
         assert f"]({name})" in report
         assert (tmp_path / "run" / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("cnn/darts_v2", TrainCNN(seed=7), "test error 2.76 ± 0.09 %"),
+        ("cnn/darts_v2", TrainCNN(seed=7, epochs=599), None),
+        ("cnn/nasnet", TrainCNN(), None),
+        ("cnn/darts_v2", TrainCNN("digits"), None),
+        ("rnn/darts_v2", TrainRNN("wt2", data="texts"), "test perplexity 69.6"),
+    ],
+)
+def test_published_numbers_are_named_where_the_protocol_is_that_of_the_paper(name, config, said):
+    cells = load(name)
+    found = Identity.of(Task("train", cells.domain), config, "run", cells).published()
+    assert found == (f"Published for these cells and this protocol: {said} (Liu et al., arXiv 1806.09055)." if said else "")
 
 
 @pytest.mark.parametrize("record", [record_search, record_training])

@@ -20,7 +20,8 @@ from darts_cli.runs.task import Task
 from darts_cli.spaces.choose import choose
 from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
-from darts_cli.sweeps.repeats import _summary, shown
+from darts_cli.sweeps.repeats import _summary
+from darts_cli.sweeps.reports.repeats import shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
 from darts_cli.sweeps.sweep import training
 
@@ -112,7 +113,11 @@ def test_a_selection_tells_everything(whole):
     assert "about " in result.stderr
     assert "MB on a disk" in result.stderr
     assert f"next: darts train cnn --genotype {folder}\n" in result.stderr
-    assert "`" in (folder / "report.md").read_text()
+    report = (folder / "report.md").read_text()
+    assert re.findall(r"!\[.+?\]\((.+?)\)", report) == ["trainings.svg", "curves.svg", "normal.svg", "reduce.svg"]
+    assert f">{first['name']} {first['score']:.1%}<" in (folder / "trainings.svg").read_text()
+    assert (folder / "curves.svg").read_bytes() == (folder / first["name"] / "curves.svg").read_bytes()
+    assert (folder / "normal.svg").read_bytes() == (folder / first["name"] / "normal.svg").read_bytes()
     for path in folder.rglob("metrics.jsonl"):
         assert "test_" not in path.read_text()
     assert not list(folder.rglob(".*.tmp"))
@@ -330,4 +335,10 @@ def test_recurrent_repeats(text, tmp_path):
     mean, deviation = sum(values) / 2, abs(values[0] - values[1]) / math.sqrt(2)
     assert content["test_perplexity"] == {"mean": pytest.approx(mean), "deviation": pytest.approx(deviation)}
     assert result.stdout.splitlines()[0] == f"test perplexity  {mean:.2f} ± {deviation:.2f}"
-    assert (tmp_path / "run" / "report.md").exists()
+    assert "](curves.svg)" in (tmp_path / "run" / "report.md").read_text()
+    assert "mean (of 2) " in (tmp_path / "run" / "curves.svg").read_text()
+    assert "</svg>" in (tmp_path / "run" / "recurrent.svg").read_text()
+    drawn = darts("visualize", tmp_path / "run", "--format", "png", "--output", tmp_path / "pictures")
+    assert [path.name for path in sorted((tmp_path / "pictures").iterdir())] == ["run-curves.png", "run-recurrent.png"], (
+        drawn.stderr
+    )

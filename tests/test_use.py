@@ -16,6 +16,7 @@ import darts_cli
 from darts_cli import DartsError
 from darts_cli.cnn.data import load as load_data
 from darts_cli.cnn.datasets import imagenet
+from darts_cli.runs.history import read
 from darts_cli.use.images import Preprocess
 
 
@@ -62,6 +63,7 @@ def test_a_network_from_python(digits):
 def test_a_language_model_from_python(language_run):
     network = darts_cli.load(language_run)
     assert "<eos>" in network.vocab
+    assert network.result["test_perplexity"] == read(language_run).records[-1]["test_perplexity"]  # measured after best.pt
     words = torch.zeros(3, 1, dtype=torch.long)
     log_probs, _ = network(words, network.initial(1))
     assert log_probs.shape == (3, 1, len(network.vocab))

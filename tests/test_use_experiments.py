@@ -11,8 +11,9 @@ from conftest import darts
 
 import darts_cli
 import darts_cli.genotype
-from darts_cli import DartsError
+from darts_cli import DartsError, Stopped
 from darts_cli.genotype import Genotype
+from darts_cli.use import experiments
 
 TINY = {"dataset": "digits", "epochs": 1, "layers": 3, "channels": 4, "max_images": 64, "batch_size": 16}
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -63,6 +64,7 @@ def test_a_training_returns_the_network(tmp_path):
         (lambda: darts_cli.search("cnn", epoch=2), "unknown key 'epoch' (did you mean epochs?)"),
         (lambda: darts_cli.search("cnn", train_portion=2), "train_portion: must be less than 1, not 2"),
         (lambda: darts_cli.search("cnn", lr_min=1.0), "lr_min 1.0: must be at most the initial learning rate, lr 0.025"),
+        (lambda: darts_cli.train("cnn/darts_v2", dataset="digits", auxiliary=True), "not 8x8; use auxiliary=False"),
         (lambda: darts_cli.train("darts_v2"), "both domains have a genotype of this name"),
         (lambda: darts_cli.train("cnn/nothing"), "nothing"),
         (lambda: darts_cli.train("cnn/darts_v2", dataset="folder", data="/nowhere"), "/nowhere: is not a folder"),
@@ -73,6 +75,13 @@ def test_errors_name_arguments(call, message):
         call()
     assert message in str(error.value)
     assert "--" not in str(error.value)
+
+
+def test_an_interruption_keeps_the_command_that_goes_on():
+    command = "darts search cnn --run a"
+    with pytest.raises(Stopped, match=command) as error, experiments._named():
+        raise Stopped("stopped by SIGINT; the state is saved", command, 130)
+    assert (error.value.command, error.value.exit_code) == (command, 130)
 
 
 # ---- the table
@@ -98,6 +107,7 @@ def test_the_table_of_runs(tmp_path):
     lines = darts("runs", tmp_path).stdout.splitlines()
     assert lines[0].split() == ["run", "command", "data", "done", "result", "time", "changed"]
     assert len(lines) == 5
+    assert sum("damaged" in line and "cannot be read: config.yaml is not that of a run" in line for line in lines) == 1
     assert len(json.loads(darts("runs", tmp_path / "sweep", "--json").stdout)) == 2
     assert darts("runs", tmp_path / "other").stdout == f"no runs below {tmp_path / 'other'}\n"
     assert (

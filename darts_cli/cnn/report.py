@@ -22,7 +22,7 @@ from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
-from darts_cli.text import counted, duration
+from darts_cli.text import counted
 
 
 def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: torch.device, steps: int) -> list[str]:
@@ -102,7 +102,7 @@ def search_report(config: SearchCNN, run: Run, network: SearchNetwork, device: t
     undecided = math.log(len(network.space.choices(network.space.cells[0])[0]))
     return f"""# Search of a convolutional cell on {config.dataset}
 
-{_warning(cells)}{config.order.capitalize()} order{config.among()}, seed {config.seed}. Only {used} was used,
+{_warning(cells)}{config.order.capitalize()} order{config.among()}, {_classes(run)}, seed {config.seed}. Only {used} was used,
 split by seed {config.split_seed}: {config.train_portion:.0%} of it trained the weights, the rest alpha. The validation
 figures are on images without augmentation.
 
@@ -119,7 +119,9 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undeci
 ```yaml
 {cells.to_yaml()}```
 
-Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
+{run.cost(device)}
+
+Repeat with:
 
     {run.repeat()}
 """
@@ -217,7 +219,8 @@ def train_report(
     height, width = about["size"]
     adds = multiply_adds(network, height, width) / 1e6
     epochs, cells = counted(config.epochs, "epoch"), counted(config.layers, "cell")
-    size = f"{epochs}, {cells}, {config.channels} channels, seed {config.seed}."
+    published = run.identity.published()
+    size = f"{_classes(run)}, {epochs}, {cells}, {config.channels} channels, seed {config.seed}."
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
 {_warning(run.genotype)}{size} {_protocol(config, last)}
@@ -226,7 +229,7 @@ The training loss is the one that was minimised, on augmented images, with label
 | | loss | top-1 | error |{" top-5 |" if many else ""}
 | --- | --- | --- | --- |{" --- |" if many else ""}
 {table}
-
+{f"{chr(10)}{published}{chr(10)}" if published else ""}
 {parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers
 for an image of {width}x{height} pixels.
 
@@ -235,10 +238,16 @@ for an image of {width}x{height} pixels.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
+{run.cost(device)}
+
+Repeat with:
 
     {run.repeat()}
 """
+
+
+def _classes(run: Run) -> str:
+    return f"{len(run.state.data['classes']):,} classes"
 
 
 def _part(config: SearchCNN | TrainCNN) -> str:

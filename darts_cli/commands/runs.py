@@ -40,11 +40,9 @@ def runs(folder, as_json):
     for run in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["changed"]))
         done = f"{run['done']}/{run['of']}" if run["of"] else str(run["done"])
-        result = (
-            run.get("problem") or f"{run['measure']} {SHOWN[run['measure'].split()[-1]](run['value'])}"
-            if "value" in run
-            else ""
-        )
+        result = run.get("problem", "")
+        if "value" in run:
+            result = f"{run['measure']} {SHOWN[run['measure'].split()[-1]](run['value'])}"
         rows.append((run["folder"], run["command"], run["dataset"], done, result, duration(run["seconds"]), when))
     return click.echo(table(rows))
 

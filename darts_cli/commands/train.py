@@ -109,11 +109,12 @@ def _train(domain, genotype, config, run, quiet, extend, fit_memory, repeats, pa
         following = f"; next: darts eval {shlex.quote(str(the_run.folder))}"
     else:
         check_no_extension(extend, "--repeats", fit_memory)
-        from darts_cli.sweeps import repeats as sweep
+        from darts_cli.sweeps.repeats import repeat
+        from darts_cli.sweeps.reports import repeats as reports
 
         count = parallel_count(parallel or "1")
-        result, the_run = sweep.repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
-        shown, following = sweep.shown(result), ""
+        result, the_run = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
+        shown, following = reports.shown(result), ""
     sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
     click.echo(lines(shown).replace("±", sign))
     if not quiet:

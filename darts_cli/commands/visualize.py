@@ -29,8 +29,8 @@ def visualize(subjects, what, form, output, html, view):
 
     Draw each cell of a genotype (a name, a file in any notation or a run). Of a search, also animate each cell over the epochs
     (GIF) and draw heat maps of alpha. Of a training, also plot the learning curves. Of a sweep over seeds, also draw all
-    candidates side by side with their scores, random cells in grey. Of several runs, plot the curves in one picture. Heat maps
-    and curves need the extra `plot`.
+    candidates side by side with their scores, random cells in grey. Of repeated trainings, also plot the curves of all that
+    have finished. Of several runs, plot the curves in one picture. Heat maps and curves need the extra `plot`.
 
     \b
     Example: darts visualize cnn/darts_v2 --format svg

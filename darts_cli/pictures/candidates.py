@@ -53,11 +53,6 @@ class Selection:
     def kinds(self) -> list[str]:
         return list(self.drawn()[0].cells.cells)
 
-    def repeat(self) -> str:
-        """The command that repeats the sweep, as its report names it; nothing where there is no report."""
-        path = self.folder / "report.md"
-        return files.read_text(path).rpartition("Repeat with:")[2].strip() if files.is_file(path) else ""
-
 
 def is_selection(folder: str | Path) -> bool:
     """Whether this is the folder of a sweep over seeds that has compared its candidates."""

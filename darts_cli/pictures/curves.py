@@ -47,7 +47,7 @@ def alphas(history: History, cell: str, form: str) -> bytes:
     One row of panels per node, one column per input; in a panel one row per operation and one column per epoch.
     """
     space = history.space
-    names = state_names(space.macro, space.nodes)
+    names = [f"${name}$" if "_" in name else name for name in state_names(space.macro, space.nodes)]
     tables = [record["operation_weights"][cell] for record in history.records]
     columns = space.inputs + space.nodes - 1
     figure = _figure(1.8 * columns + 2.4, 1.1 * space.nodes + 1.0)

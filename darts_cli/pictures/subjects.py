@@ -13,14 +13,16 @@ from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names, unused
 from darts_cli.formats.genotypes import load
 from darts_cli.genotype import Cell, Genotype, is_name
-from darts_cli.pictures import candidates, curves
+from darts_cli.pictures import candidates, curves, repeats
 from darts_cli.pictures.candidates import Selection
 from darts_cli.pictures.cells.figure import Film, scene
 from darts_cli.pictures.cells.pdf import pdf
 from darts_cli.pictures.cells.shapes import Scene
 from darts_cli.pictures.cells.svg import file, svg
 from darts_cli.pictures.cells.text import dot, text
+from darts_cli.pictures.pages import repeats as repeats_page
 from darts_cli.pictures.pages import search, sweep, training
+from darts_cli.pictures.repeats import Repeats
 from darts_cli.runs.history import History, is_run, read
 
 FRAME_MS, LAST_FRAME_MS = 400, 2500  # how long an animation shows a frame, and its last frame
@@ -28,13 +30,14 @@ FRAME_MS, LAST_FRAME_MS = 400, 2500  # how long an animation shows a frame, and 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a name on the command line refers to: a genotype, a run with its history, or a sweep with its candidates."""
+    """What a name on the command line refers to: a genotype, a run with its history, or a sweep with its runs."""
 
     spelling: str
     stem: str  # the beginning of its pictures' names
     history: History | None
     read: Genotype | None = None  # where there is no history
-    selection: Selection | None = None  # of a sweep
+    selection: Selection | None = None  # of a sweep over seeds
+    repeats: Repeats | None = None  # of repeated trainings, some of which have finished
 
     @cached_property
     def genotype(self) -> Genotype:
@@ -57,7 +60,7 @@ class Picture(NamedTuple):
 def subject(spelling: str) -> Subject:
     """A published genotype, one in a file or a text, a run folder, or the folder of a sweep.
 
-    A sweep over seeds has candidates; another, or one that has not finished, stands for its genotype.
+    A sweep over seeds has candidates, repeated trainings have curves. One that has not finished stands for its genotype.
     Raises DartsError when it is none of these, or a run without a finished epoch.
     """
     if not is_name(spelling) and candidates.is_selection(spelling):
@@ -67,6 +70,9 @@ def subject(spelling: str) -> Subject:
         history = read(spelling)
         return Subject(spelling, history.name, history)
     genotype = load(spelling)
+    if not is_name(spelling) and repeats.is_repeats(spelling):
+        found = repeats.read(spelling)
+        return Subject(spelling, found.folder.resolve().name, None, genotype, repeats=found if found.runs else None)
     named = is_name(spelling) or not os.path.lexists(spelling)  # published, FILE:NAME, or a text
     stem = re.sub(r"[^\w.-]+", "-", genotype.name or "genotype") if named else Path(spelling).stem
     return Subject(spelling, stem, None, genotype)
@@ -88,6 +94,8 @@ def kinds(subjects: Sequence[Subject], form: str) -> list[str]:
     """The kinds of pictures to draw by default: all that the format allows; of several runs their curves."""
     if len(subjects) == 1 and subjects[0].selection and form not in ("dot", "text"):
         return [*(["cells"] if subjects[0].has_genotype() else []), "candidates"]
+    if len(subjects) == 1 and subjects[0].repeats and form not in ("dot", "text"):
+        return ["cells", "curves"]
     stages = [subject.history and subject.history.stage for subject in subjects]
     if form in ("dot", "text") or not all(stages):
         return ["cells"]
@@ -107,10 +115,12 @@ def pictures(subjects: Sequence[Subject], kind: str, form: str) -> list[Picture]
         return [picture for subject in subjects for picture in _candidates(subject, form)]
     if kind == "page":
         return [Picture(subjects[0].stem, "", "html", _page(subjects).encode())]
-    histories = [_history(subject, kind) for subject in subjects]
     if kind == "curves":
+        histories = [history for subject in subjects for history in _trainings(subject)]
         stem = subjects[0].stem if len(subjects) == 1 else f"{len(subjects)}-runs"
         return [Picture(stem, "curves", form, curves.curves(histories, form))]
+    for subject in subjects:
+        _history(subject, kind)
     if kind == "animation":
         return [
             Picture(subject.stem, name, "gif", _animation(subject.history, name))
@@ -176,15 +186,22 @@ def _page(subjects: Sequence[Subject]) -> str:
     (only,) = subjects
     if only.selection:
         return sweep.page(only.selection)
+    if only.repeats:
+        return repeats_page.page(only.repeats, only.genotype)
     history = _history(only, "page")
     return search.page(history) if history.stage == "search" else training.page(history, only.genotype)
+
+
+def _trainings(subject: Subject) -> list[History]:
+    """The runs whose curves a subject has."""
+    return list(subject.repeats.runs.values()) if subject.repeats else [_history(subject, "curves")]
 
 
 def _history(subject: Subject, kind: str) -> History:
     """The history of a run. Raises DartsError for a genotype, or for a run without such pictures."""
     option = "--html" if kind == "page" else f"--what {kind}"
     if subject.history is None:
-        what = "a sweep" if subject.selection else "a genotype"
+        what = "a sweep" if subject.selection or subject.repeats else "a genotype"
         raise DartsError(f"{subject.spelling}: {option} is for run folders, but this is {what}; name a run", exit_code=2)
     if kind not in ("curves", "page") and subject.history.stage != "search":
         command = subject.history.command

@@ -17,7 +17,7 @@ from darts_cli.runs.display import Display, added, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
-from darts_cli.text import counted, duration
+from darts_cli.text import counted
 
 
 def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus) -> list[str]:
@@ -71,7 +71,7 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     return f"""# Search of a recurrent cell on {config.dataset}
 
-{config.order.capitalize()} order{config.among()}, seed {config.seed}.
+{config.order.capitalize()} order{config.among()}, {_words(run)}, seed {config.seed}.
 The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used. The validation
 perplexity is that of the search network, without dropout,
 normalised by each batch's own statistics.
@@ -88,7 +88,9 @@ Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undeci
 ```yaml
 {cells.to_yaml()}```
 
-Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
+{run.cost(device)}
+
+Repeat with:
 
     {run.repeat()}
 """
@@ -124,20 +126,21 @@ def train_record(display: Display, run: Run, record: dict) -> None:
 def train_report(config: TrainRNN, run: Run, network: Network, device: torch.device, best_epoch: int) -> str:
     best, last = run.reports.metrics[best_epoch - 1], run.reports.metrics[-1]
     epochs, averaged = len(run.reports.metrics), sum(record["averages"] for record in run.reports.metrics)
-    test, row = "not evaluated", ""
+    test, row, published = "not evaluated", "", run.identity.published()
     if "test_loss" in last:
         test = "evaluated once, at the end, word by word in one stream"
         row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
-{counted(epochs, "epoch")}, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}. The validation
-text chose epoch {best_epoch}; the test text was {test}.
+{_words(run)}; {counted(epochs, "epoch")}, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}.
+The validation text chose epoch {best_epoch}; the test text was {test}.
 
 | | loss | perplexity |
 | --- | --- | --- |
 | training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
 | validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
 {row}
+{f"{chr(10)}{published}{chr(10)}" if published else ""}
 {parameters(network):,} parameters, with the tied weight counted once.
 
 {run.illustrate(run.genotype)}
@@ -145,10 +148,16 @@ text chose epoch {best_epoch}; the test text was {test}.
 ```yaml
 {run.genotype.to_yaml()}```
 
-Cost: {duration(run.reports.seconds())} on {device}, {config.precision}. Repeat with:
+{run.cost(device)}
+
+Repeat with:
 
     {run.repeat()}
 """
+
+
+def _words(run: Run) -> str:
+    return f"{len(run.state.data['vocab']):,} different words"
 
 
 def _summary(record: dict) -> str:

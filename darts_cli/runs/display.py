@@ -1,5 +1,6 @@
 """The progress of a run on stderr: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import importlib.util
 import statistics
 import sys
 import time
@@ -190,8 +191,10 @@ class Pace:
 
 
 def terminal(quiet: bool) -> tuple[Console, bool]:
-    """A console on stderr, and whether it may show what moves."""
+    """A console on stderr, or of a notebook, and whether it may show what moves: in a notebook rich needs ipywidgets."""
     console = Console(file=Unfailing(sys.stderr), highlight=False)
+    if console.is_jupyter:
+        return console, importlib.util.find_spec("ipywidgets") is not None and not quiet
     return console, console.is_terminal and not console.is_dumb_terminal and not quiet
 
 

@@ -81,6 +81,9 @@ class History:
             found.append({place: weight / largest if largest > 0 else 0.0 for place, weight in weights.items()})
         return found
 
+    def __repr__(self) -> str:
+        return f"<History of {self.folder}, darts {self.command}, {len(self.records)} of {self.config.epochs} epochs>"
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: its curves."""
         from darts_cli.pictures.charts import chart

@@ -149,11 +149,30 @@ class Identity:
             words.append(f"--run {shlex.quote(str(self.folder))}")
         return " ".join(words)
 
+    def published(self) -> str:
+        """What the paper reports for these cells, where they are trained by its protocol; else nothing."""
+        results = files.read_yaml(files.data_folder("genotypes") / "published.yaml")
+        known = results.get(self._published_name() or "", {}).get(self.config.dataset)
+        config = self.config
+        if known is None or config.compared() != type(config)(config.dataset, data=config.data, seed=config.seed).compared():
+            return ""
+        return f"Published for these cells and this protocol: {known} (Liu et al., arXiv 1806.09055)."
+
+    def environment(self) -> str:
+        """What config.yaml says of the program and the machine, in words."""
+        path = self.folder / "config.yaml"
+        known = files.read_yaml(path).get("environment") if path.exists() else None
+        values = known.items() if isinstance(known, dict) else ()
+        return ", ".join(f"{name} {value}" for name, value in values if name != "data")
+
+    def _published_name(self) -> str | None:
+        name = f"{self.genotype.domain}/{self.genotype.name}"
+        return name if name in genotypes.names() and genotypes.load(name) == self.genotype else None
+
     def _genotype_name(self) -> str:
         """A published name, or else the file in this folder."""
-        name = f"{self.genotype.domain}/{self.genotype.name}"
-        published = name in genotypes.names() and genotypes.load(name) == self.genotype
-        return name.lower() if published else str(self.folder / "genotype.yaml")
+        name = self._published_name()
+        return name.lower() if name else str(self.folder / "genotype.yaml")
 
     def _check_unused(self) -> None:
         if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):

@@ -35,7 +35,7 @@ from darts_cli.runs.state import State
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.schema import Config
-from darts_cli.text import tell_at_once
+from darts_cli.text import duration, tell_at_once
 
 
 class Run:
@@ -100,13 +100,20 @@ class Run:
     def illustrate(self, cells: Genotype) -> str:
         """Write the curves and the drawn cells; returns the Markdown by which the report shows them."""
         if distributed.rank() == 0:
-            illustrations.write(self.folder, self.task, self.config, self.reports.metrics, cells)
+            illustrations.write(self.folder, self._charts(), cells)
         return illustrations.markdown(cells)
+
+    def cost(self, device) -> str:
+        """What a report says of time, machine and program."""
+        spent = f"Cost: {duration(self.reports.seconds())} on {device}, {self.config.precision}."
+        return f"{spent}\nEnvironment: {self.identity.environment()}."
 
     def _repr_html_(self) -> str | None:
         """How a notebook shows it: its curves so far."""
-        records = self.reports.metrics
-        return chart.notebook(illustrations.charts(self.task, self.config, records)) if records else None
+        return chart.notebook(self._charts()) if self.reports.metrics else None
+
+    def _charts(self) -> list[chart.Chart]:
+        return illustrations.charts(self.task, self.config, self.reports.metrics)
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""

@@ -4,8 +4,10 @@ import ctypes
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -199,11 +201,25 @@ def environment(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "darts": __version__,
+        **_commit(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "device": f"{device} ({name})",
         "threads": str(torch.get_num_threads()),
     }
+
+
+def _commit() -> dict[str, str]:
+    """The git commit of the checkout that the package runs from, -dirty where files differ; nothing where it is installed."""
+    checkout = Path(__file__).parents[2]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+    if not (checkout / ".git").exists():
+        return {}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git": done.stdout.strip()} if done.returncode == 0 else {}
 
 
 def _kibibytes(path: str, name: str) -> int:

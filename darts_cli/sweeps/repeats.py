@@ -14,10 +14,9 @@ from darts_cli.runs.shown.table import Row
 from darts_cli.runs.task import Task
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
+from darts_cli.sweeps.reports.repeats import MEASURES, report
 from darts_cli.sweeps.seeds import parallel_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig
-
-MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")  # the result of a training has some of them
 
 
 def repeat(
@@ -51,7 +50,7 @@ def repeat(
         text = yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
         files.write(sweep.folder / "result.yaml", text)
         sweep.show([_row(run) for run in runs])
-        sweep.report(_report(sweep, result))
+        sweep.report(report(sweep, result))
     return result, sweep
 
 
@@ -81,40 +80,3 @@ def _summary(runs: Sequence[dict]) -> dict:
 
 def _mean_and_deviation(values: Sequence[float]) -> dict:
     return {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else None}
-
-
-def shown(result: dict) -> dict[str, str]:
-    """Such as `test error: 2.76 ± 0.09 %`."""
-    lines = {}
-    for name, value in result.items():
-        if isinstance(value, dict):
-            scale, unit = (1, "") if name.endswith("perplexity") else (100, " %")
-            numbers = [f"{scale * value[part]:.2f}" for part in ("mean", "deviation") if value[part] is not None]
-            lines[name] = " ± ".join(numbers) + unit
-    succeeded = sum("failed" not in run for run in result["runs"])
-    return lines | {"runs": f"{succeeded} of {len(result['runs'])}"}
-
-
-def _report(sweep: Sweep, result: dict) -> str:
-    lines = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in shown(result).items())
-    names = [name for name in MEASURES if name in result]
-    rows = "\n".join(
-        f"| {run['seed']} | "
-        + " | ".join(f"{run[name]:.4f}" if name in run else run.get("failed", "") for name in names)
-        + " |"
-        for run in result["runs"]
-    )
-    return f"""# {len(result["runs"])} trainings of {sweep.genotype.name or "a cell"} on {sweep.config.dataset}
-
-Mean and sample deviation over the seeds. Each training has a folder of its own here, with its own report.
-
-{lines}
-
-| seed | {" | ".join(name.replace("_", " ") for name in names)} |
-| --- |{" --- |" * len(names)}
-{rows}
-
-Repeat with:
-
-    {sweep.repeat()}
-"""

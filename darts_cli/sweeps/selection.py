@@ -5,7 +5,7 @@ seed-N/           the search with that seed, an ordinary run folder
 select/seed-N/    the short training of its cells; select/random-K/ that of random cells
 selection.yaml    candidates, validation curves, scores and their comparison, without clock times: equal for equal runs
 genotype.yaml     the winner
-report.md         protocol and result
+report.md         protocol and result; the SVG files beside it are what it shows
 """
 
 import random
@@ -25,7 +25,7 @@ from darts_cli.spaces.space import Space
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
-from darts_cli.sweeps.reports.selection import report, table_of
+from darts_cli.sweeps.reports.selection import illustrate, report, table_of
 from darts_cli.sweeps.seeds import parallel_options, seed_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
 from darts_cli.text import counted, table
@@ -213,7 +213,8 @@ class _Selection:
             [*(_row(e, "searched") for e in content["candidates"]), *(_row(e, "random") for e in content["random_cells"])]
         )
         rows = table_of(self.sweep.folder, candidates, self.measure, self.short)
-        self.sweep.report(report(self.sweep, rows, text, winner))
+        pictures = illustrate(self.sweep, candidates, winner, self.measure)
+        self.sweep.report(report(self.sweep, rows, text, winner, pictures))
         self.pool.say(table(rows))
 
     def _entry(self, candidate: Candidate, number: int | None = None) -> dict:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from darts_cli import DartsError
+from darts_cli import DartsError, Stopped
 from darts_cli.formats.genotypes import load as load_genotype
 from darts_cli.genotype import Genotype
 from darts_cli.pictures.charts import chart, measures
@@ -19,6 +19,7 @@ from darts_cli.runs import history
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 from darts_cli.runtime.device import prepare
+from darts_cli.text import counted
 from darts_cli.use.networks import load
 
 
@@ -36,6 +37,9 @@ class Search(NamedTuple):
     records: list[dict]
     folder: Path | None
 
+    def __repr__(self) -> str:
+        return f"<Search, {counted(len(self.records), 'epoch')}, {self.genotype!r}>"
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: its curves, and the cells that were found."""
         found = measures.charts(self.genotype.domain, self.records)
@@ -46,8 +50,9 @@ class Search(NamedTuple):
 def search(domain: str = "cnn", run: str | PathLike | None = None, quiet: bool = True, **settings) -> Search:
     """Search for cells, "cnn" or "rnn", with the settings of `darts search`, such as dataset="digits", epochs=5.
 
-    With `run`, a folder, the search is kept and resumed there; without, nothing stays on the disk. Raises DartsError for a
-    setting that is not there or out of its range, and as the command does.
+    help(darts_cli.config.SearchCNN) and SearchRNN describe the settings. With `run`, a folder, the search is kept and resumed
+    there; without, nothing stays on the disk. Raises DartsError for a setting that is not there or out of its range, and as the
+    command does.
     """
     with _named(), _run("search", domain, run, None, settings) as the_run:
         module = importlib.import_module(f"darts_cli.{domain}.search")
@@ -63,8 +68,8 @@ def train(genotype: Genotype | str | PathLike, run: str | PathLike | None = None
     genotype    cells, or what `darts train --genotype` takes: a name, a file or the run folder of a search
     run         the folder in which the training is kept and resumed; without one, nothing stays on the disk
 
-    Returns the network as `darts_cli.load` does: in evaluation mode, with genotype, classes and preprocess or vocab, and its
-    result. Raises DartsError as `search` does.
+    help(darts_cli.config.TrainCNN) and TrainRNN describe the settings. Returns the network as `darts_cli.load` does: in
+    evaluation mode, with genotype, classes and preprocess or vocab, and its result. Raises DartsError as `search` does.
     """
     with _named():
         cells = genotype if isinstance(genotype, Genotype) else load_genotype(str(genotype))
@@ -89,9 +94,12 @@ def _run(stage: str, domain: str, folder: str | PathLike | None, cells: Genotype
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-    """Errors name arguments, not options: train_portion for --train-portion."""
+    """Errors name arguments, not options: train_portion for --train-portion, flip=False for --no-flip."""
     try:
         yield
+    except Stopped:
+        raise
     except DartsError as error:
-        message = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: match[1].replace("-", "_"), str(error))
+        message = re.sub(r"--no-([a-z][a-z-]*[a-z])", r"--\1=False", str(error))
+        message = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: match[1].replace("-", "_"), message)
         raise type(error)(message, error.exit_code) from None

@@ -1,18 +1,21 @@
 """Networks, ready to use: trained ones with their cells, classes or words and preprocessing; new ones of any genotype."""
 
+import contextlib
+import os
 from collections.abc import Sequence
 from os import PathLike
 
 import torch
 from torch import nn
 
+from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
-from darts_cli import legacy
 from darts_cli.cnn import evaluate as cnn
 from darts_cli.cnn.model import network as network_of_images
 from darts_cli.genotype import Genotype
 from darts_cli.rnn import evaluate as rnn
 from darts_cli.rnn.model import Network as LanguageModel
+from darts_cli.runs import history
 from darts_cli.use import images
 from darts_cli.use.export import tensors
 
@@ -37,14 +40,21 @@ def load(path: str | PathLike) -> nn.Module:
     trained, state = restore(path)
     network = trained.network.eval().requires_grad_(False)
     network.genotype = trained.genotype
-    metrics = state.get("metrics") or [{}]
-    network.result = {name: value for name, value in metrics[-1].items() if name.startswith(("test_", "best_test_"))}
+    network.result = {name: value for name, value in _last(path, state).items() if name.startswith(("test_", "best_test_"))}
     if isinstance(trained, rnn.Trained):
         network.vocab, network.tokens = trained.vocab, trained.tokens
     else:
         network.classes = images.classes(trained)
         network.preprocess = images.Preprocess.of(trained)
     return network
+
+
+def _last(path: str | PathLike, state: dict) -> dict:
+    """The last record of a run folder, whose best.pt is older than the test; or that in a checkpoint."""
+    if os.path.isdir(path):
+        with contextlib.suppress(DartsError):
+            return history.read(path).records[-1]
+    return (state.get("metrics") or [{}])[-1]
 
 
 def restore(path: str | PathLike) -> tuple[Trained, dict]:

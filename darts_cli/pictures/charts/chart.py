@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from darts_cli.pictures.charts.axis import Axis, epochs, linear, logarithmic
-from darts_cli.pictures.colours import FAINT, INK, LINE, PAPER
+from darts_cli.pictures.colours import FAINT, GREY, INK, LINE, PAPER
 from darts_cli.text import counted
 
 WIDTH, HEIGHT = 290, 204  # of a chart; all lengths in pixels
@@ -26,10 +26,18 @@ class Series:
     colour: str
     dashes: str = ""
 
+    @property
+    def last(self) -> str:
+        """The last value, as it is printed."""
+        return next(shown for shown in reversed(self.shown) if shown)
+
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines with one unit. `level` is a value that is marked across the chart, with what it means."""
+    """Lines with one unit. `level` is a value that is marked across the chart, with what it means.
+
+    `band` has the lower and the upper end of a range by epoch, which is shaded.
+    """
 
     label: str
     unit: str
@@ -37,6 +45,7 @@ class Chart:
     factor: float = 1.0  # from values to the unit
     level: tuple[float, str] | None = None
     whole: bool = False  # whether the values are counts
+    band: Sequence[tuple[float, float]] = ()
 
     @property
     def title(self) -> str:
@@ -48,7 +57,7 @@ class Chart:
 
     def in_words(self) -> str:
         """The chart for those who cannot see it: every line from its first to its last value."""
-        lines = [f"{line.name} from {line.shown[0]} to {line.shown[-1]}" for line in self.series]
+        lines = [f"{line.name} from {line.shown[0]} to {line.last}" for line in self.series]
         return f"{self.title} over {counted(self.epochs, 'epoch')}: {'; '.join(lines)}"
 
 
@@ -57,6 +66,8 @@ def svg(chart: Chart, marker: bool = False, attributes: str = "") -> str:
     across, up = epochs(chart.epochs, LEFT, RIGHT), _values_axis(chart)
     parts = [f'<text x="{LEFT}" y="16" font-size="13" font-weight="600" fill="{INK}">{escape(chart.title)}</text>']
     parts += _frame(across, up)
+    if len(chart.band) > 1:
+        parts.append(_band(chart, across, up))
     if chart.level:
         value, words = chart.level
         y = up.place(chart.factor * value)
@@ -83,9 +94,7 @@ def file(charts: Sequence[Chart], title: str = "") -> str:
         for row, series in enumerate(chart.series):
             x, y = WIDTH * i + LEFT, top + HEIGHT + LEGEND_ROW * row + 8
             parts.append(f'<path d="M{x} {y - 4}h26" {_stroke(series)}/>')
-            parts.append(
-                f'<text x="{x + 34}" y="{y}" font-size="12" fill="{INK}">{escape(series.name)} {series.shown[-1]}</text>'
-            )
+            parts.append(f'<text x="{x + 34}" y="{y}" font-size="12" fill="{INK}">{escape(series.name)} {series.last}</text>')
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     words = escape("; ".join(chart.in_words() for chart in charts))
     face = 'font-family="Helvetica, Arial, sans-serif"'
@@ -103,10 +112,33 @@ def notebook(charts: Sequence[Chart]) -> str:
 
 
 def _values_axis(chart: Chart) -> Axis:
-    values = [chart.factor * value for series in chart.series for value in series.values if value is not None]
-    if chart.label == "perplexity" and max(values) > DECADES * min(values):
+    values = _values(chart)
+    if _is_logarithmic(chart):
         return logarithmic(values, BOTTOM, TOP)
-    return linear([*values, *([chart.factor * chart.level[0]] if chart.level else [])], BOTTOM, TOP, chart.whole)
+    values += [chart.factor * chart.level[0]] if chart.level else []
+    values += [chart.factor * end for ends in chart.band for end in ends]
+    return linear(values, BOTTOM, TOP, chart.whole)
+
+
+def _values(chart: Chart) -> list[float]:
+    return [chart.factor * value for series in chart.series for value in series.values if value is not None]
+
+
+def _is_logarithmic(chart: Chart) -> bool:
+    values = _values(chart)
+    return chart.label.endswith("perplexity") and max(values) > DECADES * min(values)
+
+
+def _band(chart: Chart, across: Axis, up: Axis) -> str:
+    """The shaded range; on a logarithmic axis it ends where the lines do."""
+    values = _values(chart) if _is_logarithmic(chart) else [end * chart.factor for ends in chart.band for end in ends]
+    least, most = min(values), max(values)
+    low, high = (
+        [(across.place(i), up.place(min(most, max(least, chart.factor * ends[k])))) for i, ends in enumerate(chart.band, 1)]
+        for k in (0, 1)
+    )
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (*low, *reversed(high)))
+    return f'<path class="band" d="{path}Z" fill="{GREY}" opacity=".25"/>'
 
 
 def _frame(across: Axis, up: Axis) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from darts_cli import files
 from darts_cli.pictures.charts.chart import Chart, Series, svg
 from darts_cli.pictures.colours import night_css
 
@@ -73,7 +74,7 @@ def figures(charts: Sequence[Chart], marker: bool = False) -> str:
 
 def _legend(chart: Chart) -> str:
     return "".join(
-        f"<span>{_swatch(series)}{html.escape(series.name)} <output>{html.escape(series.shown[-1])}</output></span>"
+        f"<span>{_swatch(series)}{html.escape(series.name)} <output>{html.escape(series.last)}</output></span>"
         for series in chart.series
     )
 
@@ -107,6 +108,12 @@ def settings(values: Mapping[str, object]) -> str:
 
 def repeat(command: str) -> str:
     return section("repeat", "Repeat with", f"<pre>{html.escape(command)}</pre>")
+
+
+def repeated_by(folder: Path) -> str:
+    """The command that repeats a sweep, as its report names it; nothing where there is no report."""
+    path = folder / "report.md"
+    return files.read_text(path).rpartition("Repeat with:")[2].strip() if files.is_file(path) else ""
 
 
 def _shown(value: object) -> str:

@@ -7,12 +7,9 @@ from darts_cli.pictures.candidates import Candidate, Selection
 from darts_cli.pictures.cells.figure import scene
 from darts_cli.pictures.cells.sheet import greyed
 from darts_cli.pictures.cells.svg import svg
-from darts_cli.pictures.charts.chart import Chart, Series
-from darts_cli.pictures.charts.measures import MEASURES, shown
-from darts_cli.pictures.colours import GREY, RUNS
+from darts_cli.pictures.charts import many
+from darts_cli.pictures.charts.chart import Chart
 from darts_cli.pictures.pages import skeleton
-
-MAX_LINES = 12  # of candidates in the chart of their curves; more cannot be told apart
 
 
 def page(selection: Selection) -> str:
@@ -21,7 +18,7 @@ def page(selection: Selection) -> str:
     searched = sum(not candidate.random for candidate in selection.candidates)
     about = f"{name}: {searched} searched, {len(selection.candidates) - searched} random"
     cells = "\n".join(_article(candidate, i) for i, candidate in enumerate(selection.drawn()))
-    repeat = selection.repeat()
+    repeat = skeleton.repeated_by(selection.folder)
     parts = [
         f'<p class="note">{html.escape(_protocol(selection))}</p>',
         *(f"<p><strong>{html.escape(remark)}</strong></p>" for remark in selection.remarks),
@@ -88,19 +85,8 @@ def _row(candidate: Candidate, macro: str) -> list[str]:
 
 def _chart(selection: Selection) -> Chart | None:
     """The measure of every candidate after each epoch of its short training: the first by rank, and random cells."""
-    trained = [candidate for candidate in selection.candidates if len(candidate.curve) > 1]
-    if not trained:
+    curves = {candidate.name: candidate.curve for candidate in selection.candidates if len(candidate.curve) > 1}
+    if not curves:
         return None
-    measure = selection.measure.removeprefix("valid_")
-    unit, factor, digits = MEASURES[selection.domain][measure]
-    series = [
-        Series(
-            candidate.name,
-            candidate.curve,
-            [shown(value, unit, factor, digits) for value in candidate.curve],
-            GREY if candidate.random else RUNS[i % len(RUNS)],
-            "2 3" if candidate.random else "",
-        )
-        for i, candidate in enumerate(trained[:MAX_LINES])
-    ]
-    return Chart(f"validation {measure}", unit, series, factor)
+    random = {candidate.name for candidate in selection.candidates if candidate.random}
+    return many.of_candidates(selection.domain, selection.measure.removeprefix("valid_"), curves, random)

@@ -1,4 +1,4 @@
-"""The pictures that a run's report shows: its curves and its cells, as SVG files beside it."""
+"""The pictures that a report shows: curves and cells, as SVG files beside it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from darts_cli.schema import Config
 CURVES = "curves.svg"
 
 
-def write(folder: Path, task: Task, config: Config, records: Sequence[Mapping], cells: Genotype) -> None:
+def write(folder: Path, curves: Sequence[chart.Chart], cells: Genotype) -> None:
     """Write the curves, and one picture per cell. They follow from the records, so a resumed run writes the same bytes."""
-    files.write(folder / CURVES, chart.file(charts(task, config, records)))
+    files.write(folder / CURVES, chart.file(curves))
     for kind, cell in cells.cells.items():
         files.write(folder / f"{kind}.svg", file(scene(cell, cells.macro)))
 
