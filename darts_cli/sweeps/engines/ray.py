@@ -50,7 +50,6 @@ class Ray:
     """
 
     def __init__(self, address: str | None, parallel: str | int, device: str, folder: Path):
-        self.stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             # the result alone belongs on stdout, where Ray tells of lost machines in many lines
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
@@ -93,18 +92,15 @@ class Ray:
         """The next line of a run, or its end."""
         actor = self.actors[name]
         try:
-            return [(name, ray.get(next(actor.lines)))]
-        except StopIteration:
-            with contextlib.suppress(ray.exceptions.RayActorError):
-                code = ray.get(actor.handle.end.remote())
-                del self.actors[name]  # and with it the actor, which gives its share back
-                return [(name, code)]
+            line = next(actor.lines, None)
+            if line is not None:
+                return [(name, ray.get(line))]
+            end = [(name, ray.get(actor.handle.end.remote()))]
         except ray.exceptions.RayActorError as error:
-            if error.actor_init_failed:
-                del self.actors[name]
-                return [(name, f"error: {str(error).strip().splitlines()[-1]}"), (name, 1)]
-        del self.actors[name]
-        return [(name, None)]
+            why = str(error).strip().splitlines()[-1]
+            end = [(name, f"error: {why}"), (name, 1)] if error.actor_init_failed else [(name, None)]
+        del self.actors[name]  # and with it the actor, which gives its share back
+        return end
 
     def stop(self, at_once: bool) -> None:
         for actor in self.actors.values():
