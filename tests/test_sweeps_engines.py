@@ -177,7 +177,11 @@ def test_a_missing_package_is_named(engine, package, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "nobody answers there ([Errno 111] Connection refused); start Ray there with `ray start --head`"),
+        (
+            "127.0.0.1:1",
+            "nobody answers there ([Errno 111] Connection refused); start one with `ray start --head`, "
+            "and this command on one of its machines",
+        ),
         ("ray://head:10001", "must be HOST:PORT, as `ray start --head` prints it"),
         ("head", "must be HOST:PORT, as `ray start --head` prints it"),
     ],

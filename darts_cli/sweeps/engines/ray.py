@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,8 @@ from darts_cli.sweeps.engines.engine import Event, Worker
 from darts_cli.sweeps.engines.local import devices
 
 TOKEN = ".storage"  # a file in the folder of the sweep, which every machine must see
-CONNECT_SECONDS, CHECK_SECONDS = 10, 120
+TRY = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
+SOCKET_SECONDS, CONNECT_SECONDS, CHECK_SECONDS = 10, 45, 120
 SHARE_DIGITS = 10_000  # of a GPU, Ray counts ten-thousandths
 
 
@@ -131,16 +133,29 @@ def _connect(address: str | None) -> None:
     if given not in ("", "auto", "local"):
         if "/" in given or not (host and port.isdigit()):
             raise DartsError(f"{name}: must be HOST:PORT, as `ray start --head` prints it", exit_code=2)
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise DartsError(f"{name}: nobody answers there ({error}); start Ray there with `ray start --head`") from None
+        _check_answers(name, host.strip("[]"), int(port))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(given or None, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise DartsError(f"{name}: cannot use this cluster: {' '.join(str(error).split())}") from None
+
+
+def _check_answers(name: str, host: str, port: int) -> None:
+    """Raises DartsError unless a cluster answers. As Ray may wait for many minutes, a process that can be ended tries first."""
+    try:
+        socket.create_connection((host, port), SOCKET_SECONDS).close()
+        subprocess.run([sys.executable, "-c", TRY, f"{host}:{port}"], capture_output=True, check=True, timeout=CONNECT_SECONDS)
+    except (OSError, OverflowError) as error:
+        why = f"nobody answers there ({error})"
+    except subprocess.TimeoutExpired:
+        why = "what answers there is no Ray cluster"
+    except subprocess.CalledProcessError as error:
+        why = f"cannot use this cluster ({[b'', *error.stderr.splitlines()][-1].decode(errors='replace').strip()})"
+    else:
+        return
+    raise DartsError(f"{name}: {why}; start one with `ray start --head`, and this command on one of its machines")
 
 
 def _machines() -> list[dict]:

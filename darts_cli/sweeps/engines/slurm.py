@@ -1,6 +1,7 @@
 """The engine of Slurm: the runs of a sweep are tasks of job arrays, which start the same processes as on one machine."""
 
 import contextlib
+import io
 import logging
 import signal
 import subprocess
@@ -87,7 +88,8 @@ class Slurm:
             names = list(self.waiting)[:ARRAY_TASKS]
             works = [(self.waiting.pop(name), self.threads) for name in names]
             try:
-                jobs = self._executor().map_array(Work(), *zip(*works, strict=True))
+                with contextlib.redirect_stderr(io.StringIO()):  # the error has these lines too
+                    jobs = self._executor().map_array(Work(), *zip(*works, strict=True))
             except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
                 said = [line.strip() for line in str(error).splitlines() if line.startswith("sbatch:")] or [str(error)]
                 raise DartsError(f"--engine slurm: cannot submit the runs: {' '.join(' '.join(said).split())}") from None
