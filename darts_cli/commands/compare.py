@@ -5,12 +5,12 @@ import re
 import click
 
 from darts_cli import DartsError, files
-from darts_cli.commands.options import SectionedGroup, option, options, parallel_option, run_options
+from darts_cli.commands.options import SectionedGroup, engine_option, option, options, parallel_option, run_options
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats.nasbench201 import holds
 from darts_cli.pictures.pages.comparison import page
 from darts_cli.spaces.space import DEFAULTS
-from darts_cli.sweeps.seeds import parallel_count, seed_list
+from darts_cli.sweeps.seeds import Placement, seed_list
 from darts_cli.text import hint
 
 DOMAINS = {"cnn": SearchCNN, "rnn": SearchRNN}
@@ -51,6 +51,7 @@ _OWN = (
         help="Epochs of the short trainings, where no table knows the cells.",
     ),
     parallel_option,
+    engine_option,
 )
 
 
@@ -76,7 +77,7 @@ def compare_rnn(**given):
     _compare("rnn", **given)
 
 
-def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet, **settings):
+def _compare(domain, methods, spaces, seeds, select_epochs, parallel, engine, run, quiet, **settings):
     from darts_cli.sweeps.comparison import check_random
     from darts_cli.sweeps.comparison import compare as compared
     from darts_cli.sweeps.reports.comparison import RANDOM, comparisons, too_few
@@ -106,7 +107,7 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, run, quiet
         domain,
         seeds,
         epochs=select_epochs,
-        parallel=parallel_count(parallel or "1"),
+        placement=Placement.of(parallel, engine),
         folder=run,
         quiet=quiet,
     )

@@ -27,7 +27,7 @@ SECTIONS = {
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
-    "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel"
+    "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel engine"
     " extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
     "Machine": "device precision deterministic compile recompute fit_memory accumulate batch_chunks workers detect_anomaly",
 }
@@ -182,11 +182,13 @@ fit_option = option(
     metavar="auto|SIZE",
     help="Compute batches in as few parts as fit into memory: into what is free, or into a size such as 8GiB.",
 )
-parallel_option = option(
-    "--parallel",
-    metavar="N|auto",
-    show_default="1",
-    help="Runs at a time; auto is one per GPU, or one per 4 CPU threads.",
+_SHARE = "Runs at a time on a machine; auto is one per GPU, or one per 4 CPU threads."
+parallel_option = option("--parallel", metavar="N|auto", show_default="1", help=_SHARE)
+engine_option = option(
+    "--engine",
+    metavar="local|ray[:HOST:PORT]|slurm",
+    show_default="local",
+    help="Where the runs work: on this machine, on a Ray cluster, or as a job array of Slurm.",
 )
 
 

@@ -10,7 +10,7 @@ from darts_cli.commands.options import Sectioned, SectionedGroup, check_no_exten
 from darts_cli.commands.search import check_single, search_cnn, search_rnn
 from darts_cli.commands.train import TrainGroup, train_cnn, train_rnn
 from darts_cli.runs.task import Task
-from darts_cli.sweeps.seeds import parallel_count, seed_list
+from darts_cli.sweeps.seeds import HERE, Placement, seed_list
 from darts_cli.text import counted, duration, hint, size, table
 
 _OPTIONS = (
@@ -77,6 +77,7 @@ def _plan_search(
     select_epochs,
     random_cells,
     parallel,
+    engine,
     run,
     select_from_table=False,
     **settings,
@@ -86,10 +87,10 @@ def _plan_search(
     config = task.config(**settings)
     choice = {"epochs": select_epochs, "random_cells": random_cells, "from_table": select_from_table}
     if seeds is None:
-        check_single(choice, parallel)
+        check_single(choice, parallel, engine)
         from darts_cli.plans.measure import Kind
 
-        return _show([Kind(task, config)], 1, seconds, as_json, quiet)
+        return _show([Kind(task, config)], HERE, seconds, as_json, quiet)
     check_no_extension(extend, "--seeds")
     from darts_cli.genotype import load
     from darts_cli.plans.measure import Kind
@@ -102,29 +103,31 @@ def _plan_search(
     if epochs:
         short = Task("select", domain)
         kinds.append(Kind(short, training(config, short.config, epochs=epochs), load("darts_v2", domain), len(every) + drawn))
-    return _show(kinds, parallel_count(parallel or "1"), seconds, as_json, quiet)
+    return _show(kinds, Placement.of(parallel, engine), seconds, as_json, quiet)
 
 
-def _plan_train(domain, seconds, as_json, quiet, extend, genotype, repeats, parallel, run, **settings):
+def _plan_train(domain, seconds, as_json, quiet, extend, genotype, repeats, parallel, engine, run, **settings):
     """Plan one training, or several with other seeds."""
     task = Task("train", domain)
     if domain == "cnn":
         settings["recipe"] = genotype.macro
     config = task.config(**on_the_same_data(settings))
     if repeats == 1:
-        only_with("--repeats", parallel=parallel)
+        only_with("--repeats", parallel=parallel, engine=engine)
     else:
         check_no_extension(extend, "--repeats")
     from darts_cli.plans.measure import Kind
 
-    _show([Kind(task, config, genotype, repeats)], parallel_count(parallel or "1"), seconds, as_json, quiet)
+    _show([Kind(task, config, genotype, repeats)], Placement.of(parallel, engine), seconds, as_json, quiet)
 
 
-def _show(kinds, parallel, seconds, as_json, quiet):
+def _show(kinds, placement, seconds, as_json, quiet):
     """Measure, and print the figures."""
     from darts_cli.plans.plan import plan as measured
 
-    found = measured(kinds, parallel, seconds=seconds, say=(lambda line: None) if quiet else hint)
+    found = measured(kinds, placement.parallel, seconds=seconds, say=(lambda line: None) if quiet else hint)
+    if placement.engine != "local":
+        found["notes"].append(f"the times are those of this machine alone, without --engine {placement.engine}")
     if as_json:
         return click.echo(json.dumps(found))
     click.echo(f"{found['dataset']}, {found['device']} with {counted(found['threads'], 'thread')}, {found['precision']}\n")

@@ -9,6 +9,7 @@ from darts_cli import DartsError
 from darts_cli.commands.options import (
     SectionedGroup,
     check_no_extension,
+    engine_option,
     extend_option,
     fit_option,
     only_with,
@@ -20,7 +21,7 @@ from darts_cli.commands.options import (
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.describe import collapsed
 from darts_cli.methods.derive import undecided
-from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count, seed_list
+from darts_cli.sweeps.seeds import MAX_RUNS, Placement, seed_list
 from darts_cli.text import hint
 
 
@@ -47,6 +48,7 @@ _SWEEP = (
         help="Random cells to train for comparison.",
     ),
     parallel_option,
+    engine_option,
 )
 
 
@@ -59,7 +61,9 @@ _FROM_TABLE = option(
 
 @search.command("cnn")
 @options(SearchCNN, *_SWEEP, _FROM_TABLE, extend_option, fit_option, *run_options("search-cnn"))
-def search_cnn(run, quiet, extend, fit_memory, seeds, select_epochs, select_from_table, random_cells, parallel, **settings):
+def search_cnn(
+    run, quiet, extend, fit_memory, seeds, select_epochs, select_from_table, random_cells, parallel, engine, **settings
+):
     """Search for a convolutional cell on images.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -68,12 +72,12 @@ def search_cnn(run, quiet, extend, fit_memory, seeds, select_epochs, select_from
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
     choice = {"epochs": select_epochs, "from_table": select_from_table, "random_cells": random_cells}
-    _search("cnn", SearchCNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel)
+    _search("cnn", SearchCNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel, engine)
 
 
 @search.command("rnn")
 @options(SearchRNN, *_SWEEP, extend_option, fit_option, *run_options("search-rnn"))
-def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cells, parallel, **settings):
+def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cells, parallel, engine, **settings):
     """Search for a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -82,13 +86,13 @@ def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cell
     Example: darts search rnn --dataset pydoc --epochs 5
     """
     choice = {"epochs": select_epochs, "random_cells": random_cells}
-    _search("rnn", SearchRNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel)
+    _search("rnn", SearchRNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel, engine)
 
 
-def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, parallel):
+def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, parallel, engine):
     """Search with one seed, or with several and choose the best cells; print the result."""
     if seeds is None:
-        check_single(choice, parallel)
+        check_single(choice, parallel, engine)
         if extend and "narrow" in config.spec.parts:
             raise DartsError("--extend: a method with stages (narrow) has other stages in a longer search", exit_code=2)
         from darts_cli.runs.run import Run
@@ -108,7 +112,7 @@ def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, paral
             domain,
             seed_list(seeds, config.seed),
             **choice | {"random_cells": choice["random_cells"] or 0},
-            parallel=parallel_count(parallel or "1"),
+            placement=Placement.of(parallel, engine),
             folder=run,
             quiet=quiet,
         )
@@ -116,9 +120,9 @@ def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, paral
     _show_cells(cells, domain, the_run.folder, quiet, last)
 
 
-def check_single(choice: dict, parallel: str | None) -> None:
+def check_single(choice: dict, parallel: str | None, engine: str | None) -> None:
     """Refuse the options of several searches for a single one."""
-    only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel)
+    only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel, engine=engine)
     only_with("--seeds", select_from_table=choice.get("from_table") or None)
 
 

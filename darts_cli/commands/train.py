@@ -11,6 +11,7 @@ from darts_cli.commands.options import (
     GenotypeType,
     SectionedGroup,
     check_no_extension,
+    engine_option,
     extend_option,
     fit_option,
     on_the_same_data,
@@ -23,7 +24,7 @@ from darts_cli.commands.options import (
 from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.formats.genotypes import load
 from darts_cli.genotype import is_name
-from darts_cli.sweeps.seeds import MAX_RUNS, parallel_count
+from darts_cli.sweeps.seeds import MAX_RUNS, Placement
 from darts_cli.text import hint, lines
 
 
@@ -63,12 +64,12 @@ def _training_options(domain):
         show_default=True,
         help="Train with this many seeds, starting at --seed, and print mean and deviation.",
     )
-    return genotype, repeats, parallel_option, extend_option, fit_option, *run_options(f"train-{domain}")
+    return genotype, repeats, parallel_option, engine_option, extend_option, fit_option, *run_options(f"train-{domain}")
 
 
 @train.command("cnn")
 @options(TrainCNN, *_training_options("cnn"))
-def train_cnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **settings):
+def train_cnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, engine, **settings):
     """Train a network of convolutional cells on images.
 
     Repeat the command to resume a stopped run. Accuracy and loss are printed, and kept in the run folder.
@@ -77,12 +78,12 @@ def train_cnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **set
     Example: darts train cnn --genotype darts_v1 --dataset digits --epochs 20 --channels 8 --layers 5
     """
     settings["recipe"] = genotype.macro
-    _train("cnn", genotype, TrainCNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel)
+    _train("cnn", genotype, TrainCNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel, engine)
 
 
 @train.command("rnn")
 @options(TrainRNN, *_training_options("rnn"))
-def train_rnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **settings):
+def train_rnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, engine, **settings):
     """Train a language model with a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The perplexity is printed, and kept in the run folder.
@@ -90,13 +91,13 @@ def train_rnn(genotype, run, quiet, extend, fit_memory, repeats, parallel, **set
     \b
     Example: darts train rnn --dataset pydoc --epochs 5
     """
-    _train("rnn", genotype, TrainRNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel)
+    _train("rnn", genotype, TrainRNN(**on_the_same_data(settings)), run, quiet, extend, fit_memory, repeats, parallel, engine)
 
 
-def _train(domain, genotype, config, run, quiet, extend, fit_memory, repeats, parallel):
+def _train(domain, genotype, config, run, quiet, extend, fit_memory, repeats, parallel, engine):
     """Train with one seed or with several; print the result."""
     if repeats == 1:
-        only_with("--repeats", parallel=parallel)
+        only_with("--repeats", parallel=parallel, engine=engine)
         from darts_cli.runs.run import Run
         from darts_cli.runs.task import Task
 
@@ -112,8 +113,8 @@ def _train(domain, genotype, config, run, quiet, extend, fit_memory, repeats, pa
         from darts_cli.sweeps.repeats import repeat
         from darts_cli.sweeps.reports import repeats as reports
 
-        count = parallel_count(parallel or "1")
-        result, the_run = repeat(genotype, config, domain, repeats, parallel=count, folder=run, quiet=quiet)
+        placement = Placement.of(parallel, engine)
+        result, the_run = repeat(genotype, config, domain, repeats, placement=placement, folder=run, quiet=quiet)
         shown, following = reports.shown(result), ""
     sign = "±" if "±".encode(sys.stdout.encoding or "ascii", "ignore") else "+-"
     click.echo(lines(shown).replace("±", sign))

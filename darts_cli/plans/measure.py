@@ -14,8 +14,9 @@ from darts_cli.methods.method import parse
 from darts_cli.methods.value import Step
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
+from darts_cli.sweeps.engines.engine import worker_command
 from darts_cli.sweeps.estimate import COPIES
-from darts_cli.sweeps.pool import reason, worker_command
+from darts_cli.sweeps.pool import reason
 
 
 @dataclass(frozen=True)

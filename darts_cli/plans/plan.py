@@ -11,7 +11,7 @@ from darts_cli.plans.measure import Kind, Measured, counts, probe, segments
 from darts_cli.plans.variants import variants
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
-from darts_cli.sweeps.pool import devices
+from darts_cli.sweeps.engines.local import devices
 
 SHARES = {"steps": 0.2, "epoch_end": 0.15, "variant": 0.05}  # of the time, that a measurement may take where that suffices
 VARIANT_STEPS = 5

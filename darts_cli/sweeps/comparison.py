@@ -27,7 +27,7 @@ from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, score
 from darts_cli.sweeps.reports.comparison import RANDOM, Config, Entry, content_of, report, word
-from darts_cli.sweeps.seeds import parallel_options, seed_options
+from darts_cli.sweeps.seeds import HERE, Placement, seed_options
 from darts_cli.sweeps.selection import EPOCHS, TABLE_EPOCHS
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
 
@@ -39,7 +39,7 @@ def compare(
     seeds: Sequence[int],
     *,
     epochs: int | None = None,
-    parallel: str | int = 1,
+    placement: Placement = HERE,
     folder: str | None = None,
     quiet: bool = False,
 ) -> tuple[dict, Sweep]:
@@ -61,17 +61,17 @@ def compare(
             shlex.join(["--methods", ",".join(methods)]),
             seed_options(seeds),
             *([] if all(nasbench201.holds(config.searched) for config in configs.values()) else [f"--select-epochs {epochs}"]),
-            *parallel_options(parallel),
+            *placement.options(),
         ),
         settings={"spaces": spaces, "methods": methods, "seeds": list(seeds), "select_epochs": epochs},
         replaced=("seed", "method", "space"),
         unsaid=("space",),
     )
-    sweep = Sweep(Task("compare", domain, "seeds"), settings, folder)
+    sweep = Sweep(Task("compare", domain, "seeds"), settings, folder, placement=placement)
     entries = [entry_of(*key, seed, config, epochs) for key, config in configs.items() for seed in seeds]
     searches = [Job(entry.name, Task("search", domain), entry.config) for entry in entries if entry.config]
     sweep.load_data()
-    with Pool(sweep.folder, sweep.repeat(), parallel, base.device, quiet) as pool:
+    with Pool(sweep, placement, quiet) as pool:
         sweep.start()
         estimate(pool, searches)
         check_all_done(pool.run(searches), sweep)

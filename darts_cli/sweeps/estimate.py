@@ -25,10 +25,11 @@ def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
     probes = [_probe(job) for job in samples.values()]
     for reason in pool.run(probes).values():
         return pool.say(f"could not estimate the time: {reason}")
+    at_a_time = max(1, min(pool.engine.at_a_time, sum(left.values())))
     seconds, size, parts = 0.0, 0, []
     for probe in probes:
         measured, task, epochs = _measured(pool.folder / probe.name), probe.task, probe.config.epochs
-        rounds = -(-left[task] // len(pool.devices))
+        rounds = -(-left[task] // at_a_time)
         seconds += rounds * measured["seconds_per_step"] * measured["steps"] * epochs
         copies = COPIES["search" if task.stage == "search" else task.domain]
         size += round(copies * measured["bytes"] * sum(job.task == task for job in jobs))
@@ -39,7 +40,7 @@ def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
         free = shutil.disk_usage(pool.folder).free
         pool.say(
             f"about {duration(seconds)}, without evaluations and start-up, and {size / 1e6:,.0f} MB on a disk with "
-            f"{free / 1e9:,.0f} GB free: {'; '.join(parts)}; {len(pool.devices)} at a time"
+            f"{free / 1e9:,.0f} GB free: {'; '.join(parts)}; {at_a_time} at a time"
         )
     return None
 

@@ -1,25 +1,14 @@
-"""The runs of a sweep, several at a time, each in a process of its own.
-
-A process gets its job on stdin. When its stdin ends, because the process that started it is gone, it saves and stops. Its lines
-on stderr are passed on with a prefix.
-"""
+"""The runs of a sweep, several at a time, each in a process of its own, on an engine."""
 
 import contextlib
-import io
-import json
-import os
-import queue
 import signal
 import statistics
-import subprocess
-import sys
-import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -32,17 +21,17 @@ from darts_cli.runs.display import terminal
 from darts_cli.runs.lock import locked
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
+from darts_cli.sweeps.engines.engine import Engine
+from darts_cli.sweeps.engines.local import Local
+from darts_cli.sweeps.seeds import Placement
+from darts_cli.sweeps.sweep import Sweep
 from darts_cli.sweeps.worker import MEASURED, NOT_FINITE
 from darts_cli.text import counted, duration, harmless, printable, tell
 
 DIVERGED = "diverged: a number is no longer finite"  # stored; the step is only printed, as it depends on when one looked
-# Starts a module of this very package, whose folder is the last argument. Files in the working folder are not its modules.
-WORKER = """import importlib, sys
-root, module = sys.argv.pop(), sys.argv.pop()
-sys.path[:] = filter(None, sys.path)
-root in sys.path or sys.path.insert(0, root)
-importlib.import_module(module).main()"""
-AUTO_THREADS = 4  # CPU threads for each run that `auto` starts
+EVENT_SECONDS = 0.2  # a signal is passed on within this time
+FILES_SECONDS = 90  # after which the files of a run on another machine must be here
+RETRIES = 3  # of a run whose machine is lost
 
 
 @dataclass(frozen=True)
@@ -67,20 +56,22 @@ class Pool:
     Ctrl-C, SIGTERM and a closing terminal let the runs save and stop; a second Ctrl-C or SIGTERM ends them at once.
     """
 
-    def __init__(self, folder: Path, repeat: str, parallel: str | int, device: str, quiet: bool):
-        self.folder, self.repeat, self.quiet = folder, repeat, quiet
+    def __init__(self, sweep: Sweep, placement: Placement, quiet: bool):
+        self.folder, self.repeat, self.quiet = sweep.folder, sweep.repeat(), quiet
+        self.placement, self.device = placement, sweep.config.device
         self.board = Board(quiet)
-        self.devices, self.threads = devices(parallel, device)
-        self.processes: dict[int, subprocess.Popen] = {}  # by index into devices
-        self.ended: queue.SimpleQueue[tuple[int, Job, str]] = queue.SimpleQueue()
+        self.working: dict[str, Job] = {}
+        self.last: dict[str, str] = {}  # the newest line of each
+        self.lost: Counter[str] = Counter()  # how often the machine of a run was lost
         self.signal: int | None = None
         self.killed = False
+        self.asked = 0  # how often the runs have been told to stop
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Pool":
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(self.folder))
-            stack.callback(self._stop)
+            self.engine = stack.enter_context(contextlib.closing(engine(self.placement, self.device, self.folder)))
             stack.enter_context(signals.noted(self._note))
             self.stack = stack.pop_all()
         return self
@@ -96,87 +87,87 @@ class Pool:
         waiting = [job for job in jobs if not job.done(self.folder)]
         failed: dict[str, str] = {}
         with self.board.over(len(jobs), len(jobs) - len(waiting)):
-            while self.processes or (waiting and not self.signal):
-                for index in range(len(self.devices)):
-                    if waiting and not self.signal and index not in self.processes:
-                        self._start(index, waiting.pop(0))
-                with contextlib.suppress(queue.Empty):
-                    self._finish(*self.ended.get(timeout=0.5), failed)
+            while self.working or (waiting and not self.signal):
+                while waiting and not self.signal and self.engine.room():
+                    self._start(waiting.pop(0))
+                self._pass_on()
+                for name, what in self.engine.events(EVENT_SECONDS):
+                    if isinstance(what, str):
+                        self._line(name, what)
+                    elif what is None and self._again(name):
+                        waiting.insert(0, self.working.pop(name))
+                    else:
+                        self._ended(name, what, failed)
         if self.signal:
             state = "stopped at once; the checkpoints stay" if self.killed else "the state is saved"
             name = signal.Signals(self.signal).name
             raise Stopped(f"stopped by {name}; {state}", self.repeat, 128 + self.signal)
         return failed
 
-    def _start(self, index: int, job: Job) -> None:
+    def _start(self, job: Job) -> None:
         content = {
             "task": job.task,
-            "settings": replace(job.config, device=self.devices[index]).to_dict(),
+            "settings": job.config.to_dict(),
             "genotype": job.genotype and job.genotype.to_dict(),
             "folder": str(self.folder / job.name),
             "measure": job.measure,
             "quiet": self.quiet,
             "sweep": self.repeat,
         }
-        threads = {"OMP_NUM_THREADS": str(self.threads)} if len(self.devices) > 1 else {}
-        process = subprocess.Popen(
-            worker_command("darts_cli.sweeps.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | threads,
-            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on once
-        )
-        self.processes[index] = process
+        self.engine.start(job.name, content)
+        self.working[job.name], self.last[job.name] = job, ""
         self.board.started(job.name)
-        if self.signal is not None:  # it came while the process started, and so did not reach it
-            process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(content).encode() + b"\n")
-            process.stdin.flush()
-        threading.Thread(target=self._follow, args=(index, job, process), daemon=True).start()
 
-    def _follow(self, index: int, job: Job, process: subprocess.Popen) -> None:
-        """Pass on the lines of a process until it ends."""
-        last = ""
-        with io.TextIOWrapper(process.stderr, errors="replace") as lines:
-            for line in lines:
-                last = line.strip() or last
-                if not (line.startswith("error: ") or job.measure):  # `_finish` prints the errors
-                    self.board.line(job.name, harmless(line.rstrip()))
-        self.ended.put((index, job, last))
+    def _line(self, name: str, line: str) -> None:
+        self.last[name] = line.strip() or self.last[name]
+        if not (line.startswith("error: ") or self.working[name].measure):  # `_ended` prints the errors
+            self.board.line(name, harmless(line))
 
-    def _finish(self, index: int, job: Job, last: str, failed: dict[str, str]) -> None:
-        process = self.processes.pop(index)
-        code = process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        self.board.ended(job.name)
+    def _again(self, name: str) -> bool:
+        """Whether a run whose machine is lost starts again, from its checkpoint."""
+        self.lost[name] += 1
+        if self.signal is not None or self.lost[name] > RETRIES:
+            return False
+        self.board.say(f"{name}: its machine was lost; starting it on another, from its last checkpoint", error=True)
+        return True
+
+    def _ended(self, name: str, code: int | None, failed: dict[str, str]) -> None:
+        job = self.working.pop(name)
+        self.board.ended(name)
         if code in {number for stop in signals.STOPS for number in (-stop, 128 + stop)}:
             if self.signal is None:  # somebody stopped this run: stop the sweep
                 self._note(abs(code) % 128)
-        elif code and not self.killed:
-            why = reason(code, last)
-            failed[job.name] = DIVERGED if code == NOT_FINITE else why
-            if not job.measure:
-                self.board.say(f"{job.name} failed: {why}", error=True)
+            return
+        why = reason(code, self.last[name])
+        if code == 0 and not self._arrived(job):
+            why = f"its files are not in {self.folder / name}, which must lie on storage that all machines mount"
+        elif code == 0 or self.killed or (code is None and self.signal):
+            return
+        failed[name] = DIVERGED if code == NOT_FINITE else why
+        if not job.measure:
+            self.board.say(f"{name} failed: {why}", error=True)
+
+    def _arrived(self, job: Job) -> bool:
+        """Whether the files of a run that has ended are here: those of another machine may take a while to be seen."""
+        until = time.monotonic() + FILES_SECONDS
+        while not (self.signal or job.done(self.folder)):
+            if time.monotonic() > until:
+                return False
+            time.sleep(1)
+        return True
 
     def _note(self, number: int) -> None:
         first, self.signal = self.signal is None, self.signal or number
         if not first and signal.Signals(number).name == "SIGHUP":  # a closing terminal may send it twice
             return
         self.killed = not first
-        for process in list(self.processes.values()):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
-    def _stop(self) -> None:
-        """After an error here: let the runs save and stop."""
-        for process in self.processes.values():
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-        for process in self.processes.values():
-            process.wait()
+    def _pass_on(self) -> None:
+        """Tell the runs to stop where signals have come since: here and not in their handler, which may interrupt an engine."""
+        wanted = (self.signal is not None) + self.killed
+        if wanted > self.asked:
+            self.asked = wanted
+            self.engine.stop(at_once=self.killed)
 
 
 class Board:
@@ -241,22 +232,23 @@ class Board:
         return Group("", *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines), bar, Text(facts))
 
 
-def worker_command(module: str) -> list[str]:
-    """The command that calls `main` of a module of this package in a process of its own."""
-    return [sys.executable, "-c", WORKER, module, str(Path(__file__).parents[2])]
+def engine(placement: Placement, device: str, folder: Path) -> Engine:
+    """The engine that the options name. Raises DartsError where it cannot be used."""
+    kind, _, address = placement.engine.partition(":")
+    if kind == "ray":
+        from darts_cli.sweeps.engines.ray import Ray
+
+        return Ray(address or None, placement.parallel, device, folder)
+    if kind == "slurm":
+        from darts_cli.sweeps.engines.slurm import Slurm
+
+        return Slurm(placement.parallel, device, folder)
+    return Local(placement.parallel, device)
 
 
-def devices(parallel: str | int, device: str) -> tuple[list[str], int]:
-    """The device of every run that runs at the same time, and the number of CPU threads for each."""
-    cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    threads = torch.get_num_threads()
-    if parallel == "auto":
-        parallel = cuda or (max(1, threads // AUTO_THREADS) if device in ("auto", "cpu") else 1)
-    names = [f"cuda:{i % cuda}" if cuda > 1 else device for i in range(int(parallel))]
-    return names, max(1, threads // len(names))
-
-
-def reason(code: int, last: str) -> str:
-    """Why a process failed."""
+def reason(code: int | None, last: str) -> str:
+    """Why a process failed; code None: with its machine."""
+    if code is None:
+        return "its machine was lost"
     killed = f"killed by {signal.Signals(-code).name}, possibly out of memory" if code < 0 else ""
     return killed or printable(last).removeprefix("error: ") or f"exit code {code}"

@@ -15,7 +15,7 @@ from darts_cli.runs.task import Task
 from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.reports.repeats import MEASURES, report
-from darts_cli.sweeps.seeds import parallel_options
+from darts_cli.sweeps.seeds import HERE, Placement
 from darts_cli.sweeps.sweep import Sweep, SweepConfig
 
 
@@ -25,7 +25,7 @@ def repeat(
     domain: str,
     count: int,
     *,
-    parallel: str | int = 1,
+    placement: Placement = HERE,
     folder: str | None = None,
     quiet: bool = False,
 ) -> tuple[dict, Sweep]:
@@ -33,13 +33,13 @@ def repeat(
 
     A training that fails is reported and does not lose the others. Raises DartsError when all fail, and when interrupted.
     """
-    options = (f"--repeats {count}", *parallel_options(parallel))
+    options = (f"--repeats {count}", *placement.options())
     settings = SweepConfig(config, name=f"repeats{count}", options=options, settings={"repeats": count})
-    sweep = Sweep(Task("train", domain, "repeats"), settings, folder, cells)
+    sweep = Sweep(Task("train", domain, "repeats"), settings, folder, cells, placement=placement)
     seeds = range(config.seed, config.seed + count)
     jobs = [Job(f"seed-{seed}", Task("train", domain), replace(config, seed=seed), cells) for seed in seeds]
     sweep.load_data()
-    with Pool(sweep.folder, sweep.repeat(), parallel, config.device, quiet) as pool:
+    with Pool(sweep, placement, quiet) as pool:
         sweep.start()
         estimate(pool, jobs)
         failed = pool.run(jobs)

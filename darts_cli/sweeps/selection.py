@@ -26,7 +26,7 @@ from darts_cli.sweeps.estimate import estimate
 from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
 from darts_cli.sweeps.reports.selection import illustrate, report, table_of
-from darts_cli.sweeps.seeds import parallel_options, seed_options
+from darts_cli.sweeps.seeds import HERE, Placement, seed_options
 from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
 from darts_cli.text import counted, table
 
@@ -42,7 +42,7 @@ def select(
     epochs: int | None = None,
     from_table: bool = False,
     random_cells: int = 0,
-    parallel: str | int = 1,
+    placement: Placement = HERE,
     folder: str | None = None,
     quiet: bool = False,
 ) -> tuple[Genotype | None, Sweep]:
@@ -63,7 +63,7 @@ def select(
             seed_options(seeds),
             "--select-from-table" if from_table else f"--select-epochs {epochs}",
             f"--random-cells {random_cells}",
-            *parallel_options(parallel),
+            *placement.options(),
         ),
         settings={
             **{"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells, "select_from_table": from_table},
@@ -71,12 +71,12 @@ def select(
         },
         replaced=("seed",),
     )
-    sweep = Sweep(Task("search", domain, "seeds"), settings, folder)
+    sweep = Sweep(Task("search", domain, "seeds"), settings, folder, placement=placement)
     short = training(config, Task("select", domain).config, epochs=epochs) if epochs else None
     searches = [Job(f"seed-{seed}", Task("search", domain), replace(config, seed=seed)) for seed in seeds]
     drawn = [Candidate(f"random-{seed}", seed, _draw(config.searched, seed)) for seed in range(random_cells)]
     sweep.load_data()
-    with Pool(sweep.folder, sweep.repeat(), parallel, config.device, quiet) as pool:
+    with Pool(sweep, placement, quiet) as pool:
         sweep.start()
         selection = _Selection(sweep, pool, MEASURES[domain], short, config.benchmark_data if from_table else None)
         trainings = [selection.job(job.name) for job in searches] if short else []

@@ -16,6 +16,7 @@ from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
 from darts_cli.schema import Config, digest, option_name
 from darts_cli.settings.search import SearchConfig
+from darts_cli.sweeps.seeds import HERE, Placement
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,18 @@ class SweepConfig:
 class Sweep:
     """The folder of a sweep. Raises DartsError under torchrun, and as a Run does when the folder belongs to something else."""
 
-    def __init__(self, task: Task, config: SweepConfig, folder: str | None, genotype: Genotype | None = None):
+    def __init__(
+        self,
+        task: Task,
+        config: SweepConfig,
+        folder: str | None,
+        genotype: Genotype | None = None,
+        placement: Placement = HERE,
+    ):
         if distributed.launched():
             raise DartsError(f"--{task.sweep}: not under torchrun; use --parallel", exit_code=2)
-        resolve(config.config.device)
+        if placement.engine == "local":
+            resolve(config.config.device)
         if config.config.tensorboard:
             events.check()
         self.identity = Identity.of(task, config, folder, genotype)
