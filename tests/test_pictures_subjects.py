@@ -134,7 +134,7 @@ def test_the_heat_maps_show_the_weights(tmp_path, monkeypatch):
     assert curves.alphas(history.read(tmp_path / "run"), "normal", "png").startswith(b"\x89PNG")
     assert len(shown) == 14
     titles = [panel.get_title() for panel, _ in shown]
-    assert titles[:3] == ["c_{k-2} → 2", "c_{k-1} → 2", "c_{k-2} → 3"]
+    assert titles[:3] == ["$c_{k-2}$ → 2", "$c_{k-1}$ → 2", "$c_{k-2}$ → 3"]
     assert titles[-1] == "4 → 5"
     for edge, (_, data) in enumerate(shown):
         for epoch, record in enumerate(records):
