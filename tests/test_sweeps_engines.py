@@ -171,7 +171,7 @@ def test_a_missing_package_is_named(engine, package, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setitem(sys.modules, {"slurm": "submitit"}.get(engine, engine), None)  # as if it were not installed
     result = darts(*SWEEP, engine, "--run", tmp_path / "run")
-    assert result.stderr == f"error: --engine {engine}: needs {package}; install it with pip install 'darts-cli[{engine}]'\n"
+    assert result.stderr == f"error: --engine {engine}: needs {package}; install it with pip install {package.lower()}\n"
 
 
 @pytest.mark.parametrize(

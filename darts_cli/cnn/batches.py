@@ -1,4 +1,4 @@
-"""Images in memory, and batches of them: addressed by position, augmented on the device."""
+"""Labelled images, and batches of them: addressed by position, augmented on the device."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ BLOCK = 256  # images that are looked at together
 class Dataset(NamedTuple):
     """Labelled images and the recipe they bring."""
 
-    images: Tensor  # (N, H, W, 3) uint8, on the CPU; see `rows`
+    images: Tensor  # (N, H, W, 3) uint8; see `rows`
     labels: Tensor  # (N,) int64
     classes: Sequence[str]
     mean: Sequence[float]  # per channel, of pixels in [0, 1]

@@ -89,4 +89,4 @@ def _check_installed(kind: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError:
-        raise DartsError(f"--engine {kind}: needs {name}; install it with pip install 'darts-cli[{kind}]'") from None
+        raise DartsError(f"--engine {kind}: needs {name}; install it with pip install {module}") from None
