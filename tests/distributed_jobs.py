@@ -22,6 +22,7 @@ from darts_cli.runtime import batchnorm, distributed
 
 IMAGES = {"dataset": "folder", "channels": 2, "layers": 3, "epochs": 1, "batch_size": 6, "device": "cpu"}  # 4 steps of 23
 TEXT = {"dataset": "text", "dim": 6, "batch_size": 12, "eval_batch_size": 3, "bptt": 5, "lr": 1.0, "device": "cpu"}
+SHARING = "random-sharing:candidates=20,batches=1,finalists=2"
 DROPOUTS = {"dropout": 0.3, "dropouth": 0.2, "dropoutx": 0.2, "dropouti": 0.1, "dropoute": 0.1}
 
 
@@ -57,7 +58,7 @@ def jobs(text: str, images: str) -> dict:
         "search-cnn-stages": search(
             SearchCNN, search_cnn, **searched | {"method": "p-darts:warmup=0,third=0,cells=1", "epochs": 2, "batch_size": 12}
         ),
-        "search-cnn-random": search(SearchCNN, search_cnn, **searched | {"method": "random-sharing", "epochs": 2}),
+        "search-cnn-random": search(SearchCNN, search_cnn, **searched | {"method": SHARING, "epochs": 2}),
         "search-cnn-noise": search(SearchCNN, search_cnn, **searched | {"space": "s4", "drop_path": 0.3, "epochs": 2}),
         "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **read),
         "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **read),
