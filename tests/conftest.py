@@ -21,7 +21,8 @@ import darts_cli
 from darts_cli.cli import main
 
 SMALL = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu", "--seed", "0"]
-TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
+TINY = ["--dataset", "folder", "--epochs", "2", "--nodes", "2", "--layers", "3", "--channels", "2", "--batch-size", "8"]
+TINY += ["--seed", "0"]
 
 
 SLOWEST = ("test_runtime_distributed", "test_faults", "test_sweeps_selection", "test_hostile")

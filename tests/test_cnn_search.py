@@ -50,7 +50,7 @@ def test_a_finished_search(undisturbed):
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert records[-1]["alphas"]["normal"] == state["network"]["alphas.normal"].tolist()
     assert (state["epoch"], state["step"]) == (2, 0)
-    for said in ("cpu, fp32", "weights, 224 alphas", "2 epochs of 3 steps", "next: darts train cnn --genotype"):
+    for said in ("cpu, fp32", "weights, 80 alphas", "2 epochs of 3 steps", "next: darts train cnn --genotype"):
         assert said in result.stderr
     report = (folder / "report.md").read_text()
     assert "search cnn --dataset folder" in report
@@ -132,8 +132,8 @@ def test_digits_from_a_fresh_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("skips", [2, 3, 4])
 def test_the_report_warns_of_a_collapsed_cell(tiny, tmp_path, skips):
     """Alphas that prefer skip connections on the first edge of that many nodes, and pooling elsewhere; too strong to move."""
-    folder = tmp_path / "run"
-    assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
+    folder, command = tmp_path / "run", [*tiny, "--nodes", 4, "--epochs", 1]
+    assert darts(*command, "--run", folder).exit_code == 0
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     alphas = torch.zeros(14, 8)
     alphas[:, default("cnn").operations.index("avg_pool_3x3")] = 5
@@ -141,7 +141,7 @@ def test_the_report_warns_of_a_collapsed_cell(tiny, tmp_path, skips):
     state["network"]["alphas.normal"] = alphas
     torch.save(state, folder / "checkpoint.pt")
     (folder / "checkpoint.pt.sha256").unlink()
-    assert darts(*tiny, "--epochs", 1, "--run", folder).exit_code == 0
+    assert darts(*command, "--run", folder).exit_code == 0
     report = (folder / "report.md").read_text()
     assert ("**Warning:**" in report) == (skips >= 3)
     assert f"Skip connections: {skips} in normal" in report

@@ -69,7 +69,7 @@ def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):
     assert done.exit_code == 0, done.stderr
     first, second = (json.loads(line)["alphas"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
     torch.manual_seed(0)
-    assert first == {cell: alpha.tolist() for cell, alpha in SearchNetwork(2, 2, 3).alphas.items()}
+    assert first == {cell: alpha.tolist() for cell, alpha in SearchNetwork(2, 2, 3, space=SearchCNN(nodes=2).searched).alphas.items()}
     assert first != second
 
 
@@ -163,6 +163,7 @@ def test_edge_weights_and_penalties_reach_their_alphas(space):
 
 
 def test_cells_are_derived_again_from_a_finished_search(tiny, tmp_path):
+    space = SearchCNN(nodes=2).searched
     command = [*tiny, "--channels", "4", "--method", "darts+max-skips:0", "--alpha-lr", "0.3", "--run", tmp_path / "a"]
     done = darts(*command)
     assert done.exit_code == 0, done.stderr
@@ -175,9 +176,9 @@ def test_cells_are_derived_again_from_a_finished_search(tiny, tmp_path):
         plain = parse_genotype(
             darts("genotype", "derive", tmp_path / "a", "--epoch", epoch, "--rule", "magnitude").stdout, "plain"
         )
-        assert plain == derive(record["operation_weights"], default("cnn"))
+        assert plain == derive(record["operation_weights"], space)
     sparse = darts("genotype", "derive", tmp_path / "a", "--rule", "threshold", "--threshold", "0.2").stdout
-    assert parse_genotype(sparse, "sparse") == derive_above(records[-1]["operation_weights"], default("cnn"), 0.2)
+    assert parse_genotype(sparse, "sparse") == derive_above(records[-1]["operation_weights"], space, 0.2)
     for given, message in (
         (["--epoch", "9"], "--epoch 9: .* has 2 finished epochs"),
         (["--threshold", "0.2"], "--threshold: only together with --rule threshold"),
