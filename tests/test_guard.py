@@ -25,6 +25,8 @@ from darts_cli.methods.derive import derive
 from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.pictures.curves import curves
 from darts_cli.pictures.pages.search import charts_of
+from darts_cli.rnn import evaluate as rnn_evaluate
+from darts_cli.rnn import model as rnn
 from darts_cli.runs.history import read
 from darts_cli.spaces.space import default, load
 
@@ -86,6 +88,50 @@ def test_the_eigenvalue_is_that_of_the_authors(space, dtype, tolerance):
     assert not network.training
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_eigenvalue_of_a_recurrent_cell_is_that_of_torch():
+    """Of the loss written as a function of alpha alone; the network stays as it is."""
+    torch.manual_seed(0)
+    space = replace(default("rnn"), nodes=2)
+    network = rnn.SearchNetwork(9, 6, space=space, alpha_scale=1.0).double()
+    with torch.no_grad():
+        for weight in network.weights():
+            weight.mul_(20)  # so that alpha matters
+    (alpha,), streams = network.alphas.values(), torch.randint(0, 9, (7, 4))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def loss(flat):
+        mixture = {"recurrent": flat.view_as(alpha).softmax(-1)}
+        return measured.loss(streams[:5], streams[1:6], measured.initial(4), mixture=mixture)[1]
+
+    measured = network.measured(fused=False)
+    H = torch.autograd.functional.hessian(loss, alpha.detach().flatten())
+    found = rnn_evaluate.eigenvalue(network, streams, 5, 1e-3)
+    assert found == pytest.approx(torch.linalg.eigvalsh(H)[-1].item() + 1e-3, rel=1e-9)
+    assert found > 0.01
+    assert (network.fused, network.cell.moment.fused, network.training) == (True, True, True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_search_of_a_recurrent_cell_records_eigenvalues(text, tmp_path):
+    """And nothing else changes by it."""
+    command = ["search", "rnn", "--dataset", "text", "--data", text, "--nodes", "2", "--epochs", "2"]
+    command += "--dim 4 --batch-size 4 --eval-batch 2 --bptt 5".split()
+    records = []
+    for every in (0, 2):
+        done = darts(*command, "--eigenvalue-every", every, "--run", tmp_path / str(every))
+        assert done.exit_code == 0, done.stderr
+        records.append(recorded(tmp_path / str(every)))
+    assert "  eigenvalue " in done.stderr
+    found = [record.pop("eigenvalue", None) for record in records[1]]
+    assert [value is not None for value in found] == [True, False]
+    assert records[0] == records[1]
+    history = read(tmp_path / "2")
+    assert history.eigenvalues() == [(1, found[0])]
+    assert "eigenvalue" in [chart.label for chart in charts_of(history)]
+    assert ">eigenvalue<" in curves([history], "svg").decode()
 
 
 def test_the_eigenvalue_is_the_largest_not_that_of_the_largest_magnitude():

@@ -99,8 +99,8 @@ def curves(histories: Sequence[History], form: str) -> bytes:
         raise DartsError(f"{folders}: are runs of different domains; draw their curves in separate pictures")
     (domain,) = domains
     measures = CURVES[domain]
-    searches = [history for history in histories if history.stage == "search" and domain == "cnn"]
-    signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues} if searches else {}
+    searches = [history for history in histories if history.stage == "search"]
+    signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues}
     signs = {label: values for label, values in signs.items() if any(map(values, searches))}
     figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]
