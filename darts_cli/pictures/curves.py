@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
-from darts_cli.pictures.charts.measures import sums_to_one
+from darts_cli.pictures.charts.measures import MOST_SKIPS, sums_to_one
 from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
 from darts_cli.text import printable
@@ -148,6 +148,9 @@ def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone:
         if points:
             panel.plot(*zip(*points, strict=True), color=RUNS[k % len(RUNS)], label=_literal(label if alone else history.name))
     counts = label == "skip connections"
+    if counts and all(history.space.macro == "darts" for history, _ in values):
+        most, words = MOST_SKIPS
+        panel.axhline(most, linestyle="--", linewidth=0.8, color="black", label=words)
     panel.set_xlabel("epoch")
     panel.set_ylabel(f"{label} of the {cell_name(values[0][0].space.cells[0])}" if counts else label)
     for axis in (panel.xaxis, panel.yaxis) if counts else (panel.xaxis,):
