@@ -128,6 +128,7 @@ def test_a_search_of_a_recurrent_cell_records_eigenvalues(text, tmp_path):
     found = [record.pop("eigenvalue", None) for record in records[1]]
     assert [value is not None for value in found] == [True, False]
     assert records[0] == records[1]
+    assert f"Hessian in alpha: {found[0]:.3g} after epoch 1, at most" in (tmp_path / "2" / "report.md").read_text()
     history = read(tmp_path / "2")
     assert history.eigenvalues() == [(1, found[0])]
     assert "eigenvalue" in [chart.label for chart in charts_of(history)]
@@ -308,13 +309,16 @@ def test_eigenvalues_are_recorded(tiny, tmp_path):
 def test_what_would_have_stopped_is_said():
     """Without a rule the search goes on, and the report names the cells before the collapse."""
     watched = {"valid_accuracy": 0.5, "discrete_accuracy": 0.25, "parameter_free": 0.375}
-    records = [{"skip_connections": {"normal": n}, **watched} for n in (0, 1, 1, 3, 4)]
+    records = [{"epoch": epoch, "skip_connections": {"normal": n}, **watched} for epoch, n in enumerate((0, 1, 1, 3, 4), 1)]
+    for epoch, value in ((1, 0.125), (3, 0.5), (5, 0.25)):
+        records[epoch - 1]["eigenvalue"] = value
     run = SimpleNamespace(folder=Path("runs/a"), reports=SimpleNamespace(metrics=records))
     said = report.guarded(SearchCNN(), run)
     assert "By the rule skips:2 the search would have stopped after epoch 4, with the cells of epoch 3" in said
     assert "darts train cnn --genotype runs/a@3" in said
     assert "38% of the edges" in said
     assert "25.00%" in said
+    assert said.endswith("in alpha: 0.125 after epoch 1, at most 0.5 after epoch 3, 0.25 after epoch 5, the last.")
     assert "By the rule" not in report.guarded(SearchCNN(stop="skips:3"), run)
     assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in report.guarded(SearchCNN(stop="skips:3"), run)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
+from darts_cli.guard.watch import eigenvalues
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
@@ -85,6 +86,7 @@ normalised by each batch's own statistics.
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
+{eigenvalues(run.reports.metrics)}
 
 {run.illustrate(cells)}
 
