@@ -106,7 +106,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             network.train()
             for step, batch in enumerate(batches["train"].shuffled(epoch, now["step"]), now["step"]):
                 seed(config.seed, "drop-path", epoch, step)
-                step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
+                with run.state.saved_without_memory(partial(state, epoch, step, sums), network):
+                    step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm)
                 display.step(epoch, step)

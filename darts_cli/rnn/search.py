@@ -79,7 +79,11 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                     seed(config.seed, "masks", epoch, step)
                     batches = _batches(config, network, (train, valid), (hidden, valid_hidden), start, length)
                     set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
-                    added, norm, hidden, valid_hidden = search_step(architect, relaxation, at(step), network, config, *batches)
+                    before = partial(state, epoch, step, sums, hidden, valid_hidden)
+                    with run.state.saved_without_memory(before, network, relaxation.optimizer):
+                        added, norm, hidden, valid_hidden = search_step(
+                            architect, relaxation, at(step), network, config, *batches
+                        )
                     sums += added
                     run.state.watch.note(epoch, step, added[0], norm, added[1], list(network.alphas.values()))
                     display.step(epoch, start + length - 1)
