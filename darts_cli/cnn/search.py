@@ -85,7 +85,6 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                     if display.due(step, config.log_every):
                         report.search_reading(display, run, network, sums, epoch, step)
                     run.state.checkpoint(partial(state, epoch, step + 1, sums))
-
             run.state.check_finite()
             network.end()
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))

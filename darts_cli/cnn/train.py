@@ -114,7 +114,6 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
                 if display.due(step, config.log_every):
                     report.train_reading(display, run, sums, epoch, step)
                 run.state.checkpoint(partial(state, epoch, step + 1, sums))
-
             run.state.check_finite()
             record = {"epoch": epoch + 1, "lr": lr, "drop_path": network.drop_path, **metrics("train", sums)}
             record |= _evaluations(
