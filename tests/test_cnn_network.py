@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from darts_cli import DartsError, legacy
-from darts_cli.cnn.model import Network, drop_path_
-from darts_cli.cnn.ops import AuxiliaryHead
+from darts_cli.cnn.model import AuxiliaryHead, Network, drop_path_
 from darts_cli.cnn.sizes import multiply_adds, parameters
 from darts_cli.genotype import Cell, Edge, Genotype, load
 

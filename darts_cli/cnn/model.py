@@ -20,6 +20,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.relaxation import Searching, edges_of
 from darts_cli.methods.value import DARTS, Method, Tables
+from darts_cli.runtime.batchnorm import BatchNorm2d
 from darts_cli.spaces.space import Space, default
 
 # ---- what both networks share
@@ -116,7 +117,7 @@ class Cell(nn.Module):
 
         In training each edge is dropped with probability `drop_path`, except skip connections of stride 1.
         """
-        states = [self.preprocess0.after_relu(s0), self.preprocess1.after_relu(s1)]
+        states = ops.preprocessed(self.preprocess0, self.preprocess1, s0, s1)
         relu = functools.cache(lambda j: F.relu(states[j]))  # computed once for all edges of a state
         operations = iter(self.edges)
 
@@ -144,6 +145,27 @@ def drop_path_(x: Tensor, probability: float, share: tuple[int, slice] | None = 
 
 
 AUXILIARY_SIDE_PIXELS = {"cifar": 32, "imagenet": 224}  # of the images that an auxiliary head is made for, by stem
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier inside the network, for training only; its input must be 8x8 (CIFAR) or 7x7 (ImageNet)."""
+
+    def __init__(self, C: int, num_classes: int, stem: str):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
+            nn.Conv2d(C, 128, 1, bias=False),
+            BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *([BatchNorm2d(768)] if stem == "cifar" else []),  # missing for ImageNet in the original
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
 
 
 class Network(nn.Module):
@@ -188,7 +210,7 @@ class Network(nn.Module):
             self.cells.append(Cell(cell, C_prev_prev, C_prev, C, reduction, reduction_prev))
             C_prev_prev, C_prev, reduction_prev = C_prev, len(cell.concat) * C, reduction
             if auxiliary and i == _reductions(layers)[1]:
-                self.auxiliary_head = ops.AuxiliaryHead(C_prev, num_classes, stem)
+                self.auxiliary_head = AuxiliaryHead(C_prev, num_classes, stem)
         self.classifier = nn.Linear(C_prev, num_classes)
         self.to(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), stems, the auxiliary head."""
+"""The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), and stems."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from darts_cli import DartsError
 from darts_cli.cnn.fused.depthwise import separable
 from darts_cli.runtime import distributed
-from darts_cli.runtime.batchnorm import BatchNorm2d
+from darts_cli.runtime.batchnorm import BatchNorm2d, normalise
 from darts_cli.spaces.operations import added
 
 
@@ -25,6 +25,10 @@ class ReLUFirst(nn.Module):
 
     def after_relu(self, r: Tensor) -> Tensor:
         """The rest of the operation, given r = relu(x)."""
+        return self.norm(self.unnormalised(r))
+
+    def unnormalised(self, r: Tensor) -> Tensor:
+        """The same without the BatchNorm at its end."""
         raise NotImplementedError
 
 
@@ -36,8 +40,8 @@ class ReLUConvBN(ReLUFirst):
         self.point = nn.Conv2d(C_in, C_out, 1, bias=False)
         self.norm = BatchNorm2d(C_out, affine=affine)
 
-    def after_relu(self, r: Tensor) -> Tensor:
-        return self.norm(self.point(r))
+    def unnormalised(self, r: Tensor) -> Tensor:
+        return self.point(r)
 
 
 class DilConv(ReLUFirst):
@@ -54,9 +58,8 @@ class DilConv(ReLUFirst):
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.point(self.depth(F.relu(x))))
 
-    def after_relu(self, r: Tensor) -> Tensor:
-        """The same, with faster gradients and less memory."""
-        return self.norm(separable(r, self.depth, self.point))
+    def unnormalised(self, r: Tensor) -> Tensor:
+        return separable(r, self.depth, self.point)  # with faster gradients and less memory
 
 
 class SepConv(ReLUFirst):
@@ -99,12 +102,16 @@ class FactorizedReduce(ReLUFirst):
         self.conv_2 = nn.Conv2d(C_in, C_out // 2, 1, bias=False)
         self.bn = BatchNorm2d(C_out, affine=affine)
 
-    def after_relu(self, r: Tensor) -> Tensor:
+    @property
+    def norm(self) -> BatchNorm2d:
+        return self.bn
+
+    def unnormalised(self, r: Tensor) -> Tensor:
         return self.halved(r[:, :, ::2, ::2], r[:, :, 1::2, 1::2])
 
     def halved(self, even: Tensor, odd: Tensor) -> Tensor:
-        """The rest of the operation, given the pixels of relu(x) in even rows and columns, and those in odd ones."""
-        return self.bn(torch.cat([self.conv_1(even), self.conv_2(odd)], dim=1))
+        """What BatchNorm is given, of the pixels of relu(x) in even rows and columns, and those in odd ones."""
+        return torch.cat([self.conv_1(even), self.conv_2(odd)], dim=1)
 
 
 def pool(kind: str, stride: int) -> nn.Module:
@@ -120,6 +127,10 @@ class PoolBN(nn.Sequential):
     def __init__(self, pool: nn.Module, C: int):
         super().__init__(pool, BatchNorm2d(C, affine=False))
 
+    @property
+    def norm(self) -> BatchNorm2d:
+        return self[1]
+
 
 class FactorizedConv(ReLUFirst):
     """ReLU, a 1x7 and a 7x1 convolution, each strided along its length, BatchNorm."""
@@ -132,8 +143,8 @@ class FactorizedConv(ReLUFirst):
         self.down = nn.Conv2d(C, C, (7, 1), (stride, 1), padding=(3, 0), bias=False)
         self.norm = BatchNorm2d(C, affine=affine)
 
-    def after_relu(self, r: Tensor) -> Tensor:
-        return self.norm(self.down(self.across(r)))
+    def unnormalised(self, r: Tensor) -> Tensor:
+        return self.down(self.across(r))
 
 
 class Zero(nn.Module):
@@ -157,8 +168,8 @@ class NorConv(ReLUFirst):
         self.conv = nn.Conv2d(C_in, C_out, kernel, stride, padding=kernel // 2, bias=not affine)
         self.norm = BatchNorm2d(C_out, affine=affine)
 
-    def after_relu(self, r: Tensor) -> Tensor:
-        return self.norm(self.conv(r))
+    def unnormalised(self, r: Tensor) -> Tensor:
+        return self.conv(r)
 
 
 class Noise(nn.Module):
@@ -272,25 +283,9 @@ class ImageNetStem(nn.Module):
         return F.relu(s0), F.relu(self.stem1(s0))
 
 
-class AuxiliaryHead(nn.Module):
-    """A second classifier inside the network, for training only; its input must be 8x8 (CIFAR) or 7x7 (ImageNet)."""
-
-    def __init__(self, C: int, num_classes: int, stem: str):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.ReLU(),
-            nn.AvgPool2d(5, stride=3 if stem == "cifar" else 2, count_include_pad=False),
-            nn.Conv2d(C, 128, 1, bias=False),
-            BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            *([BatchNorm2d(768)] if stem == "cifar" else []),  # missing for ImageNet in the original
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+def preprocessed(first: nn.Module, second: nn.Module, r0: Tensor, r1: Tensor) -> list[Tensor]:
+    """Both inputs of a cell after these layers, given them after their ReLU; several ranks send one message."""
+    return normalise([first.norm, second.norm], [first.unnormalised(r0), second.unnormalised(r1)])
 
 
 def preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:

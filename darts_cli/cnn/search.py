@@ -77,14 +77,14 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             with detection(network, config.detect_anomaly):
                 for step in range(now["step"], steps):
                     batches = batches_of(at(step), train, valid)
-                    step_sums, norm = search_step(architect, relaxation, at(step), *batches, config.grad_clip)
+                    with run.state.saved_without_memory(partial(state, epoch, step, sums), network, relaxation.optimizer):
+                        step_sums, norm = search_step(architect, relaxation, at(step), *batches, config.grad_clip)
                     sums += step_sums
                     run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
                     display.step(epoch, step)
                     if display.due(step, config.log_every):
                         report.search_reading(display, run, network, sums, epoch, step)
                     run.state.checkpoint(partial(state, epoch, step + 1, sums))
-
             run.state.check_finite()
             network.end()
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))

@@ -169,5 +169,5 @@ class SearchCell(MixedCell):
         added: Added = NOTHING,
     ) -> Tensor:
         """s0, s1 (B, C', H, W), after their ReLU, weights (14, 8) -> (B, 4C, H, W); the others as in `nodes`."""
-        inputs = self.preprocess0.after_relu(s0), self.preprocess1.after_relu(s1)
+        inputs = ops.preprocessed(self.preprocess0, self.preprocess1, s0, s1)
         return torch.cat(self.nodes(inputs, weights, active, edge_weights, added), dim=1)

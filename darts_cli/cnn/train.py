@@ -106,14 +106,14 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             network.train()
             for step, batch in enumerate(batches["train"].shuffled(epoch, now["step"]), now["step"]):
                 seed(config.seed, "drop-path", epoch, step)
-                step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
+                with run.state.saved_without_memory(partial(state, epoch, step, sums), network):
+                    step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm)
                 display.step(epoch, step)
                 if display.due(step, config.log_every):
                     report.train_reading(display, run, sums, epoch, step)
                 run.state.checkpoint(partial(state, epoch, step + 1, sums))
-
             run.state.check_finite()
             record = {"epoch": epoch + 1, "lr": lr, "drop_path": network.drop_path, **metrics("train", sums)}
             record |= _evaluations(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
+from darts_cli.genotype import Genotype
 from darts_cli.guard.watch import eigenvalues
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
@@ -68,6 +69,12 @@ def search_record(
     display.record(line, run.reports.metrics)
     if changed and not display.live:
         display.say(cell_table(cells))
+
+
+def search_end(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> Genotype:
+    """Write the report; returns the cell."""
+    run.reports.write(search_report(config, run, network, device))
+    return network.genotype()
 
 
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:

@@ -79,14 +79,16 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                     seed(config.seed, "masks", epoch, step)
                     batches = _batches(config, network, (train, valid), (hidden, valid_hidden), start, length)
                     set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
-                    added, norm, hidden, valid_hidden = search_step(architect, relaxation, at(step), network, config, *batches)
+                    before = partial(state, epoch, step, sums, hidden, valid_hidden)
+                    with run.state.saved_without_memory(before, network, relaxation.optimizer):
+                        after = search_step(architect, relaxation, at(step), network, config, *batches)
+                    added, norm, hidden, valid_hidden = after
                     sums += added
                     run.state.watch.note(epoch, step, added[0], norm, added[1], list(network.alphas.values()))
                     display.step(epoch, start + length - 1)
                     if display.due(step, config.log_every):
                         report.search_reading(display, run, network, sums, epoch, start + length - 1)
                     run.state.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
-
             run.state.check_finite()
             after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
             network.conclude(at(len(pieces)), partial(likelihood, network, evaluation, config, after_each))
@@ -94,8 +96,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             report.search_record(display, run, network, sums, epoch, watched(config, network, evaluation, epoch))
             network, architect, relaxation = follow((network, architect, relaxation), method, at(len(pieces)), build)
             run.state.save(now := state(epoch + 1, *start_of_epoch))
-    run.reports.write(report.search_report(config, run, network, device))
-    return network.genotype()
+    return report.search_end(config, run, network, device)
 
 
 def watched(config: SearchRNN, network: SearchNetwork, evaluation: Tensor, epoch: int) -> dict[str, float]:

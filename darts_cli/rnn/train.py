@@ -144,7 +144,8 @@ def _steps(
         start, length = pieces[step]
         seed(config.seed, "masks", epoch, step, roll_backs)
         x, y = data.piece(source, start, length)
-        step_sums, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden)
+        with run.state.saved_without_memory(partial(state, epoch, step, roll_backs, sums, hidden), network):
+            step_sums, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden)
         sums += step_sums
         run.state.watch.note(epoch, step, step_sums[0], norm)
         display.step(epoch, start + length - 1)

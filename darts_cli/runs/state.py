@@ -1,9 +1,15 @@
 """The state of a run: when it is saved, what is refused, and where a run resumes."""
 
+import contextlib
+import copy
 import signal
 import time
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+
+from torch import nn
+from torch.optim import Optimizer
 
 from darts_cli import DartsError, Stopped
 from darts_cli import genotype as genotypes
@@ -13,6 +19,7 @@ from darts_cli.runs.identity import Identity
 from darts_cli.runs.reports import Reports
 from darts_cli.runtime import distributed
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite, Watch, first_not_finite, named_tensors
+from darts_cli.text import out_of_memory
 
 
 class State:
@@ -63,6 +70,38 @@ class State:
         if number:
             name = signal.Signals(number).name
             raise Stopped(f"stopped by {name}; the state is saved", self.repeat, 128 + number)
+
+    @contextlib.contextmanager
+    def saved_without_memory(
+        self, state: Callable[[], dict], network: nn.Module, alpha_optimizer: Optimizer | None = None
+    ) -> Iterator[None]:
+        """Around a step: where memory runs out in a pass of it, save the state before the step, and raise DartsError.
+
+        What a step changes before its last pass is copied for that: the buffers of the network, alpha, and its optimiser. The
+        weights change after it. Several ranks save nothing: the others do not know of it.
+        """
+        alphas = [alpha for group in alpha_optimizer.param_groups for alpha in group["params"]] if alpha_optimizer else []
+        changing = [*network.buffers(), *alphas]
+        before = [tensor.detach().clone() for tensor in changing]
+        of_alpha = copy.deepcopy(alpha_optimizer.state_dict()) if alpha_optimizer else None
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            message = out_of_memory(error)
+            modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+            if message is None or distributed.ranks() > 1 or "torch.optim.optimizer" in modules:
+                raise
+            traceback.clear_frames(error.__traceback__)  # and with them the tensors of the pass
+        else:
+            return
+        for tensor, value in zip(changing, before, strict=True):
+            tensor.detach().copy_(value)
+        if alpha_optimizer:
+            alpha_optimizer.load_state_dict(of_alpha)
+        now = state()
+        if _epoch_and_step(now) != self._saved:
+            self.save(now)
+        raise DartsError(f"{message}; the state before this step is saved; to resume once there is memory: {self.repeat}")
 
     def extend(self) -> None:
         """Give the newest checkpoint the number of epochs of this configuration, which is not that of its run."""

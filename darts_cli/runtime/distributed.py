@@ -150,21 +150,17 @@ def first(tensor: Tensor) -> Tensor:
     return total(tensor if rank() == 0 else torch.zeros_like(tensor))
 
 
-def totals(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Sums over rows, of any shape, and the number of rows, both over all ranks."""
-    local = sums.new_full((), count)
+def totals(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The sum of each tensor over the ranks, sent in one message; not differentiable."""
     if ranks() == 1:
-        return sums, local
-    both = total(torch.cat([sums.flatten(), local[None]]))
-    return both[:-1].view(sums.shape), both[-1]
+        return list(tensors)
+    sums = total(torch.cat([tensor.flatten() for tensor in tensors])).split([tensor.numel() for tensor in tensors])
+    return [each.view(tensor.shape) for each, tensor in zip(sums, tensors, strict=True)]
 
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The mean of each tensor over the ranks, sent in one message."""
-    if ranks() == 1:
-        return list(tensors)
-    means = total(torch.cat([tensor.flatten() for tensor in tensors])) / ranks()
-    return [mean.view(t.shape) for mean, t in zip(means.split([t.numel() for t in tensors]), tensors, strict=True)]
+    return list(tensors) if ranks() == 1 else [tensor / ranks() for tensor in totals(tensors)]
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
@@ -182,6 +178,13 @@ def gather(tensor: Tensor, dim: int) -> Tensor:
     parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(ranks())]
     _collect(lambda: dist.all_gather(parts, tensor.contiguous()), tensor)
     return torch.cat(parts, dim)
+
+
+def gathered(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Each tensor of all ranks, of equal shape, (ranks, ...), sent in one message."""
+    rows = gather(torch.cat([tensor.flatten() for tensor in tensors])[None], 0)
+    sizes = [tensor.numel() for tensor in tensors]
+    return [each.reshape(-1, *tensor.shape) for each, tensor in zip(rows.split(sizes, 1), tensors, strict=True)]
 
 
 def largest(*numbers: int) -> list[int]:

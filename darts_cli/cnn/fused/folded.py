@@ -9,6 +9,7 @@ Neither z nor its normalised and weighted copies are computed. Statistics are at
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from darts_cli.cnn.fused.depthwise import depthwise, depthwise_backward, images, rows
-from darts_cli.runtime import distributed
+from darts_cli.runtime import batchnorm, distributed
 from darts_cli.runtime.autograd import once_differentiable
 from darts_cli.runtime.device import exact
 
@@ -33,21 +34,47 @@ class Half(NamedTuple):
     dilation: int = 1
 
 
-def sums(halves: Sequence[Half], a: Tensor, recompute: bool = False) -> Sequence[Tensor]:
+class Normalised(NamedTuple):
+    """A matrix y (N, C), normalised, and the statistics by which it is."""
+
+    y: Tensor
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+
+def sums(
+    halves: Sequence[Half], a: Tensor, recompute: bool = False, beside: Sequence[Tensor] = ()
+) -> tuple[Sequence[Tensor], list[Normalised]]:
     """y_j (N, C), each the sum of a_k BN(W_k depthwise(x_k)) over the halves k of sum j; weights a (K,).
 
     recompute    compute the depthwise convolutions once more for the gradient instead of keeping their results
+    beside       in training: matrices (N, C) that are normalised as they are, for which no rank sends another message
     """
     into, x, depths, points, norms, *geometry = zip(*halves, strict=True)
     kernels, geometry = [depth.weight.to(x[0].dtype) for depth in depths], list(zip(*geometry, strict=True))
     W = torch.stack([point.weight.flatten(1) for point in points])
     if norms[0].training:
-        return Folded.apply(into, geometry, norms, recompute, a, W, *x, *kernels)
+        J = max(into) + 1
+        found = Folded.apply(into, geometry, norms, recompute, a, W, *x, *kernels, *beside)
+        return found[:J], _grouped(found[J:])
     mean, variance = (torch.stack([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var"))
     eps = norms[0].eps
     y = _products(into, _matrices(x, kernels, geometry), _fold(a, W, variance, eps).to(x[0].dtype))
     b = -_fold(a, mean[..., None], variance, eps)[..., 0].to(x[0].dtype)
-    return [y_j + sum(b_k for i, b_k in zip(into, b, strict=True) if i == j) for j, y_j in enumerate(y)]
+    return [y_j + sum(b_k for i, b_k in zip(into, b, strict=True) if i == j) for j, y_j in enumerate(y)], []
+
+
+def normalised(matrices: Sequence[Tensor], eps: float) -> list[Normalised]:
+    """Matrices (N, C), each normalised."""
+    return _grouped(batchnorm.Normalise.apply(eps, *matrices)) if matrices else []
+
+
+def _grouped(found: Sequence[Tensor]) -> list[Normalised]:
+    """What all y, all means, all variances and the count say of each matrix."""
+    *each, count = found or (None,)
+    K = len(each) // 3
+    return [Normalised(*group, count) for group in zip(each[:K], each[K : 2 * K], each[2 * K :], strict=True)]
 
 
 def _fold(a: Tensor, W: Tensor, variance: Tensor, eps: float) -> Tensor:
@@ -79,7 +106,8 @@ class Folded(Function):
     """y_j = sum_k V_k (d_k - m_k) over the k with into[k] = j, where BatchNorm normalises by the batches of all ranks.
 
     Arguments: into, strides and dilations, BatchNorms, whether to recompute, a (K,), W (K, C, C), then K tensors x_k
-    (B, C, H, W) and K kernels. With the gradients g_j, and d_k centred,
+    (B, C, H, W), K kernels, and matrices that are only normalised; their results, as of Normalise, follow the y_j. With the
+    gradients g_j, and d_k centred,
 
         g_V_k = g_j^T d_k,   g_d_k = (g_j - mean g_j) V_k + d_k (g_S_k + g_S_k^T) / N;
 
@@ -88,19 +116,34 @@ class Folded(Function):
 
     @staticmethod
     def forward(ctx, into, geometry, norms, recompute: bool, a: Tensor, W: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        d = _matrices(tensors[: len(into)], tensors[len(into) :], geometry)
-        m, S, count = centre(d)
+        K = len(into)
+        x, kernels, beside = tensors[:K], tensors[K : 2 * K], tensors[2 * K :]
+        d = _matrices(x, kernels, geometry)
+        m, S, count, *more = centre(d, beside)
         variance = _variance(W, S)
         track(norms, (W @ m[..., None])[..., 0], variance, count)
         ctx.into, ctx.geometry, ctx.eps = into, geometry, norms[0].eps
-        ctx.save_for_backward(a, W, S, m, count, *tensors, *(() if recompute else d))
-        return _products(into, d, _fold(a, W, variance, ctx.eps).to(d[0].dtype))
+        by_channel = [batchnorm.normalised(*each, ctx.eps) for each in zip(beside, *more, strict=True)]
+        ctx.beside = len(beside)
+        ctx.save_for_backward(
+            *(a, W, S, m, count, *x, *kernels),
+            *(y for y, _ in by_channel),
+            *(f for _, f in by_channel),
+            *(() if recompute else d),
+        )
+        y = _products(into, d, _fold(a, W, variance, ctx.eps).to(d[0].dtype))
+        if not beside:
+            return y
+        ctx.mark_non_differentiable(*more[0], *more[1], count)
+        return *y, *(y for y, _ in by_channel), *more[0], *more[1], count
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *g: Tensor) -> tuple:
         K, (a, W, S, m, count, *saved) = len(ctx.into), ctx.saved_tensors
-        x, kernels, d = saved[:K], saved[K : 2 * K], saved[2 * K :]
+        x, kernels, beside, factors, d = _split(saved, K, K, ctx.beside, ctx.beside)
+        J = max(ctx.into) + 1
+        g, g_beside = g[:J], g[J : J + ctx.beside]
         if not d:
             d = [minus(d_k, m_k, d_k) for d_k, m_k in zip(_matrices(x, kernels, ctx.geometry), m.to(x[0].dtype), strict=True)]
         with torch.enable_grad():
@@ -108,10 +151,12 @@ class Folded(Function):
             V = _fold(a, W, _variance(W, S), ctx.eps)
         g_V = torch.stack([g[j].t() @ d_k for j, d_k in zip(ctx.into, d, strict=True)]).to(V.dtype)
         g_a, g_W, g_S = torch.autograd.grad(V, (a, W, S), g_V)
-        sums = torch.stack([exact(g_j).sum(0) for g_j in g])
-        both = distributed.total(torch.cat([(g_S + g_S.mT).flatten(), sums.flatten()])) / count
-        G, V = (tensor.to(d[0].dtype) for tensor in (both[: S.numel()].view_as(S), V.detach()))
-        g = [minus(g_j, mean) for g_j, mean in zip(g, both[S.numel() :].view_as(sums).to(d[0].dtype), strict=True)]
+        own = [g_S + g_S.mT, torch.stack([exact(g_j).sum(0) for g_j in g])]
+        own += [batchnorm.gradient_sums(*each) for each in zip(g_beside, beside, strict=True)]
+        G, means, *more = (total / count for total in distributed.totals(own))
+        G, V = (tensor.to(d[0].dtype) for tensor in (G, V.detach()))
+        g = [minus(g_j, mean) for g_j, mean in zip(g, means.to(d[0].dtype), strict=True)]
+        g_beside = [batchnorm.gradient(*each) for each in zip(g_beside, beside, factors, more, strict=True)]
         g_x, g_kernels = [None] * K, [None] * K
         for k, (j, each) in enumerate(zip(ctx.into, ctx.geometry, strict=True)):
             needs = ctx.needs_input_grad[6 + k], ctx.needs_input_grad[6 + K + k]
@@ -119,20 +164,34 @@ class Folded(Function):
                 B, _, height, width = x[k].shape
                 g_d = images((g[j] @ V[k]).addmm_(d[k], G[k]), B, -(-height // each[0]), -(-width // each[0]))
                 g_x[k], g_kernels[k] = depthwise_backward(g_d, x[k], kernels[k], *each, needs=needs)
-        return None, None, None, None, g_a, g_W, *g_x, *g_kernels
+        return None, None, None, None, g_a, g_W, *g_x, *g_kernels, *g_beside
 
 
-def centre(d: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Subtract the means m (K, C) from K matrices d_k (N, C), in place; returns m, the covariances S (K, C, C), and N.
+def centre(d: Sequence[Tensor], beside: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Subtract the means m (K, C) from K matrices d_k (N, C), in place; returns m, the covariances S (K, C, C), and N; then the
+    means (C,) and the variances (C,) of each matrix beside them.
 
-    All three are over the rows of all ranks. Without the subtraction, float32 would lose the covariance of numbers that vary
-    little compared with their mean.
+    All are over the rows of all ranks, in one message: every rank centres by its own means first. Without that, float32 would
+    lose the covariance of numbers that vary little compared with their mean.
     """
-    sums, count = distributed.totals(torch.stack([exact(d_k).sum(0) for d_k in d]), len(d[0]))
-    m = sums / count
-    for d_k, m_k in zip(d, m.to(d[0].dtype), strict=True):
+    means = torch.stack([exact(d_k).sum(0) for d_k in d]) / max(len(d[0]), 1)
+    _subtract(means, d)
+    moments = [(means, torch.stack([_gram(d_k) for d_k in d])), *map(batchnorm.own_moments, beside)]
+    (m, *of_beside), (S, *variances), count = batchnorm.over_ranks(len(d[0]), *zip(*moments, strict=True))
+    if distributed.ranks() > 1:
+        _subtract(m - means, d)
+    return m, S, count, of_beside, variances
+
+
+def _split(tensors: Sequence[Tensor], *counts: int) -> list[Sequence[Tensor]]:
+    """So many tensors after each other, and at last the others."""
+    ends = [0, *accumulate(counts), len(tensors)]
+    return [tensors[start:end] for start, end in pairwise(ends)]
+
+
+def _subtract(means: Tensor, d: Sequence[Tensor]) -> None:
+    for d_k, m_k in zip(d, means.to(d[0].dtype), strict=True):
         minus(d_k, m_k, d_k)
-    return m, distributed.total(torch.stack([_gram(d_k) for d_k in d])) / count, count
 
 
 def minus(d: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:

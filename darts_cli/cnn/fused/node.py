@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from darts_cli.cnn import ops
 from darts_cli.cnn.fused import stacked
 from darts_cli.cnn.fused.depthwise import from_phases, images, rows, to_phases
-from darts_cli.cnn.fused.folded import Half, sums, track
-from darts_cli.runtime.batchnorm import Normalise
+from darts_cli.cnn.fused.folded import Half, Normalised, normalised, sums, track
 from darts_cli.runtime.device import exact, large_kernels, no_autocast
 
 Term = tuple["State", nn.Module, Tensor]  # an operation of an edge, with its state and its weight
@@ -37,7 +36,8 @@ class State:
         self.shape = len(x), x.shape[2] // stride, x.shape[3] // stride  # B, H, W of the nodes after it
         self.phased = stride == 1 and x.shape[2] % 2 == x.shape[3] % 2 == 0
         self.dilation = 2 if stride == 1 and not self.phased else 1  # of the dilated convolutions, when applied to `dilated`
-        self._pooled: dict[str, tuple] = {}  # by pooling
+        self._pooled: dict[str, Tensor] = {}  # by pooling
+        self.normalised: dict[str | nn.Module, Normalised] = {}  # by pooling or reduction
 
     @cached_property
     def relu(self) -> Tensor:
@@ -56,17 +56,22 @@ class State:
             self._pooled[repr(pool)] = pool(self.x)
         return self._pooled[repr(pool)]
 
-    def pooled(self, op: ops.PoolBN) -> Tensor:
-        """The pooled and normalised state, (N, C)."""
-        pool, norm = op
-        if not norm.training:
-            return rows(norm(pool(self.x)))
-        if repr(pool) not in self._pooled:
-            y, *statistics = Normalise.apply(exact(rows(pool(self.x))), norm.eps)
-            self._pooled[repr(pool)] = y.to(self.x.dtype), statistics
-        y, (mean, variance, count) = self._pooled[repr(pool)]
-        track([norm], mean[None], variance[None], count)
+    def reduced(self, op: ops.PoolBN | ops.FactorizedReduce) -> Tensor:
+        """The operation without its BatchNorm, (B, C, H, W)."""
+        return op[0](self.x) if isinstance(op, ops.PoolBN) else op.halved(self.dilated, self.relu[:, :, 1::2, 1::2])
+
+    def result(self, op: ops.PoolBN | ops.FactorizedReduce) -> Tensor:
+        """The operation with its BatchNorm, (N, C); in training of what is in `normalised`."""
+        if not op.norm.training:
+            return rows(op.norm(self.reduced(op)))
+        y, mean, variance, count = self.normalised[shared(op)]
+        track([op.norm], mean[None], variance[None], count)
         return y
+
+
+def shared(op: ops.PoolBN | ops.FactorizedReduce) -> str | nn.Module:
+    """What the operations of a state that are the same before their BatchNorm have in common."""
+    return repr(op[0]) if isinstance(op, ops.PoolBN) else op
 
 
 def mixed_node(
@@ -96,19 +101,31 @@ def mixed_node(
         y = _together(terms, states[0], padded, recompute) if together else _one_by_one(terms, states[0], recompute)
     y = images(y, *states[0].shape)
     for state, op, a in terms:
-        if isinstance(op, ops.FactorizedReduce):
-            y = y + a * op.halved(state.dilated, state.relu[:, :, 1::2, 1::2])
-        elif not isinstance(op, ops.SepConv | ops.DilConv | ops.PoolBN | nn.Identity | ops.Zero):
+        if together and isinstance(op, ops.FactorizedReduce):
+            y = y + a * op.bn(state.reduced(op))
+        elif not isinstance(op, ops.SepConv | ops.DilConv | ops.PoolBN | ops.FactorizedReduce | nn.Identity | ops.Zero):
             y = y + a * (op.after_relu(state.relu) if isinstance(op, ops.ReLUFirst) else op(state.x))
     return y
 
 
 def _one_by_one(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
-    """The sum of the convolutions, poolings and identities among the terms, (N, C)."""
-    y = _convolutions(terms, like, recompute)
+    """The sum of the convolutions, poolings, reductions and identities among the terms, (N, C).
+
+    Poolings and reductions are normalised beside the first convolutions.
+    """
+    single = [(state, op, a) for state, op, a in terms if isinstance(op, ops.PoolBN | ops.FactorizedReduce)]
+    new = {(s, shared(op)): op for s, op, _ in single if op.norm.training and shared(op) not in s.normalised}
+    beside = [exact(rows(state.reduced(op))) for (state, _), op in new.items()]
+    y, found = _convolutions(terms, like, recompute, beside)
+    if beside and not found:
+        found = normalised(beside, single[0][1].norm.eps)
+    for (state, key), each in zip(new, found, strict=True):
+        state.normalised[key] = each._replace(y=each.y.to(state.x.dtype))
+    for state, op, a in single:
+        y.addcmul_(state.result(op), a.to(y.dtype))
     for state, op, a in terms:
-        if isinstance(op, nn.Identity | ops.PoolBN):
-            y.addcmul_(rows(state.x) if isinstance(op, nn.Identity) else state.pooled(op), a.to(y.dtype))
+        if isinstance(op, nn.Identity):
+            y.addcmul_(rows(state.x), a.to(y.dtype))
     return y
 
 
@@ -177,16 +194,20 @@ def _pooled(terms: Sequence[Term]) -> Ends:
     return [(stacked.Part(x, 1, None), [(a, one, op[1]) for _, op, a in terms])]
 
 
-def _convolutions(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
-    """The sum of the separable and the dilated convolutions among the terms, (N, C)."""
+def _convolutions(
+    terms: Sequence[Term], like: State, recompute: bool, beside: Sequence[Tensor]
+) -> tuple[Tensor, list[Normalised]]:
+    """The sum of the separable and the dilated convolutions among the terms, (N, C); and what is beside them, normalised, where
+    there are any."""
     separable, dilated = ([term for term in terms if isinstance(term[1], kind)] for kind in (ops.SepConv, ops.DilConv))
-    B, H, W = like.shape
+    (B, H, W), found = like.shape, []
     ends = [Half(int(x.phased), x.dilated, op.depth, op.point, op.norm, 1, x.dilation) for x, op, _ in dilated]
     if separable:
         first = [Half(k, x.relu, op.depth1, op.point1, op.norm1, x.stride) for k, (x, op, _) in enumerate(separable)]
-        r = [images(y.relu_(), B, H, W) for y in sums(first, torch.ones_like(separable[0][2]).expand(len(first)), recompute)]
+        r, found = sums(first, torch.ones_like(separable[0][2]).expand(len(first)), recompute, beside)
+        r, beside = [images(y.relu_(), B, H, W) for y in r], ()
         ends += [Half(0, r_k, op.depth2, op.point2, op.norm2) for r_k, (_, op, _) in zip(r, separable, strict=True)]
     if not ends:
-        return like.x.new_zeros(B * H * W, like.x.shape[1])
-    y, *by_phase = sums(ends, torch.stack([a for _, _, a in (*dilated, *separable)]), recompute)
-    return y.add_(rows(from_phases(*by_phase, B, H, W))) if by_phase else y
+        return like.x.new_zeros(B * H * W, like.x.shape[1]), found
+    (y, *by_phase), more = sums(ends, torch.stack([a for _, _, a in (*dilated, *separable)]), recompute, beside)
+    return y.add_(rows(from_phases(*by_phase, B, H, W))) if by_phase else y, found + more

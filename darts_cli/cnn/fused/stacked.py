@@ -17,6 +17,7 @@ from darts_cli.cnn.fused.depthwise import depthwise, depthwise_backward, images,
 from darts_cli.cnn.fused.folded import Half, track
 from darts_cli.runtime import distributed
 from darts_cli.runtime.autograd import once_differentiable
+from darts_cli.runtime.batchnorm import over_ranks
 from darts_cli.runtime.device import exact
 
 Padded = Mapping[nn.Conv2d, Tensor]  # kernels of one size, by their convolutions
@@ -92,10 +93,7 @@ class Stacked(Function):
     def forward(ctx, parts, norms, recompute: bool, a: Tensor | None, W: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         C, dtype = W.shape[-1], parts[0].sources[0].dtype
         d = [_columns(part) for part in parts]
-        m, count = _means(d)
-        for d_p, m_p in zip(d, m.to(dtype).split([d_p.shape[1] for d_p in d]), strict=True):
-            d_p.sub_(m_p)
-        S = _covariances(d, torch.empty_like(W), count)
+        m, S, count = _centre(d, torch.empty_like(W))
         variance = ((W @ S) * W).sum(-1).clamp_min_(0)
         track(norms, (W @ m.view(-1, C, 1))[..., 0], variance, count)
         spread = variance + norms[0].eps
@@ -203,29 +201,34 @@ def _g_V(g: Tensor, d: Tensor, C: int, apart: bool) -> Tensor:
 # ---- over all ranks; a single one computes fewer operators
 
 
-def _means(d: Sequence[Tensor]) -> tuple[Tensor, Tensor | int]:
-    """The means (K C,) of the rows of all parts, and the number of rows."""
-    if distributed.ranks() == 1:
-        return torch.cat([exact(d_p).mean(0) for d_p in d]), len(d[0])
-    total, count = distributed.totals(torch.cat([exact(d_p).sum(0) for d_p in d]), len(d[0]))
-    return total / count, count
+def _centre(d: Sequence[Tensor], S: Tensor) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Subtract the means m (K C,) from the columns of all parts, in place; returns m, the covariances S (K, C, C), and the
+    number of rows. Several ranks send one message."""
+    n, C, alone = len(d[0]), S.shape[-1], distributed.ranks() == 1
+    means = torch.cat([exact(d_p).sum(0) for d_p in d]) / max(n, 1)
+    _subtract(means, d)
+    for d_p, S_p in zip(d, S.split([d_p.shape[1] // C for d_p in d]), strict=True):
+        columns = _matrices(exact(d_p), C)
+        S_p.baddbmm_(columns.mT, columns, beta=0, alpha=1 / n if alone else 1)
+    if alone:
+        return means, S, n
+    (m,), (S,), count = over_ranks(n, [means.view(-1, C)], [S])
+    m = m.flatten()
+    _subtract(m - means, d)
+    return m, S, count
 
 
-def _covariances(d: Sequence[Tensor], out: Tensor, count: Tensor | int) -> Tensor:
-    """Those (K, C, C) of the columns of all parts, which are centred."""
-    alpha = 1 if isinstance(count, Tensor) else 1 / count
-    for d_p, S_p in zip(d, out.split([d_p.shape[1] // out.shape[-1] for d_p in d]), strict=True):
-        columns = _matrices(exact(d_p), out.shape[-1])
-        S_p.baddbmm_(columns.mT, columns, beta=0, alpha=alpha)
-    return distributed.total(out) / count if isinstance(count, Tensor) else out
+def _subtract(means: Tensor, d: Sequence[Tensor]) -> None:
+    for d_p, m_p in zip(d, means.to(d[0].dtype).split([d_p.shape[1] for d_p in d]), strict=True):
+        d_p.sub_(m_p)
 
 
 def _shared(G: Tensor, g: Sequence[Tensor], count: Tensor | int) -> tuple[Tensor, Sequence[Tensor], float]:
     """The gradient G (K, C, C) of all S, the means of the gradients g_j, and what G is still to be multiplied by."""
     if distributed.ranks() == 1:
         return G, [exact(g_j).mean(0) for g_j in g], 1 / count
-    both = distributed.total(torch.cat([G.flatten(), *(exact(g_j).sum(0) for g_j in g)])) / count
-    return both[: G.numel()].view_as(G), both[G.numel() :].split([g_j.shape[1] for g_j in g]), 1.0
+    G, *means = (total / count for total in distributed.totals([G, *(exact(g_j).sum(0) for g_j in g)]))
+    return G, means, 1.0
 
 
 def _is(one: Tensor, other: Tensor) -> bool:
