@@ -13,7 +13,7 @@ import time
 import torch
 
 from darts_cli.cnn.model import SearchNetwork
-from darts_cli.cnn.search import Batch, make_architect, search_step
+from darts_cli.cnn.step import Batch, make_architect, search_step
 from darts_cli.config import SearchCNN
 from darts_cli.methods.catalogue import METHODS
 from darts_cli.methods.method import parse

@@ -19,9 +19,9 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.rows import search_cnn, search_rnn
-from darts_cli.cnn import search as cnn
+from darts_cli.cnn import step as cnn
 from darts_cli.cnn.fused import depthwise, node
-from darts_cli.rnn import search as rnn
+from darts_cli.rnn import step as rnn
 
 CPU = torch.device("cpu")
 SMALL = {"cnn": {"batch": 2, "channels": 4}, "rnn": {"batch": 2, "dim": 4, "vocab": 20}}

@@ -12,7 +12,7 @@ import time
 import torch
 
 from darts_cli.cnn.model import Network, SearchNetwork
-from darts_cli.cnn.search import make_architect, search_step
+from darts_cli.cnn.step import make_architect, search_step
 from darts_cli.cnn.train import training_step
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.genotype import load

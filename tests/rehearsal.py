@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from darts_cli.cnn import batches
+from darts_cli.cnn.datasets import batches
 
 CUDA, META = torch.device("cuda"), torch.device("meta")
 NUMBER_READ = (DataDependentOutputException, DynamicOutputShapeException)

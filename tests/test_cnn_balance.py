@@ -9,8 +9,8 @@ from conftest import darts
 from PIL import Image
 
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets.balance import balanced_accuracy, by_class, first_of_each, notes, unlike
+from darts_cli.cnn.datasets.batches import Dataset
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats.images import of_left_out
 

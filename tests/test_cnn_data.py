@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Batches, crop_and_flip, cut_out, normalised
+from darts_cli.cnn.datasets.batches import Batches, crop_and_flip, cut_out, normalised
 from darts_cli.config import SearchCNN, TrainCNN
 
 CPU = torch.device("cpu")

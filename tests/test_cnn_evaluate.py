@@ -175,7 +175,7 @@ def test_an_imagenet_checkpoint_of_the_original(tmp_path):
 
 def test_measuring_evaluates_and_changes_nothing(trained, parts):
     network = restore(trained).network.train()
-    from darts_cli.cnn.batches import Batches
+    from darts_cli.cnn.datasets.batches import Batches
 
     test = data.load("folder", str(parts), train=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

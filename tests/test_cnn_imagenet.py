@@ -8,8 +8,8 @@ from conftest import darts
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import normalised
 from darts_cli.cnn.datasets import imagenet
+from darts_cli.cnn.datasets.batches import normalised
 
 CPU = torch.device("cpu")
 JITTER = (0.4, 0.4, 0.4, 0.2)

@@ -12,7 +12,7 @@ from darts_cli import DartsError, legacy
 from darts_cli.architect import Architect
 from darts_cli.cnn.model import SearchNetwork
 from darts_cli.cnn.ops import FactorizedReduce, MixedOp
-from darts_cli.cnn.search import search_step
+from darts_cli.cnn.step import search_step
 from darts_cli.methods.relaxation import Relaxation
 from darts_cli.methods.value import Step
 from darts_cli.spaces.space import default

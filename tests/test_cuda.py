@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from conftest import assert_same_run, crash_and_resume, darts
 
 from darts_cli.cnn import model as cnn
-from darts_cli.cnn import search as search_cnn
+from darts_cli.cnn import step as step_cnn
 from darts_cli.cnn import train as train_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.methods.method import parse
 from darts_cli.methods.value import Step
 from darts_cli.rnn import model as rnn
-from darts_cli.rnn import search as search_rnn
+from darts_cli.rnn import step as step_rnn
 from darts_cli.rnn import train as train_rnn
 from darts_cli.runtime import device as devices
 
@@ -60,10 +60,10 @@ def after_steps_of_images(network, device, precision, dtype, unrolled, batches):
     network = copy.deepcopy(network).to(device, dtype)
     config = SearchCNN(unrolled=unrolled, precision=precision, channels=4, layers=3, nodes=2)
     devices.set_kernels(torch.device(device), True, precision)
-    architect, relaxation = search_cnn.make_architect(network, config, torch.device(device))
+    architect, relaxation = step_cnn.make_architect(network, config, torch.device(device))
     network.begin(STEP)
     for _ in range(2):
-        sums, norm = search_cnn.search_step(architect, relaxation, STEP, *(to(each, device, dtype) for each in batches), 5.0)
+        sums, norm = step_cnn.search_step(architect, relaxation, STEP, *(to(each, device, dtype) for each in batches), 5.0)
     tensors = [*(alpha.grad for alpha in network.alphas.values()), sums, norm[None], *network.weights(), *network.buffers()]
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
@@ -100,12 +100,12 @@ def after_steps_of_text(network, device, precision, dtype, unrolled, words, mask
     network = copy.deepcopy(network).to(device, dtype)
     config = SearchRNN(unrolled=unrolled, precision=precision, nodes=3, dim=16)
     devices.set_kernels(torch.device(device), True, precision)
-    architect, relaxation = search_rnn.make_architect(network, config, torch.device(device))
+    architect, relaxation = step_rnn.make_architect(network, config, torch.device(device))
     masks = type(masks)(*to(masks, device, dtype))
-    batches = [search_rnn.Batch(*to(each, device, dtype), network.initial(6), masks) for each in words]
+    batches = [step_rnn.Batch(*to(each, device, dtype), network.initial(6), masks) for each in words]
     network.begin(STEP)
     for _ in range(2):
-        sums, norm, hidden, _ = search_rnn.search_step(architect, relaxation, STEP, network, config, *batches)
+        sums, norm, hidden, _ = step_rnn.search_step(architect, relaxation, STEP, network, config, *batches)
     tensors = [network.alphas["recurrent"].grad, sums, norm[None], hidden, *network.weights()]
     return [tensor.detach() for tensor in tensors]
 

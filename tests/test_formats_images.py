@@ -8,7 +8,7 @@ from PIL import Image
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.datasets.batches import Dataset
 from darts_cli.formats.images import levels, parts, read, to_bytes
 
 GREY = np.linspace(0.1, 0.9, 64).reshape(8, 8)  # the picture that every form below stores

@@ -10,7 +10,7 @@ from authors import network_of
 
 from darts_cli import legacy
 from darts_cli.cnn.model import search_network
-from darts_cli.cnn.search import make_architect, search_step
+from darts_cli.cnn.step import make_architect, search_step
 from darts_cli.config import SearchCNN
 from darts_cli.methods.method import parse
 from darts_cli.methods.papers import drnas, gdas

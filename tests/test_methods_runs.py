@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import assert_same_run, crash_and_resume, darts
 
-from darts_cli.cnn import search as cnn
+from darts_cli.cnn import step as cnn
 from darts_cli.cnn.model import SearchNetwork, search_network
 from darts_cli.config import SearchCNN
 from darts_cli.formats.genotypes import parse as parse_genotype

@@ -8,18 +8,18 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from darts_cli.cnn import model as cnn
-from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.data import Dataset
-from darts_cli.cnn.search import make_architect as make_architect_cnn
-from darts_cli.cnn.search import search_step as search_step_cnn
+from darts_cli.cnn.datasets.batches import Batches
+from darts_cli.cnn.step import make_architect as make_architect_cnn
+from darts_cli.cnn.step import search_step as search_step_cnn
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.methods.value import Step
 from darts_cli.rnn import model as rnn
-from darts_cli.rnn.search import Batch
-from darts_cli.rnn.search import make_architect as make_architect_rnn
-from darts_cli.rnn.search import search_step as search_step_rnn
+from darts_cli.rnn.step import Batch
+from darts_cli.rnn.step import make_architect as make_architect_rnn
+from darts_cli.rnn.step import search_step as search_step_rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime.nonfinite import Watch
 

@@ -8,14 +8,14 @@ from conftest import darts
 
 from darts_cli import DartsError, files
 from darts_cli.architect import Architect
-from darts_cli.cnn import search as cnn
+from darts_cli.cnn import step as cnn
 from darts_cli.cnn.model import search_network
 from darts_cli.config import SearchCNN, SearchRNN, TrainRNN
 from darts_cli.methods.method import parse
 from darts_cli.methods.value import Step
 from darts_cli.plans.fit import _candidates, bytes_of
 from darts_cli.plans.measure import Kind, probe
-from darts_cli.rnn import search as rnn
+from darts_cli.rnn import step as rnn
 from darts_cli.rnn.model import SearchNetwork
 from darts_cli.runs.task import Task
 

@@ -16,10 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 import darts_cli
 from darts_cli.cnn import evaluate as evaluate_cnn
 from darts_cli.cnn import model as cnn
-from darts_cli.cnn import search as search_cnn
+from darts_cli.cnn import step as step_cnn
 from darts_cli.cnn import train as train_cnn
-from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.data import Dataset
+from darts_cli.cnn.datasets.batches import Batches
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.methods import relaxation as relaxations
@@ -27,7 +27,7 @@ from darts_cli.methods.method import parse
 from darts_cli.methods.value import Step
 from darts_cli.rnn import evaluate as evaluate_rnn
 from darts_cli.rnn import model as rnn
-from darts_cli.rnn import search as search_rnn
+from darts_cli.rnn import step as step_rnn
 from darts_cli.rnn import train as train_rnn
 from darts_cli.runtime import nonfinite
 from darts_cli.runtime.device import fused
@@ -69,13 +69,13 @@ def search_of_images(device, monkeypatch, steps=1, **settings):
     kwargs = {"space": config.searched, "method": method, "recompute": config.recompute, "fused": not config.exact}
     network = cnn.search_network(config.searched)(config.channels, 2, config.layers, **kwargs)
     with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.spec.parts):  # drawn on the CPU
-        (architect, relaxation), watch = search_cnn.make_architect(network, config, device), nonfinite.Watch()
+        (architect, relaxation), watch = step_cnn.make_architect(network, config, device), nonfinite.Watch()
         train, sums = images(device), torch.zeros(2, 3).to(device)
         network.begin(LAST, config.drop_path)
         for number in range(steps):
             step = dataclasses.replace(LAST, number=number)
-            step_sums, norm = search_cnn.search_step(
-                architect, relaxation, step, *search_cnn.batches_of(step, train, train), config.grad_clip
+            step_sums, norm = step_cnn.search_step(
+                architect, relaxation, step, *step_cnn.batches_of(step, train, train), config.grad_clip
             )
             sums += step_sums
             watch.note(0, 0, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
@@ -125,14 +125,14 @@ def search_of_text(device, monkeypatch, steps=1, **settings):
     method = dataclasses.replace(parse(config.method, "rnn"), alpha_warmup=0)
     network = rnn.SearchNetwork(11, config.dim, space=config.searched, method=method, fused=not config.exact)
     with rehearsal.rehearsal(device, monkeypatch, network, back="dirichlet" in config.spec.parts):  # drawn on the CPU
-        (architect, relaxation), watch = search_rnn.make_architect(network, config, device), nonfinite.Watch()
+        (architect, relaxation), watch = step_rnn.make_architect(network, config, device), nonfinite.Watch()
         texts, sums = [torch.zeros(9, 3, dtype=torch.long).to(device)] * 2, torch.zeros(2, 2, dtype=torch.double).to(device)
         hidden = network.initial(3), network.initial(3)
         network.begin(LAST)
         for number in range(steps):
             step = dataclasses.replace(LAST, number=number)
-            batches = search_rnn._batches(config, network, texts, hidden, 0, 3)
-            added, norm, *hidden = search_rnn.search_step(architect, relaxation, step, network, config, *batches)
+            batches = step_rnn.batches_of(config, network, texts, hidden, 0, 3)
+            added, norm, *hidden = step_rnn.search_step(architect, relaxation, step, network, config, *batches)
             sums += added
             watch.note(0, 0, added[0], norm, added[1], list(network.alphas.values()))
     assert sums.device.type == device.type
@@ -238,7 +238,7 @@ def test_a_checkpoint_of_the_cpu_goes_on_on_cuda(monkeypatch):
     """With fused optimisers, although the file names those of the CPU. What is saved is read at the end only."""
 
     def made(network, where):
-        architect, relaxation = search_cnn.make_architect(network, config, where)
+        architect, relaxation = step_cnn.make_architect(network, config, where)
         return {"network": network, "w_optimizer": architect.w_optimizer, "alpha_optimizer": relaxation.optimizer}
 
     config = SearchCNN(nodes=1, channels=4, layers=3)

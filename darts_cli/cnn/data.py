@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from darts_cli import DartsError
-from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets import balance, imagenet
 from darts_cli.cnn.datasets.balance import first_of_each
+from darts_cli.cnn.datasets.batches import Batches, Dataset
 from darts_cli.cnn.datasets.folder import holds_classes, image_folder
 from darts_cli.cnn.datasets.measured import LEAST_DEVIATION, measured
 from darts_cli.config import SearchCNN, TrainCNN
@@ -170,6 +170,20 @@ def split(dataset: Dataset, portion: float, seed: int, by_class: bool = False) -
         chosen = first_of_each(dataset.labels[order], first)
         return dataset.part(order[chosen]), dataset.part(order[~chosen])._replace(notes=())
     return dataset.part(order[:first]), dataset.part(order[first:])._replace(notes=())
+
+
+def halves(config: SearchCNN, device: torch.device, quiet: bool = True) -> tuple[dict, Dataset, Batches, Batches]:
+    """What describes the training set, the part of it that is used, and the batches of both its halves. Raises DartsError."""
+    dataset = training_set(config, quiet=quiet)
+    check_varied(dataset)
+    part = used(dataset, config)
+    both = split(part, config.train_portion, config.split_seed, config.split == "stratified")
+    part = part._replace(notes=[*part.notes, *balance.unlike(*both)])
+    batches = (
+        Batches(half, config.batch_size, config.seed, name, device, config.cutout)
+        for half, name in zip(both, ("train", "valid"), strict=True)
+    )
+    return dataset.about(), part, *batches
 
 
 def _digits(train: bool) -> Dataset:

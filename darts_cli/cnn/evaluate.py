@@ -15,8 +15,8 @@ from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
 from darts_cli.architect import constant
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import balance, imagenet
+from darts_cli.cnn.datasets.batches import Batches
 from darts_cli.cnn.datasets.folder import SET_ASIDE
 from darts_cli.cnn.model import Network, SearchNetwork, blocks_with_weights, network
 from darts_cli.cnn.search_cell import plain_nodes
@@ -25,6 +25,8 @@ from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
 from darts_cli.guard.curvature import hessian_product, largest_eigenvalue, start_of
 from darts_cli.legacy import Checkpoint
+from darts_cli.methods.relaxation import active
+from darts_cli.methods.value import Tables
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import not_compiled
@@ -133,6 +135,22 @@ def measure(
             buffer.copy_(before)  # before `after_each`, which may save the network
         after_each()
     return distributed.total(sums)
+
+
+def accuracy(
+    network: SearchNetwork,
+    valid: Batches,
+    precision: str,
+    after_each: Callable[[], None],
+    tables: Tables,
+    *,
+    batches: int | None = None,
+    training: bool = False,
+) -> float:
+    """That of operation weights on the validation half, or on some batches of it; see `measure`."""
+    given = {"mixture": tables, "active": active(tables, network.space)}
+    sums = measure(network, valid, precision, after_each, count=batches, training=training, **given)
+    return float(sums[1] / sums[3])
 
 
 def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) -> float:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from darts_cli import DartsError
 from darts_cli.cnn import data, model, report
-from darts_cli.cnn.batches import Batches
 from darts_cli.cnn.datasets import imagenet
+from darts_cli.cnn.datasets.batches import Batches
 from darts_cli.cnn.evaluate import load_weights, measure, metrics, scores
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN

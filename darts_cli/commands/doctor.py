@@ -52,11 +52,11 @@ def doctor(run, steps, batch_size, data, device, precision, as_json):
         raise DartsError(f"{run}: holds no checkpoint; a search writes one after its first epoch")
     changed = {"batch_size": batch_size or config.batch_size, "data": data or config.data}
     examined = replace(config, unrolled="exact", precision="fp32", compile=False, **changed)
-    search = importlib.import_module(f"darts_cli.{history.domain}.search")
+    reopened = importlib.import_module(f"darts_cli.{history.domain}.step").reopened
     with default_dtype(torch.float64 if precision == "fp64" else torch.float32):
         found = [
             {"step": position[2].number + 1, "compared": compared(hypergradients(*position))}
-            for position in islice(search.reopened(examined, the_run, prepare(device)), steps)
+            for position in islice(reopened(examined, the_run, prepare(device)), steps)
         ]
     if len(found) < steps:
         hint(f"only {counted(len(found), 'step')} of {examined.batch_size} is left in the epoch")

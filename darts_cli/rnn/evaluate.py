@@ -108,6 +108,25 @@ def measure(
     return sums
 
 
+def likelihood(
+    network: SearchNetwork,
+    evaluation: Tensor,
+    config: SearchRNN,
+    after_each: Callable[[], None],
+    tables: Tables,
+    *,
+    batches: int | None = None,
+    training: bool = True,
+) -> float:
+    """The mean log-likelihood of a word of the validation text, or of some pieces of it, at operation weights.
+
+    It is always normalised by the statistics of each batch, whatever `training` says.
+    """
+    given = {"count": batches, "mixture": tables}
+    nll, words = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each, **given))
+    return -float(nll / words)
+
+
 def eigenvalue(network: SearchNetwork, source: Tensor, bptt: int, weight_decay: float) -> float:
     """The largest eigenvalue of the Hessian of the loss with respect to alpha, plus alpha's weight decay.
 

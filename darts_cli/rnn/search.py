@@ -1,40 +1,25 @@
 """The search of a recurrent cell: algorithm 1 of the paper, weights on the training text, alpha on the validation text."""
 
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from darts_cli.architect import Architect, constant, whole
 from darts_cli.config import SearchRNN
 from darts_cli.genotype import Genotype
 from darts_cli.methods.method import parse
-from darts_cli.methods.relaxation import Relaxation
-from darts_cli.methods.stages import follow, space_of
-from darts_cli.methods.value import Method, Stage, Step, Tables
+from darts_cli.methods.stages import follow
+from darts_cli.methods.value import Step
 from darts_cli.rnn import data, report
-from darts_cli.rnn.cells import Masks
-from darts_cli.rnn.evaluate import dropouts, eigenvalue, measure, scores, sums_dtype
+from darts_cli.rnn.evaluate import eigenvalue, likelihood, measure, sums_dtype
 from darts_cli.rnn.model import SearchNetwork
-from darts_cli.runs import checkpoint
+from darts_cli.rnn.step import batches_of, make, pieces_of, search_step, streams_of
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.compiling import compile_regions
-from darts_cli.runtime.device import autocast, environment, fused, keep_fused, prepare, seed
+from darts_cli.runtime.device import environment, prepare, seed
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
-
-
-class Batch(NamedTuple):
-    """Words, the words that follow them, the hidden state before them, and the masks that all passes of a step share."""
-
-    x: Tensor  # (T, B)
-    y: Tensor  # (T, B)
-    hidden: Tensor  # (1, B, D)
-    masks: Masks
 
 
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
@@ -44,7 +29,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
-    train, valid, evaluation = (text.to(device) for text in _texts(config, corpus, share))
+    train, valid, evaluation = (text.to(device) for text in streams_of(config, corpus, share))
     method = parse(config.method, "rnn")
     build = partial(make, config, len(corpus.vocab), method, device, run)
     network, architect, relaxation = build(method.stage(len(run.state.finished()), config.epochs))
@@ -66,10 +51,10 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     with Display(config.epochs, len(train) - 1, quiet) as display, run.interruptible(display.stopping):
         run.start(environment(device), corpus.about())
         now = run.state.restore(state(0, *start_of_epoch), **parts)
-        done = sum(length for _, length in _pieces(config, train, now["epoch"])[: now["step"]])
+        done = sum(length for _, length in pieces_of(config, train, now["epoch"])[: now["step"]])
         display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus), unit="word")
         for epoch in range(now["epoch"], config.epochs):
-            stage, pieces = method.stage(epoch, config.epochs), _pieces(config, train, epoch)
+            stage, pieces = method.stage(epoch, config.epochs), pieces_of(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
             sums = now["sums"].to(device, copy=True)
             at = partial(Step, epoch, config.epochs, config.seed)
@@ -77,7 +62,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             with detection(network, config.detect_anomaly):
                 for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                     seed(config.seed, "masks", epoch, step)
-                    batches = _batches(config, network, (train, valid), (hidden, valid_hidden), start, length)
+                    batches = batches_of(config, network, (train, valid), (hidden, valid_hidden), start, length)
                     set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
                     before = partial(state, epoch, step, sums, hidden, valid_hidden)
                     with run.state.saved_without_memory(before, network, relaxation.optimizer):
@@ -106,193 +91,11 @@ def watched(config: SearchRNN, network: SearchNetwork, evaluation: Tensor, epoch
     return {"eigenvalue": eigenvalue(network, evaluation, config.bptt, config.alpha_weight_decay)}
 
 
-def likelihood(
-    network: SearchNetwork,
-    evaluation: Tensor,
-    config: SearchRNN,
-    after_each: Callable[[], None],
-    tables: Tables,
-    *,
-    batches: int | None = None,
-    training: bool = True,
-) -> float:
-    """The mean log-likelihood of a word of the validation text, or of some pieces of it, at operation weights.
-
-    It is always normalised by the statistics of each batch, whatever `training` says.
-    """
-    given = {"count": batches, "mixture": tables}
-    nll, words = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each, **given))
-    return -float(nll / words)
-
-
 def counts(config: SearchRNN) -> dict[str, int]:
     """The steps of the first epoch, the pieces of its evaluation, and those that only the end of a run evaluates.
 
     Raises DartsError.
     """
-    train, _, evaluation = _texts(config, data.load(config.dataset, config.data, tokens=config.tokens), slice(None))
+    train, _, evaluation = streams_of(config, data.load(config.dataset, config.data, tokens=config.tokens), slice(None))
     pieces = -(-(len(evaluation) - 1) // config.bptt)
-    return {"steps": len(_pieces(config, train, 0)), "evaluation": pieces, "end": 0}
-
-
-def _texts(config: SearchRNN, corpus: data.Corpus, share: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """This rank's streams of the training and the validation text, and all streams of the evaluation."""
-    train = data.streams(corpus.train, config.batch_size, "training")[:, share]
-    valid = data.streams(corpus.valid, config.batch_size, "validation")[:, share]
-    return train, valid, data.streams(corpus.valid, config.eval_batch_size, "validation")
-
-
-def make(
-    config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
-) -> tuple[SearchNetwork, Architect, Relaxation]:
-    """The network of a stage, with its optimisers, as it begins."""
-    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
-        if given:
-            distributed.check_alone(option)
-    if stage.start == 0:
-        torch.manual_seed(config.seed)
-    else:
-        seed(config.seed, "stage", stage.start)
-    kwargs = {
-        "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
-        "method": method,
-        "alpha_scale": config.alpha_scale,
-        "fused": not config.exact,
-    }
-    network = SearchNetwork(vocab, config.dim, **kwargs, **dropouts(config)).to(device)
-    if config.compile:
-        compile_regions(network.regions(), device)
-    return network, *make_architect(network, config, device)
-
-
-def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
-    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
-    epoch once more where it has ended.
-
-    The hidden states are zero. The configuration may differ from that of the run in what leaves the
-    network as it is. Raises DartsError.
-    """
-    corpus = data.load(config.dataset, config.data, tokens=config.tokens)
-    texts = tuple(text.to(device) for text in _texts(config, corpus, distributed.share(config.batch_size))[:2])
-    method, state = parse(config.method, "rnn"), checkpoint.read(run.state.newest())
-    epoch, done = (state["epoch"], state["step"]) if state["epoch"] < config.epochs else (config.epochs - 1, 0)
-    stage = method.stage(epoch, config.epochs)
-    network, architect, relaxation = make(config, len(corpus.vocab), method, device, run, stage)
-    network.load_state_dict(state["network"])
-    hidden = (network.initial(config.batch_size),) * 2
-    for number, (start, length) in list(enumerate(_pieces(config, texts[0], epoch)))[done:]:
-        step = Step(epoch, config.epochs, config.seed, number)
-        network.begin(step)
-        seed(config.seed, "masks", epoch, number)
-        set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)
-        yield architect, relaxation, step, *_batches(config, network, texts, hidden, start, length)
-
-
-def _pieces(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, int]]:
-    return data.search_pieces(len(train), config.bptt, config.seed, epoch)
-
-
-def _batches(
-    config: SearchRNN, network: SearchNetwork, texts: tuple, hidden: tuple, start: int, length: int
-) -> tuple[Batch, Batch]:
-    """Those of a step, from the training and the validation text, which begins again when it ends."""
-    train, valid = texts
-    batch = _batch(network, train, start, length, hidden[0])
-    return batch, _batch(network, valid, start % (len(valid) - 1), config.bptt, hidden[1])
-
-
-def _batch(network: SearchNetwork, source: Tensor, start: int, length: int, hidden: Tensor) -> Batch:
-    """The rows of a text from `start` on, with new masks."""
-    streams = hidden.shape[1] * distributed.ranks()
-    masks = network.masks(streams).part(distributed.share(streams))
-    return Batch(*data.piece(source, start, length), hidden, masks)
-
-
-def search_step(
-    architect: Architect,
-    relaxation: Relaxation,
-    step: Step,
-    network: SearchNetwork,
-    config: SearchRNN,
-    train: Batch,
-    valid: Batch,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
-
-    Returns the sums of both batches (2, 2), of all ranks, the norm of the weights' gradient, and both hidden states.
-    """
-    tables, valid_nll, valid_hidden = relaxation.draw(step), None, valid.hidden
-    if relaxation.method.trains_alpha(step):
-        valid_nll, valid_hidden = architect.hypergradient(train, valid)
-        relaxation.step(tables, step)
-        tables = relaxation.draw(step)
-    relaxation.disturb(tables, step, lambda: architect.whole_loss(train), architect.average)
-    architect.w_optimizer.zero_grad()
-    with constant(relaxation.weights.values()):
-        nll, hidden = architect.backward(train, regularised(network, relaxation, config))
-    distributed.average_gradients(architect.weights)
-    norm = torch.nn.utils.clip_grad_norm_(architect.weights, config.grad_clip)
-    architect.w_optimizer.step()
-    train_scores = scores(nll, train.y)
-    valid_scores = torch.zeros_like(train_scores) if valid_nll is None else scores(valid_nll, valid.y)
-    sums = distributed.total(torch.stack([train_scores, valid_scores]))
-    return sums, norm, hidden, valid_hidden
-
-
-def regularised(network: SearchNetwork, relaxation: Relaxation, config: SearchRNN) -> Callable:
-    """The loss by which the weights are trained, with AR and TAR."""
-
-    def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        given = {"masks": batch.masks, "mixture": relaxation.weights}
-        with autocast(batch.x.device, config.precision):
-            value, nll, hidden = network.loss(batch.x, batch.y, batch.hidden, ar=config.ar, tar=config.tar, **given)
-        return value, (nll, hidden)
-
-    return loss
-
-
-def parts_of(batch: Batch, count: int) -> list[tuple[float, Batch]]:
-    """A batch in so many parts, of at least two streams each, with their shares of it."""
-    streams = batch.x.shape[1]
-    count = max(1, min(count, streams // 2))
-    if count == 1:
-        return whole(batch)
-    rows = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(streams).tensor_split(count)]
-    cut = [Batch(batch.x[:, r], batch.y[:, r], batch.hidden[:, r], batch.masks and batch.masks.part(r)) for r in rows]
-    return [(part.x.shape[1] / streams, part) for part in cut]
-
-
-def join(carries: list) -> tuple[Tensor, Tensor]:
-    """The mean likelihood of all parts, and the hidden states of all streams."""
-    return sum(share * nll for share, (nll, _) in carries), torch.cat([hidden for _, (_, hidden) in carries], dim=1)
-
-
-def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.device) -> tuple[Architect, Relaxation]:
-    """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
-    weights, options = network.weights(), {"fused": fused(device)}
-    adam = torch.optim.Adam(
-        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
-    )
-    sgd = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options)
-    relaxation = Relaxation(network, keep_fused(adam))
-
-    def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        with autocast(device, config.precision):
-            _, nll, hidden = network.loss(batch.x, batch.y, batch.hidden, masks=batch.masks, mixture=relaxation.weights)
-        return nll, (nll, hidden)
-
-    architect = Architect(
-        loss,
-        weights,
-        relaxation.weights,
-        keep_fused(sgd),
-        None,
-        unrolled=bool(config.unrolled),
-        exact=config.exact,
-        clip=config.grad_clip,
-        buffers=network.buffers(),
-        split=partial(parts_of, count=config.batch_chunks),
-        join=join,
-        average=distributed.average,
-    )
-    return architect, relaxation
+    return {"steps": len(pieces_of(config, train, 0)), "evaluation": pieces, "end": 0}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from darts_cli import DartsError
 from darts_cli.cnn import data
-from darts_cli.cnn.batches import Batches, Dataset
 from darts_cli.cnn.datasets import balance, folder
+from darts_cli.cnn.datasets.batches import Batches, Dataset
 from darts_cli.formats import fitting, images
 from darts_cli.formats.fitting import CHOSEN, Fit
 from darts_cli.text import counted, some

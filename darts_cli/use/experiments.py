@@ -55,9 +55,9 @@ def search(domain: str = "cnn", run: str | PathLike | None = None, quiet: bool =
     command does.
     """
     with _named(), _run("search", domain, run, None, settings) as the_run:
-        module = importlib.import_module(f"darts_cli.{domain}.search")
-        genotype = module.search(the_run.config, the_run, quiet)
-        _, relaxation, *_ = next(module.reopened(the_run.config, the_run, prepare(the_run.config.device)))
+        genotype = importlib.import_module(f"darts_cli.{domain}.search").search(the_run.config, the_run, quiet)
+        reopened = importlib.import_module(f"darts_cli.{domain}.step").reopened
+        _, relaxation, *_ = next(reopened(the_run.config, the_run, prepare(the_run.config.device)))
         records = history.read(the_run.folder).records
     return Search(genotype, relaxation.network.eval(), records, None if run is None else the_run.folder)
 

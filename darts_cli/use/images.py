@@ -6,8 +6,8 @@ from os import PathLike
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_cli.cnn.batches import normalised
 from darts_cli.cnn.datasets import imagenet
+from darts_cli.cnn.datasets.batches import normalised
 from darts_cli.cnn.evaluate import Trained
 from darts_cli.formats import images
 from darts_cli.formats.fitting import fitted

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.datasets.batches import Dataset
 from darts_cli.cnn.datasets.imagenet import FileDataset
 from darts_cli.text import printable, some
 

@@ -14,8 +14,8 @@ from rich.progress import track
 from torch import Tensor
 
 from darts_cli import DartsError
-from darts_cli.cnn.batches import Dataset
 from darts_cli.cnn.datasets.balance import first_of_each
+from darts_cli.cnn.datasets.batches import Dataset
 from darts_cli.cnn.datasets.measured import measured
 from darts_cli.formats import fitting, images
 from darts_cli.formats.fitting import Fit

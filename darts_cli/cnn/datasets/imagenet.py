@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from darts_cli import DartsError
-from darts_cli.cnn.batches import Slices, cut_out, normalised
+from darts_cli.cnn.datasets.batches import Slices, cut_out, normalised
 from darts_cli.formats.images import class_folders, read, to_bytes, unreadable
 from darts_cli.runtime.device import generator, seed
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from darts_cli.cnn.batches import BLOCK, Dataset
+from darts_cli.cnn.datasets.batches import BLOCK, Dataset
 
 LEAST_DEVIATION = 1e-6  # of a channel that never varies: the images stay finite
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from darts_cli import DartsError, __version__
 from darts_cli.cnn import data as pictures
 from darts_cli.cnn import evaluate as cnn
-from darts_cli.cnn.batches import Dataset
+from darts_cli.cnn.datasets.batches import Dataset
 from darts_cli.rnn import data as texts
 from darts_cli.rnn import evaluate as rnn
 from darts_cli.use import images

@@ -1,0 +1,140 @@
+"""The bilevel optimisation of a convolutional cell: a step of algorithm 1, and what it is made of."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_cli.architect import Architect, constant
+from darts_cli.cnn import data
+from darts_cli.cnn.datasets.batches import Batch, Batches, parts_of
+from darts_cli.cnn.model import SearchNetwork, search_network
+from darts_cli.config import SearchCNN
+from darts_cli.methods.method import parse
+from darts_cli.methods.relaxation import Relaxation
+from darts_cli.methods.stages import space_of
+from darts_cli.methods.value import Method, Stage, Step
+from darts_cli.runs import checkpoint
+from darts_cli.runs.run import Run
+from darts_cli.runtime import distributed
+from darts_cli.runtime.compiling import compile_regions, failure
+from darts_cli.runtime.device import autocast, exact, fused, keep_fused, seed
+from darts_cli.runtime.schedules import set_lr
+
+
+def search_step(
+    architect: Architect, relaxation: Relaxation, step: Step, train: Batch, valid: Batch, grad_clip: float
+) -> tuple[Tensor, Tensor]:
+    """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
+
+    While alpha is still to stay as it is, only the latter. Returns the sums of both batches (2, 3) and the norm of the weights'
+    gradient.
+    """
+    tables, valid_sums = relaxation.draw(step), None
+    if relaxation.method.trains_alpha(step):
+        valid_sums = architect.hypergradient(train, valid)
+        relaxation.step(tables, step)
+        tables = relaxation.draw(step)
+    relaxation.disturb(tables, step, lambda: architect.whole_loss(train), architect.average)
+    architect.w_optimizer.zero_grad()
+    with constant(relaxation.weights.values()):
+        train_sums = architect.backward(train)
+    distributed.average_gradients(architect.weights)
+    norm = torch.nn.utils.clip_grad_norm_(architect.weights, grad_clip)
+    architect.w_optimizer.step()
+    return torch.stack([train_sums, torch.zeros_like(train_sums) if valid_sums is None else valid_sums]), norm
+
+
+def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch]:
+    """Those of a step, from the training and the validation half, which begins again when it ends."""
+    of_valid = divmod(step.epoch * len(train) + step.number, len(valid))
+    places = ((train, (step.epoch, step.number), "train"), (valid, of_valid, "valid"))
+    one, other = (Batch(*half.augmented(*at), (step, name), half.share(at[1])[0]) for half, at, name in places)
+    return one, other
+
+
+def make(
+    config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
+) -> tuple[SearchNetwork, Architect, Relaxation]:
+    """The network of a stage, with its optimisers, as it begins."""
+    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
+        if given:
+            distributed.check_alone(option)
+    if stage.start == 0:
+        torch.manual_seed(config.seed)
+    else:
+        seed(config.seed, "stage", stage.start)
+    kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
+    kwargs |= {
+        "fused": not (config.exact or (config.compile and failure(device) is None)),
+        "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
+        "method": stage.method(method),
+    }
+    network = search_network(config.searched)(config.channels, classes, config.layers + stage.cells, **kwargs).to(device)
+    if config.compile:
+        compile_regions(network.regions(), device)
+    return network, *make_architect(network, config, device)
+
+
+def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.device) -> tuple[Architect, Relaxation]:
+    """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
+    weights, options = network.weights(), {"fused": fused(device)}
+    adam = torch.optim.Adam(
+        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
+    )
+    sgd = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options)
+    relaxation = Relaxation(network, keep_fused(adam), config.alpha_clip)
+    architect = Architect(
+        loss_function(network, relaxation, device, config.precision),
+        weights,
+        relaxation.weights,
+        keep_fused(sgd),
+        None,
+        unrolled=bool(config.unrolled),
+        exact=config.exact,
+        buffers=network.buffers(),
+        split=partial(parts_of, count=config.accumulate),
+        join=lambda carries: sum(sums for _, sums in carries),
+        average=distributed.average,
+    )
+    return architect, relaxation
+
+
+def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.device, precision: str) -> Callable:
+    """The mean loss of a batch of all ranks; its carry is what the metrics sum: loss, correct answers and images."""
+
+    def loss(batch: Batch) -> tuple[Tensor, Tensor]:
+        images, labels, chance, size = Batch(*batch)  # a plain pair will do where no operation draws
+        if chance:
+            seed(*chance)
+        with autocast(device, precision), distributed.batch_of(size):
+            logits = network(images, relaxation.weights, relaxation.active)
+        losses = F.cross_entropy(exact(logits), labels, reduction="sum")
+        correct = (logits.argmax(dim=1) == labels).sum()
+        sums = distributed.total(torch.stack([losses.detach(), correct, torch.full_like(correct, len(labels))]))
+        return losses * (distributed.ranks() / sums[2]), sums
+
+    return loss
+
+
+def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
+    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
+    epoch once more where it has ended.
+
+    The configuration may differ from that of the run in what leaves the network as it is. Raises DartsError.
+    """
+    _, used, train, valid = data.halves(config, device)
+    method, state = parse(config.method), checkpoint.read(run.state.newest())
+    epoch, done = (state["epoch"], state["step"]) if state["epoch"] < config.epochs else (config.epochs - 1, 0)
+    stage = method.stage(epoch, config.epochs)
+    network, architect, relaxation = make(config, len(used.classes), method, device, run, stage)
+    network.load_state_dict(state["network"])
+    architect.w_optimizer.load_state_dict(state["w_optimizer"])
+    weight_decay, drop_path = config.regularisation(run.state.finished())
+    set_lr(architect.w_optimizer, stage.lr(config.lr, config.lr_min, epoch), weight_decay)
+    for number in range(done, len(train)):
+        step = Step(epoch, config.epochs, config.seed, number)
+        network.begin(step, drop_path * epoch / max(1, config.epochs - 1))
+        yield architect, relaxation, step, *batches_of(step, train, valid)
