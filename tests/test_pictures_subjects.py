@@ -298,7 +298,7 @@ def test_without_matplotlib_the_rest_is_drawn(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{tmp_path}/run-recurrent.pdf", f"{tmp_path}/run-recurrent.gif"]
-    assert done.stderr == "error: curves and heat maps need matplotlib; install it with pip install 'darts-cli[plot]'\n"
+    assert done.stderr == "error: curves and heat maps need matplotlib; install it with pip install matplotlib\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another program opens files there")

@@ -203,7 +203,7 @@ def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
         with lock, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
             dataset = _open(name, root, train, download)
     except ModuleNotFoundError as error:
-        raise DartsError(f"{_NAMES[name]} needs the package {error.name}: pip install 'darts-cli[svhn]'") from None
+        raise DartsError(f"{_NAMES[name]} needs {error.name}; install it with pip install {error.name}") from None
     except (RuntimeError, OSError, EOFError, ValueError, AssertionError) as error:
         if not download and holds_classes(root):
             raise DartsError(f"{root}: holds folders of images, not {_NAMES[name]}; add --dataset folder") from None

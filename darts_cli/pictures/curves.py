@@ -26,7 +26,7 @@ def _figure(width: float, height: float):
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise NoMatplotlib("curves and heat maps need matplotlib; install it with pip install 'darts-cli[plot]'") from None
+        raise NoMatplotlib("curves and heat maps need matplotlib; install it with pip install matplotlib") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -31,7 +31,7 @@ def check() -> None:
     try:
         import tensorboard.compat.proto.event_pb2  # noqa: F401
     except ImportError:
-        raise DartsError("--tensorboard: needs TensorBoard; install it with pip install 'darts-cli[tensorboard]'") from None
+        raise DartsError("--tensorboard: needs TensorBoard; install it with pip install tensorboard") from None
 
 
 class Events:
