@@ -23,15 +23,15 @@ from collections.abc import Mapping, Sequence
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype
+from darts_cli.settings.shared import BENCHMARK_DATA
 from darts_cli.spaces.space import Space
 from darts_cli.spaces.space import load as load_space
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-DATASETS = ("cifar10", "cifar100", "imagenet16-120")
 CELLS = len(OPERATIONS) ** 6
 COLUMNS = {  # by epochs of training
-    200: [(dataset, "test") for dataset in DATASETS],
-    12: [(dataset, part) for dataset in DATASETS for part in ("test", "valid")],
+    200: [(dataset, "test") for dataset in BENCHMARK_DATA],
+    12: [(dataset, part) for dataset in BENCHMARK_DATA for part in ("test", "valid")],
 }
 UNITS = 10_000  # to a per cent
 
@@ -99,8 +99,8 @@ class Table:
         return decode(number), column[number] / UNITS
 
     def _column(self, dataset: str, part: str) -> Sequence[int]:
-        if dataset not in DATASETS:
-            raise DartsError(f"{reprlib.repr(dataset)}: not a data set of NAS-Bench-201; it has {', '.join(DATASETS)}")
+        if dataset not in BENCHMARK_DATA:
+            raise DartsError(f"{reprlib.repr(dataset)}: not a data set of NAS-Bench-201; it has {', '.join(BENCHMARK_DATA)}")
         if part not in self.parts:
             there = f"the table after {self.epochs} epochs has {', '.join(self.parts)}"
             raise DartsError(f"{reprlib.repr(part)}: not a part of NAS-Bench-201; {there}")
@@ -131,7 +131,7 @@ def truth(cell: str) -> dict[str, dict[str, float]]:
     table = load()
     return {
         dataset: {"accuracy": table.accuracy(cell, dataset), "rank": table.rank(cell, dataset), "best": table.best(dataset)[1]}
-        for dataset in DATASETS
+        for dataset in BENCHMARK_DATA
     }
 
 

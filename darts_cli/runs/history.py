@@ -10,6 +10,7 @@ from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
+from darts_cli.settings.shared import BENCHMARK_DATA
 from darts_cli.spaces.rules import genotype_problems
 from darts_cli.spaces.space import Space
 
@@ -236,7 +237,7 @@ def _check_number(prefix: str, value: object, limit: float, positive: bool) -> N
 
 
 def _check_truth(prefix: str, truth: object) -> None:
-    for dataset in ("cifar10", "cifar100", "imagenet16-120"):
+    for dataset in BENCHMARK_DATA:
         known = truth.get(dataset) if isinstance(truth, dict) else None
         for name in ("accuracy", "rank", "best"):
             _check_number(f"{prefix}: {name} on {dataset}", known.get(name) if isinstance(known, dict) else None, 1e6, True)

@@ -52,7 +52,7 @@ class Identity:
             raise DartsError(f"{self.folder}: is a run of another --genotype; choose another folder with --run")
         known = self.config.completed(data)
         differing = [
-            f"{option_name(key)} was {known[key]}, now {value}"
+            f"{option_name(key)} was {_shown(known[key], getattr(self.config, key))}, now {_shown(self.config.to_dict()[key])}"
             for key, value in self.config.compared().items()
             if _compared(known[key]) != _compared(value)
         ]
@@ -183,6 +183,14 @@ class Identity:
 
     def _unusable(self, error: OSError) -> DartsError:
         return DartsError(f"{self.folder}: cannot be used as run folder ({error.strerror}); choose another folder with --run")
+
+
+def _shown(value: object, other: object = None) -> object:
+    """A value in a message: a space by its name, which another one may have too."""
+    if not isinstance(value, dict):
+        return value
+    name = value.get("name", "one without a name")
+    return f"another {name}" if isinstance(other, dict) and other.get("name") == value.get("name") else name
 
 
 def _compared(value: object) -> object:

@@ -7,6 +7,7 @@ from darts_cli.formats.sizes import MAX_PAD_PIXELS, RESIZES, size_of
 from darts_cli.schema import Config, setting
 
 TOKENS = ("words", "characters")
+BENCHMARK_DATA = ("cifar10", "cifar100", "imagenet16-120")  # for which NAS-Bench-201 has true accuracies
 
 images = partial(
     setting, None, "Folder of the data set.", default_text="download to ./data", changes_result=False, metavar="DIR"
@@ -148,7 +149,7 @@ benchmark_data = partial(
     None,
     "In nas-bench-201: data set whose true accuracies are shown.",
     default_text="that of the search, or cifar10",
-    choices=("cifar10", "cifar100", "imagenet16-120"),
+    choices=BENCHMARK_DATA,
     changes_result=False,
 )
 ar = partial(
