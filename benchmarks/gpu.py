@@ -54,8 +54,9 @@ WAYS = (  # the most important first: what is left when the time is over is not 
     Way("ours", "fp32", compiled=True),
     Way("ours", "bf16", compiled=True),
 )
-NOT_PLAIN = ("one-hot-cnn",)  # whose plain side is not the plain network
-NOT_COMPILED = ("one-hot-cnn", "train-rnn")  # which have nothing that --compile compiles
+EIGENVALUES = ("eigenvalue-cnn", "eigenvalue-rnn")
+NOT_PLAIN = ("one-hot-cnn", *EIGENVALUES)  # whose plain side is not the plain network
+NOT_COMPILED = ("one-hot-cnn", "train-rnn", *EIGENVALUES)  # which have nothing that --compile compiles
 SEARCHES = {  # the steps of what the paper publishes, as the defaults of the commands have them
     "search of convolutional cells, first order": ("search-cnn-first", 50 * (25_000 // 64)),
     "search of convolutional cells, second order": ("search-cnn-second", 50 * (25_000 // 64)),

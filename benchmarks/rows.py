@@ -6,6 +6,7 @@ A row is a function of the side ("plain" or "ours"), the device and sizes; it re
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from benchmarks.plain import bilevel
 from benchmarks.plain import cnn as plain_cnn
 from benchmarks.plain import rnn as plain_rnn
+from darts_cli.cnn import evaluate as evaluate_cnn
 from darts_cli.cnn import model as cnn
 from darts_cli.cnn.search import make_architect as make_architect_cnn
 from darts_cli.cnn.search import search_step as search_step_cnn
@@ -20,6 +22,7 @@ from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
 from darts_cli.methods.value import Step
+from darts_cli.rnn import evaluate as evaluate_rnn
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.search import Batch
 from darts_cli.rnn.search import make_architect as make_architect_rnn
@@ -123,6 +126,26 @@ def one_hot_cnn(side: str, where: torch.device, precision: str, batch: int = 64,
     return step
 
 
+def eigenvalue_cnn(
+    side: str, where: torch.device, precision: str, batch: int = 64, channels: int = 16, layers: int = 8
+) -> Work:
+    """As "plain" a first-order step of our search, as ours one eigenvalue of the Hessian in alpha, of a batch of that size."""
+    if side == "plain":
+        return search_cnn("ours", where, precision, False, batch, channels, layers)
+    network, images = cnn.SearchNetwork(channels, 10, layers).to(where), _images(batch, where)
+    return lambda: evaluate_cnn.eigenvalue(network, SimpleNamespace(plain=lambda index: images), 1e-3)
+
+
+def eigenvalue_rnn(
+    side: str, where: torch.device, precision: str, batch: int = 256, dim: int = 300, bptt: int = 35, vocab: int = 10_000
+) -> Work:
+    """The same for a recurrent cell, on ten streams, as a search takes them by default."""
+    if side == "plain":
+        return search_rnn("ours", where, precision, False, batch, dim, bptt, vocab)
+    network, words = rnn.SearchNetwork(vocab, dim).to(where), torch.randint(0, vocab, (bptt + 1, min(batch, 10)), device=where)
+    return lambda: evaluate_rnn.eigenvalue(network, words, bptt, 1e-3)
+
+
 def train_cnn(
     side: str,
     where: torch.device,
@@ -223,9 +246,11 @@ ROWS: dict[str, tuple[Callable, dict, dict]] = {  # name: function, its argument
     "search-cnn-first": (search_cnn, {"unrolled": False}, {"batch": 16}),
     "search-cnn-second": (search_cnn, {"unrolled": True}, {"batch": 16}),
     "one-hot-cnn": (one_hot_cnn, {}, {"batch": 16}),
+    "eigenvalue-cnn": (eigenvalue_cnn, {}, {"batch": 16}),
     "train-cnn": (train_cnn, {}, {"batch": 16}),
     "search-rnn-first": (search_rnn, {"unrolled": False}, {"batch": 64}),
     "search-rnn-second": (search_rnn, {"unrolled": True}, {"batch": 64}),
+    "eigenvalue-rnn": (eigenvalue_rnn, {}, {"batch": 64}),
     "train-rnn": (train_rnn, {}, {"batch": 16}),
     "eval-cnn": (eval_cnn, {}, {"batch": 16}),
 }
@@ -237,8 +262,10 @@ SCALING = {  # of the first-order search of convolutional cells
 TINY: dict[Callable, dict] = {  # sizes to try a command with
     search_cnn: {"batch": 2, "channels": 4, "layers": 3},
     one_hot_cnn: {"batch": 2, "channels": 4, "layers": 3},
+    eigenvalue_cnn: {"batch": 2, "channels": 4, "layers": 3},
     train_cnn: {"batch": 2, "channels": 4, "layers": 3},
     eval_cnn: {"batch": 2, "channels": 4, "layers": 3},
     search_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
+    eigenvalue_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
     train_rnn: {"batch": 2, "dim": 4, "bptt": 4, "vocab": 20},
 }

@@ -21,8 +21,7 @@ import darts_cli
 from darts_cli.cli import main
 
 SMALL = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu", "--seed", "0"]
-TINY = ["--dataset", "folder", "--epochs", "2", "--nodes", "2", "--layers", "3", "--channels", "2", "--batch-size", "8"]
-TINY += ["--seed", "0"]
+TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
 
 
 SLOWEST = ("test_runtime_distributed", "test_faults", "test_sweeps_selection", "test_hostile")
@@ -49,7 +48,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(images):
     """Arguments of a search that takes seconds."""
-    return ["search", "cnn", *TINY, "--data", str(images)]
+    return ["search", "cnn", *TINY, "--nodes", "2", "--data", str(images)]
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,13 @@ def test_the_command_measures(monkeypatch):
         assert row[side]["peak"] > 1e8
 
 
+def test_an_eigenvalue_is_measured_beside_a_step():
+    function = rows.eigenvalue_rnn
+    step, eigenvalue = (function(side, torch.device("cpu"), "fp32", **rows.TINY[function]) for side in ("plain", "ours"))
+    step()
+    assert isinstance(eigenvalue(), float)
+
+
 def test_operators_are_counted():
     """By phase and name; not those that look at a tensor in another way, nor those that only reserve memory."""
     x = torch.ones(3, 2, requires_grad=True)

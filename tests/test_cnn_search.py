@@ -83,9 +83,9 @@ def test_killed_between_checkpoints(undisturbed, tmp_path):
     args, folder, _ = undisturbed
     run = tmp_path / "killed"
     assert kill_after(start(*args, "--run", run), run, 1, delay=0.3) == (1, 0)
-    code, _, err = finish(start(*args, "--run", run))
-    assert code == 0, err
-    assert "resuming after step 3 of 6" in err
+    again = darts(*args, "--run", run)
+    assert again.exit_code == 0, again.stderr
+    assert "resuming after step 3 of 6" in again.stderr
     assert_same_run(folder, run)
 
 
@@ -107,8 +107,8 @@ def test_stopped_by_a_signal(undisturbed, tmp_path, number, code):
     assert "Traceback" not in err
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     assert (state["epoch"], state["step"]) in [(0, 1), (0, 2)]
-    exit_code, _, err = finish(start(*args, "--run", run))
-    assert exit_code == 0, err
+    again = darts(*args, "--run", run)
+    assert again.exit_code == 0, again.stderr
     assert_same_run(folder, run)
 
 
@@ -116,7 +116,7 @@ def test_stopped_by_a_signal(undisturbed, tmp_path, number, code):
 def test_digits_from_a_fresh_folder(tmp_path, monkeypatch):
     """Offline, with the default run folder, both orders; the first order learns something in two epochs."""
     monkeypatch.chdir(tmp_path)
-    common = ["search", "cnn", "--dataset", "digits", "--layers", 3, "--channels", 4]
+    common = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--layers", 3, "--channels", 4]
     first = darts(*common, "--epochs", 2)
     assert first.exit_code == 0, first.stderr
     second = darts(*common, "--epochs", 1, "--batch-size", 360, "--unrolled")

@@ -240,8 +240,8 @@ def test_killed_while_other_processes_read_the_images(photos, tmp_path):
     """ImageNet: random crops, flips and colours come from worker processes, whose number changes nothing."""
     args = ["train", "cnn", "--dataset", "imagenet", "--data", photos, "--layers", 3, "--channels", 2, "--batch-size", 4]
     args += ["--epochs", 2, "--accumulate", 2, "--drop-path", 0.2]
-    code, _, err = finish(start(*args, "--run", tmp_path / "whole", "--workers", 0))
-    assert code == 0, err
+    whole = darts(*args, "--run", tmp_path / "whole", "--workers", 0)
+    assert whole.exit_code == 0, whole.stderr
     run = tmp_path / "killed"
     place = kill_after(start(*args, "--run", run, "--workers", 2, "--checkpoint-minutes", 0), run, 2)
     assert place == (0, 2)

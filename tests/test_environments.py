@@ -34,7 +34,7 @@ def command(*args, **options):
     "changes",
     [
         {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None, "TERM": None, "COLUMNS": "20"},
-        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "TMPDIR": None, "TERM": "dumb", "COLUMNS": "300"},
+        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/dev/null", "TMPDIR": None, "TERM": "dumb", "COLUMNS": "300"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
@@ -57,15 +57,6 @@ def test_a_search_and_a_drawing_anywhere(tiny, tmp_path, changes):
     listed = command("genotype", "list", env=bare(**changes))
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout.splitlines()) == 13
-
-
-@pytest.mark.slow
-def test_a_home_that_cannot_be_written_to(tiny, tmp_path):
-    home = tmp_path / "home"
-    home.mkdir(mode=0o555)
-    done = command(*tiny, "--epochs", 1, "--run", tmp_path / "run", env=bare(HOME=str(home), XDG_CACHE_HOME=str(home)))
-    assert done.returncode == 0, done.stderr
-    assert list(home.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -232,7 +223,7 @@ def test_too_little_memory_is_one_line(more, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_too_little_memory_for_repeats_is_a_line_for_each(tmp_path):
     limited = f"ulimit -v 6000000; exec {sys.executable} -m darts_cli"
-    args = f"train cnn --no-auxiliary --dataset digits --channels 4096 --batch-size 512 --repeats 2 --run {tmp_path}/run"
+    args = f"train cnn --no-auxiliary --dataset digits --channels 65536 --batch-size 512 --repeats 2 --run {tmp_path}/run"
     done = subprocess.run(["bash", "-c", f"{limited} {args}"], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

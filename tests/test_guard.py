@@ -25,6 +25,8 @@ from darts_cli.methods.derive import derive
 from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.pictures.curves import curves
 from darts_cli.pictures.pages.search import charts_of
+from darts_cli.rnn import evaluate as rnn_evaluate
+from darts_cli.rnn import model as rnn
 from darts_cli.runs.history import read
 from darts_cli.spaces.space import default, load
 
@@ -86,6 +88,51 @@ def test_the_eigenvalue_is_that_of_the_authors(space, dtype, tolerance):
     assert not network.training
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_eigenvalue_of_a_recurrent_cell_is_that_of_torch():
+    """Of the loss written as a function of alpha alone; the network stays as it is."""
+    torch.manual_seed(0)
+    space = replace(default("rnn"), nodes=2)
+    network = rnn.SearchNetwork(9, 6, space=space, alpha_scale=1.0).double()
+    with torch.no_grad():
+        for weight in network.weights():
+            weight.mul_(20)  # so that alpha matters
+    (alpha,), streams = network.alphas.values(), torch.randint(0, 9, (7, 4))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def loss(flat):
+        mixture = {"recurrent": flat.view_as(alpha).softmax(-1)}
+        return measured.loss(streams[:5], streams[1:6], measured.initial(4), mixture=mixture)[1]
+
+    measured = network.measured(fused=False)
+    H = torch.autograd.functional.hessian(loss, alpha.detach().flatten())
+    found = rnn_evaluate.eigenvalue(network, streams, 5, 1e-3)
+    assert found == pytest.approx(torch.linalg.eigvalsh(H)[-1].item() + 1e-3, rel=1e-9)
+    assert found > 0.01
+    assert (network.fused, network.cell.moment.fused, network.training) == (True, True, True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_search_of_a_recurrent_cell_records_eigenvalues(text, tmp_path):
+    """And nothing else changes by it."""
+    command = ["search", "rnn", "--dataset", "text", "--data", text, "--nodes", "2", "--epochs", "2"]
+    command += "--dim 4 --batch-size 4 --eval-batch 2 --bptt 5".split()
+    records = []
+    for every in (0, 2):
+        done = darts(*command, "--eigenvalue-every", every, "--run", tmp_path / str(every))
+        assert done.exit_code == 0, done.stderr
+        records.append(recorded(tmp_path / str(every)))
+    assert "  eigenvalue " in done.stderr
+    found = [record.pop("eigenvalue", None) for record in records[1]]
+    assert [value is not None for value in found] == [True, False]
+    assert records[0] == records[1]
+    assert f"Hessian in alpha: {found[0]:.3g} after epoch 1, at most" in (tmp_path / "2" / "report.md").read_text()
+    history = read(tmp_path / "2")
+    assert history.eigenvalues() == [(1, found[0])]
+    assert "eigenvalue" in [chart.label for chart in charts_of(history)]
+    assert ">eigenvalue<" in curves([history], "svg").decode()
 
 
 def test_the_eigenvalue_is_the_largest_not_that_of_the_largest_magnitude():
@@ -216,21 +263,24 @@ def test_discrete_cells_in_the_search_network():
     assert parameter_free(cells) == sum(edge.op in free for edge in edges) / 16
 
 
+COLLAPSING = "--operations none,skip_connect,dil_conv_3x3 --alpha-lr 0.3 --seed 1".split()  # after the first epoch
+
+
 def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
     """Killed and resumed it stops at the same place; what it leaves are the cells of the epoch that the rule names."""
-    command = [*tiny, "--channels", "4", "--epochs", "30", "--alpha-lr", "0.3", "--stop", "skips:1"]
+    command = [*tiny, *COLLAPSING, "--epochs", "5", "--stop", "skips:2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = darts(*command, "--run", whole)
     assert done.exit_code == 0, done.stderr
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    last, taken = parse("skips:1").stopped(records, 0)
-    assert last + 1 == len(records) < 30
-    assert records[last]["skip_connections"]["normal"] >= 1 > records[taken]["skip_connections"]["normal"]
+    last, taken = parse("skips:2").stopped(records, 0)
+    assert last + 1 == len(records) < 5
+    assert records[last]["skip_connections"]["normal"] >= 2 > records[taken]["skip_connections"]["normal"]
     stored = darts("genotype", "show", whole, "--json").stdout
     assert json.loads(stored) == records[taken]["genotype"]
     assert darts("genotype", "show", f"{whole}@{taken + 1}", "--json").stdout == stored
     report = (whole / "report.md").read_text()
-    assert f"stopped after epoch {last + 1}, by skips:1; the cells are those of epoch {taken + 1}" in report
+    assert f"stopped after epoch {last + 1}, by skips:2; the cells are those of epoch {taken + 1}" in report
     assert darts("genotype", "show", whole, "--epoch", taken + 1, "--json").stdout == stored
     again = darts(*command, "--run", whole)
     assert (again.exit_code, "complete already" in again.stderr) == (0, True)
@@ -239,9 +289,7 @@ def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
 
 
 def test_eigenvalues_are_recorded(tiny, tmp_path):
-    done = darts(
-        *tiny, "--channels", "4", "--epochs", "3", "--stop", "eigenvalue:1.5", "--space", "s2", "--run", tmp_path / "a"
-    )
+    done = darts(*tiny, "--epochs", "3", "--stop", "eigenvalue:1.5", "--space", "s2", "--run", tmp_path / "a")
     assert done.exit_code == 0, done.stderr
     records = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
     assert ["eigenvalue" in record for record in records] == [True, False, True]
@@ -261,13 +309,16 @@ def test_eigenvalues_are_recorded(tiny, tmp_path):
 def test_what_would_have_stopped_is_said():
     """Without a rule the search goes on, and the report names the cells before the collapse."""
     watched = {"valid_accuracy": 0.5, "discrete_accuracy": 0.25, "parameter_free": 0.375}
-    records = [{"skip_connections": {"normal": n}, **watched} for n in (0, 1, 1, 3, 4)]
+    records = [{"epoch": epoch, "skip_connections": {"normal": n}, **watched} for epoch, n in enumerate((0, 1, 1, 3, 4), 1)]
+    for epoch, value in ((1, 0.125), (3, 0.5), (5, 0.25)):
+        records[epoch - 1]["eigenvalue"] = value
     run = SimpleNamespace(folder=Path("runs/a"), reports=SimpleNamespace(metrics=records))
     said = report.guarded(SearchCNN(), run)
     assert "By the rule skips:2 the search would have stopped after epoch 4, with the cells of epoch 3" in said
     assert "darts train cnn --genotype runs/a@3" in said
     assert "38% of the edges" in said
     assert "25.00%" in said
+    assert said.endswith("in alpha: 0.125 after epoch 1, at most 0.5 after epoch 3, 0.25 after epoch 5, the last.")
     assert "By the rule" not in report.guarded(SearchCNN(stop="skips:3"), run)
     assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in report.guarded(SearchCNN(stop="skips:3"), run)
 
@@ -365,43 +416,53 @@ def test_what_a_rule_takes_was_a_candidate_ever_since(rule, records, every):
             return
 
 
-@pytest.mark.parametrize("rule", ["eigenvalue:1", "discretisation:0"])
-def test_a_search_goes_back_by_every_rule(rule, tmp_path):
-    command = ["search", "cnn", "--dataset", "digits", "--space", "nas-bench-201", "--layers", "1", "--channels", "2"]
-    command += ["--max-images", "16", "--batch-size", "8", "--epochs", "24", "--alpha-lr", "0.1", "--eigenvalue-every", "1"]
-    done = darts(*command, "--stop", rule, "--then", "regularise", "--run", tmp_path / "a")
+FEW = "--nodes 2 --operations none,skip_connect,nor_conv_1x1"
+
+
+@pytest.mark.parametrize(
+    ("rule", "epochs", "settings"),
+    [
+        ("discretisation:0", 6, "--lr 0.1"),
+        ("eigenvalue:1", 17, f"{FEW} --lr 0.005 --eigenvalue-every 1 --drop-path 0.5"),
+    ],
+)
+def test_a_search_goes_back_by_every_rule(rule, epochs, settings, tmp_path):
+    command = "search cnn --dataset digits --space nas-bench-201 --layers 1".split()
+    command += "--channels 2 --max-images 16 --batch-size 8 --alpha-lr 0.1 --then regularise".split()
+    done = darts(*command, "--epochs", epochs, "--stop", rule, *settings.split(), "--run", tmp_path / "a")
     assert done.exit_code == 0, done.stderr
     records = recorded(tmp_path / "a")
-    assert len(records) == 24
+    assert len(records) == epochs
     assert any("regularised" in record for record in records)
 
 
 @pytest.mark.slow
 def test_a_search_goes_back_and_on_with_more_regularisation(tiny, tmp_path):
     """Killed after it has gone back, it ends with the same bits; it ends with the last epoch, and keeps no old checkpoint."""
-    command = [*tiny, "--channels", "4", "--epochs", "14", "--alpha-lr", "0.3", "--stop", "skips:1", "--then", "regularise"]
+    command = [*tiny, *COLLAPSING, "--epochs", "5", "--stop", "skips:2", "--then", "regularise"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = darts(*command, "--run", whole)
     assert done.exit_code == 0, done.stderr
     records = recorded(whole)
-    assert len(records) == 14
+    assert len(records) == 5
     marked = [(record["epoch"], record["regularised"]) for record in records if "regularised" in record]
     assert marked
     assert all(mark["after_epoch"] > epoch for epoch, mark in marked)
-    assert records[marked[-1][0] - 1]["skip_connections"]["normal"] == 0
+    assert records[marked[-1][0] - 1]["skip_connections"]["normal"] < 2
     assert not list(whole.glob("epoch-*"))
     decay = torch.load(whole / "checkpoint.pt", weights_only=True)["w_optimizer"]["param_groups"][0]["weight_decay"]
     assert decay == pytest.approx(3e-4 * 3 ** marked[-1][1]["times"])
-    said = f"After epoch {marked[-1][1]['after_epoch']} the rule skips:1 led back to the end of epoch {marked[-1][0]}, and on"
+    said = f"After epoch {marked[-1][1]['after_epoch']} the rule skips:2 led back to the end of epoch {marked[-1][0]}, and on"
     assert said in (whole / "report.md").read_text()
     assert said in done.stderr
-    crash_and_resume(command, killed, 10)
+    crash_and_resume(command, killed, 26)
+    assert "led back to the end of epoch 1, and on" in killed.with_suffix(".txt").read_text()
     assert_same_run(whole, killed)
 
 
 def test_a_search_says_that_nothing_stops_it(tiny, tmp_path):
     """At its start, and once, after the epoch after which a rule would have stopped it."""
-    done = darts(*tiny, "--channels", "4", "--epochs", "1", "--run", tmp_path / "a")
+    done = darts(*tiny, "--epochs", "1", "--run", tmp_path / "a")
     assert "--stop never: the search goes on even when its cells collapse" in done.stderr
     records = [{"skip_connections": {"normal": n}} for n in (0, 1, 3, 4)]
     warned = [report.endangered(SearchCNN(), records[:n]) for n in range(1, 5)]

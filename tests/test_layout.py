@@ -43,7 +43,7 @@ RULES = {
     "plans": {"sweeps", "runs", "runtime", "formats", "methods", *DRAWN},
     "sweeps": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
     "cnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
-    "rnn": {"methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
+    "rnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
     "methods": {"runtime.schedules"},
     "legacy": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
     "pictures": {"formats", "runs.history", "runs.task", "runs.shown.illustrations"},

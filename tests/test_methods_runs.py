@@ -18,7 +18,6 @@ from darts_cli.methods.derive import derive, derive_above
 from darts_cli.methods.method import parse
 from darts_cli.methods.spec import read
 from darts_cli.methods.value import Step
-from darts_cli.spaces.space import default
 from darts_cli.spaces.space import load as load_space
 
 COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
@@ -37,7 +36,7 @@ SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversari
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
-    nodes = [] if "--space" in COMMANDS[name] else ["--nodes", "2"]
+    nodes = ["--nodes", "3"] if "--space" in COMMANDS[name] else []
     check_resumed([*tiny, "--channels", "4", *nodes, *COMMANDS[name]], tmp_path, read(COMMANDS[name][1]))
 
 
@@ -69,7 +68,8 @@ def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):
     assert done.exit_code == 0, done.stderr
     first, second = (json.loads(line)["alphas"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
     torch.manual_seed(0)
-    assert first == {cell: alpha.tolist() for cell, alpha in SearchNetwork(2, 2, 3, space=SearchCNN(nodes=2).searched).alphas.items()}
+    network = SearchNetwork(2, 2, 3, space=SearchCNN(nodes=2).searched)
+    assert first == {cell: alpha.tolist() for cell, alpha in network.alphas.items()}
     assert first != second
 
 

@@ -49,7 +49,7 @@ def test_reading_a_number_is_noticed(read):
 @pytest.mark.slow
 @pytest.mark.parametrize("unrolled", [False, True])
 def test_a_search_step_of_convolutional_cells(unrolled):
-    network = cnn.SearchNetwork(4, 2, 3)
+    network = cnn.SearchNetwork(4, 2, 3, space=SearchCNN(nodes=2).searched)
     architect, relaxation = make_architect_cnn(network, SearchCNN(unrolled=unrolled), CPU)
     train, watch = batches(), Watch()
     with fake():

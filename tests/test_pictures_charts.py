@@ -10,6 +10,7 @@ from made_runs import record_search, record_training
 from darts_cli.pictures.charts import chart, many, measures
 from darts_cli.pictures.charts.axis import epochs, linear, logarithmic
 from darts_cli.runs.history import read
+from darts_cli.spaces.space import load
 
 
 @pytest.mark.parametrize("values", [(0.1, 0.9), (3, 3), (0, 0), (-5, 2), (1e-9, 2e-9), (0, 1e15), (97.2, 97.3)])
@@ -63,6 +64,8 @@ def test_where_all_operations_weigh_the_same(tmp_path):
     assert entropy.level == (pytest.approx(math.log(8)), "all operations weigh the same")
     counts = [genotype.cells["normal"].count("skip_connect") for genotype in history.genotypes()]
     assert skips.series[0].values == counts
+    assert skips.level[0] == 2
+    assert measures.of_search(load("nas-bench-201"), [])[1].level is None
 
 
 @pytest.mark.parametrize(

@@ -312,14 +312,14 @@ def test_the_lines_for_other_libraries(library, tmp_path):
 @pytest.mark.slow
 def test_a_real_sweep_in_tensorboard(tiny, tmp_path):
     sweep = tmp_path / "sweep"
-    more = ["--seeds", "2", "--select-epochs", "1", "--random-cells", "1", "--tensorboard", "--run", sweep]
+    more = ["--seeds", "1", "--select-epochs", "1", "--random-cells", "1", "--tensorboard", "--run", sweep]
     done = darts(*tiny, "--subset", "0.5", *more)
     assert done.exit_code == 0, done.stderr
-    for run in (sweep / "seed-0", sweep / "seed-1", sweep / "select" / "seed-0", sweep / "select" / "random-0"):
+    for run in (sweep / "seed-0", sweep / "select" / "seed-0", sweep / "select" / "random-0"):
         check_events(run)
     found = yaml.safe_load((sweep / "selection.yaml").read_text())
     for entry in (*found["candidates"], *found["random_cells"]):
         (event,) = accumulated(sweep / FOLDER / entry["name"]).Scalars("score")
         assert event.value == np.float32(entry["score"])
     assert darts("visualize", sweep, "--html", tmp_path / "page.html").exit_code == 0
-    assert (tmp_path / "page.html").read_text().count("<article") == 3
+    assert (tmp_path / "page.html").read_text().count("<article") == 2

@@ -22,6 +22,7 @@ from darts_cli.pictures.cells.svg import svg
 from darts_cli.pictures.cells.text import dot
 from darts_cli.pictures.cells.text import text as drawn
 from darts_cli.runs.history import read
+from darts_cli.spaces import operations
 from darts_cli.spaces import space as spaces
 
 DATA = Path(__file__).parent / "data"
@@ -33,24 +34,19 @@ SEARCHES = {
 }
 
 
+@pytest.fixture(scope="module")
+def tiny(images):
+    """A search whose space is still to be said."""
+    return ["search", "cnn", *TINY, "--data", images]
+
+
 @pytest.fixture(params=[*SEARCHES, "rnn"])
 def command(request, tiny, text):
     """A search of two epochs that takes seconds."""
     if request.param == "rnn":
+        narrowed = "--operations tanh,relu,identity --nodes 4".split()
         sizes = "--epochs 2 --batch-size 4 --bptt 5 --dim 8 --seed 0".split()
-        return [
-            "search",
-            "rnn",
-            "--operations",
-            "tanh,relu,identity",
-            "--nodes",
-            "4",
-            "--dataset",
-            "text",
-            "--data",
-            text,
-            *sizes,
-        ]
+        return ["search", "rnn", *narrowed, "--dataset", "text", "--data", text, *sizes]
     return [*tiny, *SEARCHES[request.param]]
 
 
@@ -270,33 +266,23 @@ def run_with(installed, *args, cwd):
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
 
 
-def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed, images, parts, tmp_path):
+def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed, images, parts, tmp_path, monkeypatch):
     form = "domain: cnn\nnodes: 1\nkeep: 2\noperations: [{}]\n"
     (tmp_path / "mine.yaml").write_text(form.format("blur_3x3, skip_connect"))
+    search = ["search", "cnn", *TINY, "--data", images]
     searched = run_with(
-        installed,
-        "search",
-        "cnn",
-        *TINY,
-        "--data",
-        images,
-        "--space",
-        "mine.yaml",
-        "--operations",
-        "blur_3x3",
-        "--run",
-        "a",
-        cwd=tmp_path,
+        installed, *search, "--space", "mine.yaml", "--operations", "blur_3x3", "--run", tmp_path / "a", cwd=tmp_path
     )
     assert searched.returncode == 0, searched.stderr
     assert "[blur_3x3, 0]" in searched.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(installed)  # what follows is done in this process, which is faster
+    operations.added.cache_clear()
     sizes = "--epochs 1 --layers 3 --channels 2 --batch-size 8".split()
-    trained = run_with(
-        installed, "train", "cnn", "--genotype", "a", "--data", parts, "--dataset", "folder", *sizes, "--run", "b", cwd=tmp_path
-    )
-    assert trained.returncode == 0, trained.stderr
-    assert "blur_3x3" in run_with(installed, "visualize", "a", "--format", "text", cwd=tmp_path).stdout
-    assert "valid" in run_with(installed, "space", "validate", "mine.yaml", cwd=tmp_path).stdout
+    trained = darts("train", "cnn", "--genotype", "a", "--data", parts, "--dataset", "folder", *sizes, "--run", "b")
+    assert trained.exit_code == 0, trained.stderr
+    assert "blur_3x3" in darts("visualize", "a", "--format", "text").stdout
+    assert "valid" in darts("space", "validate", "mine.yaml").stdout
     for name, message in (
         (
             "wrong_size",
@@ -308,11 +294,13 @@ def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed
         ),
     ):
         (tmp_path / "bad.yaml").write_text(form.format(name))
-        refused = run_with(installed, "search", "cnn", *TINY, "--data", images, "--space", "bad.yaml", cwd=tmp_path)
-        assert refused.returncode == 1
+        refused = darts(*search, "--space", "bad.yaml")
+        assert refused.exit_code == 1
         assert message in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-    assert "multiply-adds" in run_with(installed, "genotype", "info", "a", cwd=tmp_path).stdout
+    assert "multiply-adds" in darts("genotype", "info", "a").stdout
+    monkeypatch.undo()
+    operations.added.cache_clear()
     missing = darts("eval", "--checkpoint", tmp_path / "b")
     assert "its cells have blur_3x3; install the package that provides this operation" in missing.stderr
     elsewhere = darts("space", "validate", tmp_path / "mine.yaml")

@@ -23,7 +23,7 @@ from darts_cli.cnn.search_cell import plain_nodes
 from darts_cli.cnn.sizes import parameters
 from darts_cli.config import TrainCNN
 from darts_cli.genotype import Genotype
-from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
+from darts_cli.guard.curvature import hessian_product, largest_eigenvalue, start_of
 from darts_cli.legacy import Checkpoint
 from darts_cli.runs import checkpoint
 from darts_cli.runtime import distributed
@@ -143,13 +143,12 @@ def eigenvalue(network: SearchNetwork, batches: Batches, weight_decay: float) ->
     """
     alphas, training = list(network.alphas.values()), network.training
     kept = [buffer.clone() for buffer in network.buffers()]
-    start = torch.randn(sum(map(torch.numel, alphas)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network.train()
     with distributed.alone(), not_compiled(network), plain_nodes(network), constant(network.weights()), torch.enable_grad():
         seed("eigenvalue")
         images, labels = batches.plain(0)
         loss = F.cross_entropy(network(images), labels)
-        found = largest_eigenvalue(hessian_product(loss, alphas), start.to(batches.labels.device))
+        found = largest_eigenvalue(hessian_product(loss, alphas), start_of(alphas))
     for buffer, before in zip(network.buffers(), kept, strict=True):
         buffer.copy_(before)
     network.train(training)

@@ -14,7 +14,7 @@ from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
 from darts_cli.guard.rules import parse as parse_rule
-from darts_cli.guard.watch import parameter_free
+from darts_cli.guard.watch import eigenvalues, parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
@@ -75,8 +75,7 @@ def search_record(
         record["truth"] = nasbench201.truth(known)
     run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
-    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown)}"
-    facts += added({name: value for name, value in watched.items() if name == "eigenvalue"})
+    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown | watched)}"
     display.record(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}", run.reports.metrics)
     truth = _true(run.config, cells)
     if truth:
@@ -165,7 +164,7 @@ def guarded(config: SearchCNN, run: Run) -> str:
             f"Operations without weights: {last['parameter_free']:.0%} of the edges. With the same weights, the discrete cells "
             f"reach {last['discrete_accuracy']:.2%} on a part of the validation half."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, eigenvalues(records)]).rstrip()
 
 
 def _true(config: SearchCNN, cells: Genotype) -> str | None:

@@ -27,6 +27,12 @@ def hessian_product(loss: Tensor, tensors: Sequence[Tensor]) -> Callable[[Tensor
     return product
 
 
+def start_of(alphas: Sequence[Tensor]) -> Tensor:
+    """The first vector of Lanczos' method (n,), always the same."""
+    drawn = torch.randn(sum(map(torch.numel, alphas)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return drawn.to(alphas[0].device)
+
+
 def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, products: int = PRODUCTS) -> float:
     """The largest (algebraic) eigenvalue of a symmetric matrix, by Lanczos' method with reorthogonalisation, in float64.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
-from darts_cli.pictures.charts.measures import sums_to_one
+from darts_cli.pictures.charts.measures import MOST_SKIPS, sums_to_one
 from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
 from darts_cli.text import printable
@@ -99,8 +99,8 @@ def curves(histories: Sequence[History], form: str) -> bytes:
         raise DartsError(f"{folders}: are runs of different domains; draw their curves in separate pictures")
     (domain,) = domains
     measures = CURVES[domain]
-    searches = [history for history in histories if history.stage == "search" and domain == "cnn"]
-    signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues} if searches else {}
+    searches = [history for history in histories if history.stage == "search"]
+    signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues}
     signs = {label: values for label, values in signs.items() if any(map(values, searches))}
     figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]
@@ -148,6 +148,9 @@ def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone:
         if points:
             panel.plot(*zip(*points, strict=True), color=RUNS[k % len(RUNS)], label=_literal(label if alone else history.name))
     counts = label == "skip connections"
+    if counts and all(history.space.macro == "darts" for history, _ in values):
+        most, words = MOST_SKIPS
+        panel.axhline(most, linestyle="--", linewidth=0.8, color="black", label=words)
     panel.set_xlabel("epoch")
     panel.set_ylabel(f"{label} of the {cell_name(values[0][0].space.cells[0])}" if counts else label)
     for axis in (panel.xaxis, panel.yaxis) if counts else (panel.xaxis,):

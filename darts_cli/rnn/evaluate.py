@@ -12,15 +12,19 @@ from torch import Tensor
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
+from darts_cli.architect import constant
 from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard.curvature import hessian_product, largest_eigenvalue, start_of
 from darts_cli.legacy import Checkpoint
 from darts_cli.methods.value import Tables
 from darts_cli.rnn import data
-from darts_cli.rnn.model import LanguageModel, Network
+from darts_cli.rnn.model import LanguageModel, Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.rnn.texts import PARTS
 from darts_cli.runs import checkpoint
+from darts_cli.runtime import distributed
+from darts_cli.runtime.compiling import not_compiled
 from darts_cli.runtime.device import autocast, chosen
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite
 
@@ -102,6 +106,19 @@ def measure(
         sums = sums + scores(nll, y)
         after_each()
     return sums
+
+
+def eigenvalue(network: SearchNetwork, source: Tensor, bptt: int, weight_decay: float) -> float:
+    """The largest eigenvalue of the Hessian of the loss with respect to alpha, plus alpha's weight decay.
+
+    The loss is that of the first piece of the streams, without dropout, with the hidden state at zero.
+    """
+    network = network.measured(fused=False)
+    alphas, (x, y) = list(network.alphas.values()), data.piece(source, 0, bptt)
+    with distributed.alone(), not_compiled(network), constant(network.weights()), torch.enable_grad():
+        _, nll, _ = network.loss(x, y, network.initial(x.shape[1]))
+        found = largest_eigenvalue(hessian_product(nll, alphas), start_of(alphas))
+    return float(distributed.first(torch.tensor(found, dtype=torch.float64))) + weight_decay
 
 
 def scores(nll: Tensor, y: Tensor) -> Tensor:

@@ -163,13 +163,15 @@ class SearchNetwork(Searching, LanguageModel):
         mixture = self.settled() if mixture is None else mixture
         return self.cell(x, s, mixture["recurrent"], masks, self.added.auxiliary_skip)
 
-    def measured(self) -> "SearchNetwork":
-        """A copy to measure perplexity with: without dropout, but normalised by the statistics of each batch.
+    def measured(self, fused: bool = True) -> "SearchNetwork":
+        """A copy to measure with: without dropout, but normalised by the statistics of each batch.
 
         Because one BatchNorm serves s_0 and all nodes, its running statistics fit none of them.
         """
         network = copy.deepcopy(self).eval()
         network.cell.bn.train()
+        network.fused &= fused
+        network.cell.moment.fused &= fused
         return network
 
 

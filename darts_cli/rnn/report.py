@@ -7,6 +7,7 @@ from torch import Tensor
 
 from darts_cli.config import SearchRNN, TrainRNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard.watch import eigenvalues
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
@@ -43,8 +44,10 @@ def search_reading(display: Display, run: Run, network: SearchNetwork, sums: Ten
     display.read(epoch, row, _summary(measured), f"{cell_table(cells)}\n\nentropy {entropy(strength):.3f}")
 
 
-def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int) -> None:
-    """Record a finished epoch: metrics, alphas, operation weights and cell."""
+def search_record(
+    display: Display, run: Run, network: SearchNetwork, sums: Tensor, epoch: int, watched: dict[str, float]
+) -> None:
+    """Record a finished epoch: metrics, alphas, operation weights, cell, and what is watched."""
     measured = metrics("train", sums[0]) | metrics("valid", sums[1], run.state.advice())
     strength = spread(plain(network.strength()), network.space, run.config.searched)
     cells = network.method.derive(strength, run.config.searched)
@@ -54,6 +57,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
         "epoch": epoch + 1,
         **measured,
         "entropy": entropy(strength),
+        **watched,
         "genotype": cells.to_dict(),
         "alphas": spread(plain(network.alphas), network.space, run.config.searched),
         "operation_weights": strength,
@@ -61,7 +65,7 @@ def search_record(display: Display, run: Run, network: SearchNetwork, sums: Tens
     }
     run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
-    line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown)}"
+    line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown | watched)}"
     display.record(line, run.reports.metrics)
     if changed and not display.live:
         display.say(cell_table(cells))
@@ -89,6 +93,7 @@ normalised by each batch's own statistics.
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
+{eigenvalues(run.reports.metrics)}
 
 {run.illustrate(cells)}
 

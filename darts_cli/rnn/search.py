@@ -16,7 +16,7 @@ from darts_cli.methods.stages import follow, space_of
 from darts_cli.methods.value import Method, Stage, Step, Tables
 from darts_cli.rnn import data, report
 from darts_cli.rnn.cells import Masks
-from darts_cli.rnn.evaluate import dropouts, measure, scores, sums_dtype
+from darts_cli.rnn.evaluate import dropouts, eigenvalue, measure, scores, sums_dtype
 from darts_cli.rnn.model import SearchNetwork
 from darts_cli.runs import checkpoint
 from darts_cli.runs.display import Display
@@ -93,10 +93,17 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
             network.conclude(at(len(pieces)), partial(likelihood, network, evaluation, config, after_each))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
-            report.search_record(display, run, network, sums, epoch)
+            report.search_record(display, run, network, sums, epoch, watched(config, network, evaluation, epoch))
             network, architect, relaxation = follow((network, architect, relaxation), method, at(len(pieces)), build)
             run.state.save(now := state(epoch + 1, *start_of_epoch))
     return report.search_end(config, run, network, device)
+
+
+def watched(config: SearchRNN, network: SearchNetwork, evaluation: Tensor, epoch: int) -> dict[str, float]:
+    """In some epochs, the largest eigenvalue of the Hessian."""
+    if not config.eigenvalue_every or epoch % config.eigenvalue_every:
+        return {}
+    return {"eigenvalue": eigenvalue(network, evaluation, config.bptt, config.alpha_weight_decay)}
 
 
 def likelihood(

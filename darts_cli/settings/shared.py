@@ -142,13 +142,7 @@ then = partial(
     " --drop-path, 0.2 more of it).",
     choices=("end", "regularise"),
 )
-eigenvalue_every = partial(
-    setting,
-    None,
-    "Epochs from one Hessian eigenvalue to the next; 0: none.",
-    default_text="2 for --stop eigenvalue, else 0",
-    ge=0,
-)
+eigenvalue_every = partial(setting, help="Epochs from one Hessian eigenvalue to the next; 0: none.", ge=0)
 benchmark_data = partial(
     setting,
     None,

@@ -61,9 +61,7 @@ class State:
         return op[0](self.x) if isinstance(op, ops.PoolBN) else op.halved(self.dilated, self.relu[:, :, 1::2, 1::2])
 
     def result(self, op: ops.PoolBN | ops.FactorizedReduce) -> Tensor:
-        """The operation with its BatchNorm, (N, C); in training of what is in `normalised`."""
-        if not op.norm.training:
-            return rows(op.norm(self.reduced(op)))
+        """The operation with its BatchNorm, (N, C), in training, of what is in `normalised`."""
         y, mean, variance, count = self.normalised[shared(op)]
         track([op.norm], mean[None], variance[None], count)
         return y
@@ -97,8 +95,11 @@ def mixed_node(
     ]
     together = edges[0].training and large_kernels(states[0].x.device)
     padded = (padded or padded_kernels(edges, active, states[0].x)) if together else {}
-    with no_autocast(states[0].x.device):  # products keep the dtype of the states, the rest is float32
-        y = _together(terms, states[0], padded, recompute) if together else _one_by_one(terms, states[0], recompute)
+    if together:
+        with no_autocast(states[0].x.device):
+            y = _together(terms, states[0], padded, recompute)
+    else:
+        y = _one_by_one(terms, states[0], recompute)
     y = images(y, *states[0].shape)
     for state, op, a in terms:
         if together and isinstance(op, ops.FactorizedReduce):
@@ -114,18 +115,21 @@ def _one_by_one(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
     Poolings and reductions are normalised beside the first convolutions.
     """
     single = [(state, op, a) for state, op, a in terms if isinstance(op, ops.PoolBN | ops.FactorizedReduce)]
+    evaluated = [rows(op.norm(state.reduced(op))) for state, op, _ in single if not op.norm.training]
     new = {(s, shared(op)): op for s, op, _ in single if op.norm.training and shared(op) not in s.normalised}
-    beside = [exact(rows(state.reduced(op))) for (state, _), op in new.items()]
-    y, found = _convolutions(terms, like, recompute, beside)
-    if beside and not found:
-        found = normalised(beside, single[0][1].norm.eps)
-    for (state, key), each in zip(new, found, strict=True):
-        state.normalised[key] = each._replace(y=each.y.to(state.x.dtype))
-    for state, op, a in single:
-        y.addcmul_(state.result(op), a.to(y.dtype))
-    for state, op, a in terms:
-        if isinstance(op, nn.Identity):
-            y.addcmul_(rows(state.x), a.to(y.dtype))
+    beside = [state.reduced(op) for (state, _), op in new.items()]
+    with no_autocast(like.x.device):  # products keep the dtype of the states, the rest is float32
+        beside = [exact(rows(each)) for each in beside]
+        y, found = _convolutions(terms, like, recompute, beside)
+        if beside and not found:
+            found = normalised(beside, single[0][1].norm.eps)
+        for (state, key), each in zip(new, found, strict=True):
+            state.normalised[key] = each._replace(y=each.y.to(state.x.dtype))
+        for each, (_, _, a) in zip(evaluated or [state.result(op) for state, op, _ in single], single, strict=True):
+            y.addcmul_(each, a.to(y.dtype))
+        for state, op, a in terms:
+            if isinstance(op, nn.Identity):
+                y.addcmul_(rows(state.x), a.to(y.dtype))
     return y
 
 

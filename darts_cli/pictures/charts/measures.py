@@ -15,6 +15,7 @@ MEASURES = {  # by domain: the unit, the factor to it, and the digits that are p
     "rnn": {"loss": ("nats per token", 1.0, 3), "perplexity": ("", 1.0, 2)},
 }
 EQUAL = "all operations weigh the same"
+MOST_SKIPS = (2, "DARTS+ stops: normal cell")  # Liang et al., arXiv 1909.06035, of cells of two inputs
 
 
 def charts(domain: str, records: Records, benchmark: str | None = None) -> list[Chart]:
@@ -86,7 +87,8 @@ def _skips(space: Space, records: Records) -> Chart:
         cells = [record["genotype"][kind]["nodes"] for record in records]
         values = [sum(op == figure.identity for node in nodes for op, _ in node) for nodes in cells]
         series.append(Series(kind, values, list(map(str, values)), PARTS[colour], dashes))
-    return Chart(figure.identities, "edges", series, whole=True)
+    level = MOST_SKIPS if space.macro == "darts" else None
+    return Chart(figure.identities, "edges", series, level=level, whole=True)
 
 
 def _eigenvalues(records: Records) -> Chart | None:
