@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 
 from darts_cli import DartsError, files
-from darts_cli.formats.nasbench201 import CELLS, DATASETS, OPERATIONS, decode, encode, load, truth
+from darts_cli.formats.nasbench201 import BENCHMARK_DATA, CELLS, OPERATIONS, decode, encode, load, truth
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 FIRST = [  # of the benchmark's index
@@ -14,8 +14,8 @@ FIRST = [  # of the benchmark's index
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|",
     "|avg_pool_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|avg_pool_3x3~0|avg_pool_3x3~1|avg_pool_3x3~2|",
 ]
-COLUMNS = [(200, dataset, "test") for dataset in DATASETS]
-COLUMNS += [(12, dataset, part) for dataset in DATASETS for part in ("test", "valid")]
+COLUMNS = [(200, dataset, "test") for dataset in BENCHMARK_DATA]
+COLUMNS += [(12, dataset, part) for dataset in BENCHMARK_DATA for part in ("test", "valid")]
 
 
 def accuracies(epochs, dataset, part):
@@ -59,7 +59,7 @@ def test_published_accuracies_after_200_epochs(dataset, optimum, skips, average)
     ],
 )
 def test_the_first_cells_of_the_index(epochs, part, expected):
-    assert [tuple(load(epochs).accuracy(cell, dataset, part) for dataset in DATASETS) for cell in FIRST] == expected
+    assert [tuple(load(epochs).accuracy(cell, dataset, part) for dataset in BENCHMARK_DATA) for cell in FIRST] == expected
 
 
 @pytest.mark.parametrize(("epochs", "dataset", "part"), COLUMNS)
@@ -80,7 +80,7 @@ def test_cells_of_equal_accuracy_share_their_rank():
 
 
 def test_truth_has_all_data_sets():
-    assert list(truth(SKIPS)) == list(DATASETS)
+    assert list(truth(SKIPS)) == list(BENCHMARK_DATA)
     assert truth(SKIPS)["cifar10"] == {"accuracy": 54.2967, "rank": load().rank(SKIPS, "cifar10"), "best": 94.3733}
     best, _ = load().best("cifar100")
     assert truth(best)["cifar100"] == {"accuracy": 73.5133, "rank": 1, "best": 73.5133}

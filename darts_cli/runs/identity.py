@@ -51,8 +51,9 @@ class Identity:
         if not self.same_cells(data.get("genotype")):
             raise DartsError(f"{self.folder}: is a run of another --genotype; choose another folder with --run")
         known = self.config.completed(data)
+        named = {"space": getattr(self.config, "space", None)}  # which is compared without its name
         differing = [
-            f"{option_name(key)} was {_shown(known[key], getattr(self.config, key))}, now {_shown(self.config.to_dict()[key])}"
+            f"{option_name(key)} was {_shown(known[key], named.get(key))}, now {_shown(named.get(key, value))}"
             for key, value in self.config.compared().items()
             if _compared(known[key]) != _compared(value)
         ]
