@@ -51,7 +51,7 @@ class Identity:
         if not self.same_cells(data.get("genotype")):
             raise DartsError(f"{self.folder}: is a run of another --genotype; choose another folder with --run")
         known = self.config.completed(data)
-        named = {"space": getattr(self.config, "space", None)}  # which is compared without its name
+        named = {"space": self.config.space} if hasattr(self.config, "space") else {}  # compared without its name
         differing = [
             f"{option_name(key)} was {_shown(known[key], named.get(key))}, now {_shown(named.get(key, value))}"
             for key, value in self.config.compared().items()
