@@ -7,8 +7,8 @@ demo: .venv/installed  ## Search a cell on handwritten digits, and write its pag
 	$(BIN)/darts search cnn --dataset digits --epochs 12 --layers 3 --channels 8 --alpha-lr 0.1 --run runs/demo
 	$(BIN)/darts visualize runs/demo --html runs/demo/page.html
 
-test: .venv/tested  ## One process per core, one thread each: threads of several processes would wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: .venv/tested  ## A process more than cores, as some tests wait; one thread each, as threads of several would wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/tested
 	$(BIN)/ruff check

@@ -19,6 +19,8 @@ from PIL import Image
 
 import darts_cli
 from darts_cli.cli import main
+from darts_cli.plans import measure
+from darts_cli.sweeps.engines import engine
 
 SMALL = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu", "--seed", "0"]
 TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
@@ -30,6 +32,15 @@ SLOWEST = ("test_runtime_distributed", "test_faults", "test_sweeps_selection", "
 def pytest_collection_modifyitems(items):
     """Run the slowest files first, so that no process is left alone with one of them at the end."""
     items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers():
+    """Workers of sweeps and plans that tests start in their own process need not load PyTorch again; those of `start` do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (engine, measure):
+            patch.setattr(module, "process_of", sessions.Worker)
+        yield
 
 
 @pytest.fixture(scope="session")

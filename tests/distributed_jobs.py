@@ -1,6 +1,5 @@
-"""What tests/test_distributed.py runs under torchrun: all jobs one after another in the same processes, in float64."""
+"""What tests/test_runtime_distributed.py runs in several processes: all jobs one after another, in float64."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -123,9 +122,9 @@ def check_mistakes(folder: Path) -> None:
         assert not (folder / "mistake").exists()
 
 
-if __name__ == "__main__":
+def main(args: list[str]) -> None:
     torch.set_default_dtype(torch.float64)
-    out, text, images, *names = Path(sys.argv[1]), *sys.argv[2:]
+    out, text, images, *names = Path(args[0]), *args[1:]
     distributed.join()
     if distributed.ranks() > 1:
         check_collectives()

@@ -14,7 +14,7 @@ from darts_cli.plans.variants import variants
 from darts_cli.runs.task import Task
 
 DIGITS = ["cnn", "--dataset", "digits", "--layers", "3", "--channels", "4", "--nodes", "2", "--batch-size", "120"]
-PYDOC = ["rnn", "--dataset", "pydoc", "--dim", "16"]
+PYDOC = ["rnn", "--dataset", "pydoc", "--dim", "16", "--batch-size", "160"]
 SEARCH = Task("search", "cnn")
 
 
@@ -67,7 +67,7 @@ def test_the_whole_of_several_searches(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = darts("plan", "search", *DIGITS, "--epochs", "3", "--seconds", "40")
+    done = darts("plan", "search", *DIGITS, "--epochs", "3", "--seconds", "10")
     assert done.exit_code == 0, done.stderr
     for said in ("digits, cpu with", "one search cnn", "seconds a step", "peak memory", "--batch-size 60"):
         assert said in done.stdout
@@ -113,7 +113,7 @@ def test_the_time_of_a_run_is_that_of_its_parts():
 @pytest.mark.slow
 def test_a_run_says_what_it_takes(tmp_path):
     """After 20 steps, and after its first epoch."""
-    done = darts("train", "rnn", *PYDOC[1:], "--epochs", "2", "--run", tmp_path / "run")
+    done = darts("train", "rnn", "--dataset", "pydoc", "--dim", "16", "--epochs", "2", "--run", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
     figures = r"\d+\.\d\d s per step, (about|at least) \d+ s left; peak memory [\d.]+ .B"
     said = [re.fullmatch(figures, line) for line in done.stderr.splitlines()]

@@ -60,9 +60,10 @@ def folders(tmp_path_factory, text, images):
     found = {}
     for processes in (1, 2, 3):
         found[processes] = tmp_path_factory.mktemp(f"processes{processes}")
-        names = UNEVEN if processes == 3 else distributed_jobs.jobs("", "")
-        done = torchrun(processes, Path(__file__).with_name("distributed_jobs.py"), found[processes], text, images, *names)
-        assert done.returncode == 0, done.stderr[-3000:]
+        args = found[processes], text, images, *(UNEVEN if processes == 3 else distributed_jobs.jobs("", ""))
+        output = tmp_path_factory.mktemp("output")
+        codes = together(processes, output, *args, program="distributed_jobs")
+        assert codes == [0] * processes, [file.read_text()[-3000:] for file in output.iterdir()]
     return found
 
 
@@ -134,17 +135,18 @@ def test_a_process_that_waits_for_others_says_so(tmp_path):
 @pytest.mark.slow
 def test_a_process_is_killed_and_the_job_goes_on(tmp_path):
     """Bit-equal with as many processes as before; and with another number (equal to rounding then, as shown above)."""
-    common = ["-m", "--", "darts_cli", *SEARCH, "--checkpoint-minutes", 0]
-    undisturbed = torchrun(2, *common, "--run", "undisturbed", cwd=tmp_path)
-    assert undisturbed.returncode == 0, undisturbed.stderr[-2000:]
-    assert undisturbed.stdout.count("domain: cnn") == 1  # the first process speaks, the other does not
-    assert undisturbed.stderr.count("next: darts train cnn") == 1
-    kill_one(tmp_path, [*common, "--run", "same"])
+    args = [*SEARCH, "--checkpoint-minutes", 0]
+    assert together(2, tmp_path, *args, "--run", tmp_path / "undisturbed") == [0, 0]
+    kill_one(tmp_path, ["-m", "--", "darts_cli", *args, "--run", "same"])
     shutil.copytree(tmp_path / "same", tmp_path / "other")
-    for name, later in (("same", 2), ("other", 1)):
-        done = torchrun(later, *common, "--run", name, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "resuming after step" in done.stderr
+    done = torchrun(2, "-m", "--", "darts_cli", *args, "--run", "same", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("domain: cnn") == 1  # the first process speaks, the other does not
+    assert done.stderr.count("next: darts train cnn") == 1
+    alone = darts(*args, "--run", tmp_path / "other")
+    assert alone.exit_code == 0, alone.stderr
+    for name, said in (("same", done.stderr), ("other", alone.stderr)):
+        assert "resuming after step" in said
         for one, other in zip(records(tmp_path / name), records(tmp_path / "undisturbed"), strict=True):
             assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
     undisturbed, same = (torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("undisturbed", "same"))
@@ -160,19 +162,19 @@ def test_a_training_of_three_processes_is_killed_and_goes_on(tmp_path, text, dom
     if domain == "cnn":
         data = ["--dataset", "digits", "--channels", 2, "--layers", 2, "--batch-size", 240]
     args = ["train", domain, *data, "--epochs", 2, "--checkpoint-minutes", 0]
-    assert three(tmp_path, *args, "--run", tmp_path / "undisturbed") == [0, 0, 0]
-    first, *others = three(tmp_path, *args, "--run", tmp_path / "killed", crash_at="checkpoint.pt renamed 3")
+    assert together(3, tmp_path, *args, "--run", tmp_path / "undisturbed") == [0, 0, 0]
+    first, *others = together(3, tmp_path, *args, "--run", tmp_path / "killed", crash_at="checkpoint.pt renamed 3")
     assert (first, 0 in others) == (-signal.SIGKILL, False)
     assert (tmp_path / "killed" / "previous.pt").exists()
-    assert three(tmp_path, *args, "--run", tmp_path / "killed") == [0, 0, 0]
+    assert together(3, tmp_path, *args, "--run", tmp_path / "killed") == [0, 0, 0]
     assert "resuming after" in (tmp_path / "0.txt").read_text()
     assert_same_run(tmp_path / "undisturbed", tmp_path / "killed")
 
 
-def three(folder, *args, **options):
-    """The exit codes of the command in three processes that work together; the outputs are in 0.txt to 2.txt."""
-    variables = sessions.ranks(3)
-    jobs = [sessions.start(args, folder / f"{i}.txt", variables=variables[i], **options) for i in range(3)]
+def together(count, folder, *args, **options):
+    """The exit codes of a program in processes that work together; the outputs are in 0.txt, 1.txt, and so on."""
+    variables = sessions.ranks(count)
+    jobs = [sessions.start(args, folder / f"{i}.txt", variables=variables[i], **options) for i in range(count)]
     return [sessions.ended(job) for job in jobs]
 
 

@@ -206,8 +206,8 @@ def test_killed_twice_it_ends_with_the_same_file(compared, tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         finish(process)
-    code, _, err = finish(start(*arguments(again, *METHODS)))
-    assert code == 0, err
+    done = darts(*arguments(again, *METHODS))
+    assert done.exit_code == 0, done.stderr
     assert (again / "comparison.yaml").read_bytes() == (folder / "comparison.yaml").read_bytes()
 
 

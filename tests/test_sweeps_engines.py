@@ -14,23 +14,9 @@ from conftest import assert_same_run, darts, finish, start
 
 from darts_cli.runs.lock import HOLDER
 
-MANY = [
-    "search",
-    "cnn",
-    "--dataset",
-    "digits",
-    "--nodes",
-    2,
-    "--epochs",
-    1,
-    "--layers",
-    3,
-    "--channels",
-    2,
-    "--max-images",
-    480,
-]
-MANY += ["--batch-size", 24, "--select-epochs", 1, "--parallel", 2, "--checkpoint-minutes", 0, "--seeds"]
+MANY = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--epochs", 1, "--layers", 3, "--channels", 2]
+MANY += ["--max-images", 480, "--batch-size", 24, "--select-epochs", 1, "--parallel", 2, "--checkpoint-minutes", 0]
+MANY += ["--seeds", 2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,9 +31,9 @@ def one_thread():
 def local(tmp_path_factory):
     """The sweep on this machine, never interrupted: what it prints, and its folder."""
     folder = tmp_path_factory.mktemp("local") / "run"
-    code, out, err = finish(start(*MANY, 4, "--run", folder))
-    assert code == 0, err
-    return out, folder
+    done = darts(*MANY, "--run", folder)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout, folder
 
 
 @pytest.fixture
@@ -87,7 +73,7 @@ def test_a_cluster_that_loses_a_machine_ends_the_same(local, cluster, tmp_path):
     run, address = tmp_path / "run", cluster.stdout.readline().strip()
     shutil.copytree(local[1] / "measured", run / "measured")  # which takes time, and is not what is tested
     shutil.copy(local[1] / "config.yaml", run)
-    command = [*MANY, 4, "--engine", f"ray:{address}", "--run", run]
+    command = [*MANY, "--engine", f"ray:{address}", "--run", run]
     process = start(*command)
     wait_for(process, run / "seed-2" / "checkpoint.pt")
     cluster.stdin.write((run / "seed-2" / HOLDER).read_text().split()[1] + "\n")  # process NUMBER on MACHINE
@@ -96,7 +82,6 @@ def test_a_cluster_that_loses_a_machine_ends_the_same(local, cluster, tmp_path):
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert (code, out) == (130, ""), err
-    assert err.count("its machine was lost") == 1, err
     assert "seed-2: its machine was lost; starting it on another, from its last checkpoint\n" in err
     assert "seed-2: resuming after step " in err
     last = err.splitlines()[-1]
@@ -106,7 +91,7 @@ def test_a_cluster_that_loses_a_machine_ends_the_same(local, cluster, tmp_path):
     assert code == 0, err
     assert out == local[0]
     assert (run / "selection.yaml").read_bytes() == (local[1] / "selection.yaml").read_bytes()
-    for name in (f"{part}seed-{seed}" for part in ("", "select/") for seed in (2, 3, 4, 5)):
+    for name in (f"{part}seed-{seed}" for part in ("", "select/") for seed in (2, 3)):
         assert_same_run(local[1] / name, run / name)
     assert not (run / ".storage").exists()
 
@@ -114,23 +99,25 @@ def test_a_cluster_that_loses_a_machine_ends_the_same(local, cluster, tmp_path):
 @pytest.mark.slow
 def test_slurm_ends_the_same(local, slurm, tmp_path):
     """The warning of a time limit in one search, which is queued again; Ctrl-C in both; then the same command again."""
-    run, log = tmp_path / "run", tmp_path / "run" / "slurm" / "101_0_0_log.err"  # 100 is the measurement
-    command = [*MANY, 2, "--select-epochs", 0, "--engine", "slurm", "--run", run]
+    run, log = tmp_path / "run", tmp_path / "run" / "slurm" / "100_0_0_log.err"
+    command = [*MANY, "--select-epochs", 0, "--engine", "slurm", "--run", run]
+    shutil.copytree(local[1] / "measured", run / "measured")
+    (run / "config.yaml").write_text((local[1] / "config.yaml").read_text().replace("select_epochs: 1", "select_epochs: 0"))
     process = start(*command)
     wait_for(process, run / "seed-2" / "checkpoint.pt")
-    fake_slurm.scancel("--signal=USR2", "101_0")
+    fake_slurm.scancel("--signal=USR2", "100_0")
     wait_for(process, lambda: "resuming after step " in log.read_text())
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert (code, out) == (130, ""), err
     assert "failed" not in err
-    assert f"seed-2: job 101_0 of Slurm, log {log}\n" in err
+    assert f"seed-2: job 100_0 of Slurm, log {log}\n" in err
     assert "finishing this step, then saving\n" in log.read_text()
-    code, out, err = finish(start(*command))
-    assert (code, out) == (0, ""), err
+    done = darts(*command)
+    assert (done.exit_code, done.stdout) == (0, ""), done.stderr
     for name in ("seed-2", "seed-3"):
         assert_same_run(local[1] / name, run / name)
-    script = (slurm / "101.sh").read_text()
+    script = (slurm / "100.sh").read_text()
     assert "#SBATCH --array=0-1%" in script
     assert "#SBATCH --cpus-per-task=1\n" in script
     assert "gpus" not in script
@@ -138,7 +125,7 @@ def test_slurm_ends_the_same(local, slurm, tmp_path):
 
 def test_slurm_that_refuses_gives_one_line(slurm, tmp_path):
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gold' >&2; exit 1\n")
-    result = darts(*MANY, 2, "--engine", "slurm", "--run", tmp_path / "run")
+    result = darts(*MANY, "--engine", "slurm", "--run", tmp_path / "run")
     assert (result.exit_code, result.stdout) == (1, "")
     expected = "error: --engine slurm: cannot submit the runs: sbatch: error: invalid partition specified: gold\n"
     assert result.stderr == expected
@@ -188,7 +175,7 @@ def test_a_missing_package_is_named(engine, package, tmp_path, monkeypatch):
 )
 def test_an_address_where_nobody_answers_gives_one_line(address, message, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
-    code, out, err = finish(start(*SWEEP, f"ray:{address}", "--run", tmp_path / "run"))
-    assert (out, err) == ("", f"error: --engine ray:{address}: {message}\n")
-    assert code > 0
+    done = darts(*SWEEP, f"ray:{address}", "--run", tmp_path / "run")
+    assert (done.stdout, done.stderr) == ("", f"error: --engine ray:{address}: {message}\n")
+    assert done.exit_code > 0
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,7 @@ from darts_cli.methods.method import parse
 from darts_cli.methods.value import Step
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
-from darts_cli.sweeps.engines.engine import worker_command
+from darts_cli.sweeps.engines.engine import process_of
 from darts_cli.sweeps.estimate import COPIES
 from darts_cli.sweeps.pool import reason
 
@@ -120,18 +119,10 @@ def probe(
             "most": most,
             "started": time.time(),
         }
-        limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        process = subprocess.Popen(
-            worker_command("darts_cli.plans.probe"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=os.environ | limit,
-            start_new_session=True,  # Ctrl-C reaches only this process, which then ends it
-        )
+        # In a session of its own: Ctrl-C reaches only this process, which then ends it.
+        outputs = {"stdout": subprocess.PIPE, "stderr": errors}
+        process = process_of("darts_cli.plans.probe", job, threads, **outputs, start_new_session=True)
         try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
             result = process.stdout.read()
             code = process.wait()
         finally:

@@ -52,18 +52,8 @@ class Worker:
     """
 
     def __init__(self, job: dict, threads: int | None = None, folder: str | None = None, session: bool = True):
-        self.process = subprocess.Popen(
-            worker_command("darts_cli.sweeps.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
-            cwd=folder,
-            start_new_session=session,
-        )
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(job).encode() + b"\n")
-            self.process.stdin.flush()
+        outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        self.process = process_of("darts_cli.sweeps.worker", job, threads, **outputs, cwd=folder, start_new_session=session)
 
     def lines(self) -> Iterator[str]:
         """What it prints on stderr, until it ends."""
@@ -83,6 +73,16 @@ class Worker:
         return code
 
 
-def worker_command(module: str) -> list[str]:
-    """The command that calls `main` of a module of this package in a process of its own."""
-    return [sys.executable, "-c", WORKER, module, str(Path(__file__).parents[3])]
+def process_of(module: str, job: dict, threads: int | None, **options) -> subprocess.Popen:
+    """A process that calls `main` of a module of this package, with the job in the first line of its stdin.
+
+    threads    on the CPU; None: as many as it likes
+    options    of Popen
+    """
+    command = [sys.executable, "-c", WORKER, module, str(Path(__file__).parents[3])]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, **options)
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+    return process
