@@ -26,7 +26,14 @@ SMALL = ["--epochs", "1", "--layers", "3", "--channels", "4", "--device", "cpu",
 TINY = ["--dataset", "folder", "--epochs", "2", "--layers", "3", "--channels", "2", "--batch-size", "8", "--seed", "0"]
 
 
-SLOWEST = ("test_runtime_distributed", "test_faults", "test_sweeps_selection", "test_hostile")
+SLOWEST = (
+    "test_runtime_distributed",
+    "test_faults",
+    "test_sweeps_engines",
+    "test_sweeps_selection",
+    "test_hostile",
+    "test_use_export",
+)
 
 
 def pytest_collection_modifyitems(items):

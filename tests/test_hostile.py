@@ -136,14 +136,14 @@ def genotype_of(text):
 
 
 @pytest.mark.slow
-@cases(10_000)
+@cases(4000)
 @given(edited(load("cnn/darts_v2").to_yaml(), WORDS) | edited(load("rnn/darts_v2").to_yaml(), WORDS) | st.text(max_size=200))
 def test_genotype_files(text):
     survives(genotype_of, text)
 
 
 @pytest.mark.slow
-@cases(10_000)
+@cases(4000)
 @given(
     edited(genotypes.to_python(load("cnn/darts_v2")), WORDS)
     | edited(genotypes.to_dict(load("rnn/darts_v2")), WORDS)
@@ -172,7 +172,7 @@ def test_configurations(tmp_path):
     settings_of_a_run = (tmp_path / "run" / "config.yaml").read_text()
     keys = [*SearchCNN().to_dict(), "genotype", "command", "environment", *WORDS]
 
-    @cases(10_000)
+    @cases(4000)
     @given(edited(settings_of_a_run, keys) | st.text(max_size=100))
     def check(text):
         survives(parse, text)
@@ -197,7 +197,7 @@ def test_texts(tmp_path):
         b"\xed\xa0\x80",
     ]
 
-    @cases(10_000)
+    @cases(4000)
     @given(edited(b"the cat sat\non the mat\n", tokens) | st.binary(max_size=300), st.sampled_from(parts))
     def check(content, edited_part):
         for part in parts:

@@ -1,6 +1,7 @@
 """Who may import whom, and what must answer without torch."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ RULES = {
 }
 
 
+@functools.cache
 def imports(module):
     """The modules it imports, anywhere in its text, with the names taken from this package resolved to modules."""
     found = set()
@@ -70,6 +72,7 @@ def imports(module):
     return found
 
 
+@functools.cache
 def of_this_package(module):
     found = {name.removeprefix("darts_cli").removeprefix(".") or "__init__" for name in imports(module) if is_ours(name)}
     return {name if name in MODULES else f"{name}.__init__" for name in found}

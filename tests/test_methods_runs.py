@@ -20,13 +20,14 @@ from darts_cli.methods.spec import read
 from darts_cli.methods.value import Step
 from darts_cli.spaces.space import load as load_space
 
+FEW = "random-sharing:candidates=3,batches=1,finalists=2"
 COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
     "pc-darts": ["--method", "pc-darts:k=2,warmup=1", "--unrolled"],
     "gdas": ["--method", "gdas", "--unrolled"],
     "drnas": ["--method", "drnas:warmup=0+dirichlet-kl", "--unrolled"],
     "p-darts": ["--method", "p-darts:warmup=0,second=4,third=2,cells=1", "--epochs", "3"],
     "stages": ["--method", "drnas:warmup=0+partial:2+narrow:second=4,third=0+widen:1", "--unrolled"],
-    "random-sharing": ["--method", "random-sharing:candidates=3,batches=1,finalists=2"],
+    "random-sharing": ["--method", FEW],
     "sum": ["--method", "edge-weights+beta-decay:3+perturb-adversarial+max-skips:1"],
     "nas-bench-201": ["--method", "gdas+edge-weights", "--space", "nas-bench-201", "--layers", "1"],
     "fade": ["--method", "darts-minus", "--space", "nas-bench-201", "--layers", "1", "--unrolled"],
@@ -46,7 +47,7 @@ def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
 )
 def test_a_search_of_text_is_resumed(name, text, tmp_path):
     sizes = "--epochs 2 --batch-size 4 --bptt 5 --dim 8 --seed 0 --nodes 3".split()
-    warm = f"{name}:warmup=1" if "alpha-warmup" in read(name).parts else name
+    warm = f"{name}:warmup=1" if "alpha-warmup" in read(name).parts else FEW if name == "random-sharing" else name
     check_resumed(["search", "rnn", "--dataset", "text", "--data", text, *sizes, "--method", warm], tmp_path, read(warm, "rnn"))
 
 

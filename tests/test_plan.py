@@ -113,7 +113,9 @@ def test_the_time_of_a_run_is_that_of_its_parts():
 @pytest.mark.slow
 def test_a_run_says_what_it_takes(tmp_path):
     """After 20 steps, and after its first epoch."""
-    done = darts("train", "rnn", "--dataset", "pydoc", "--dim", "16", "--epochs", "2", "--run", tmp_path / "run")
+    done = darts(
+        "train", "rnn", "--dataset", "pydoc", "--dim", "16", "--batch-size", "100", "--epochs", "2", "--run", tmp_path / "run"
+    )
     assert done.exit_code == 0, done.stderr
     figures = r"\d+\.\d\d s per step, (about|at least) \d+ s left; peak memory [\d.]+ .B"
     said = [re.fullmatch(figures, line) for line in done.stderr.splitlines()]

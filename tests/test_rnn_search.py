@@ -125,7 +125,7 @@ def test_a_finished_run_is_not_repeated(undisturbed):
 @pytest.mark.slow
 def test_pydoc_is_learnt(tmp_path):
     """Offline, below the perplexity of a unigram model of the same text."""
-    result = darts("search", "rnn", "--dataset", "pydoc", "--dim", 48, "--nodes", 4, "--epochs", 1, "--run", tmp_path / "run")
+    result = darts("search", "rnn", "--dataset", "pydoc", "--dim", 48, "--nodes", 2, "--epochs", 1, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     corpus = data.load("pydoc", None)

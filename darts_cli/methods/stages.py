@@ -79,12 +79,12 @@ def carry_over(
             return tensor.gather(1, kept[cell].to(tensor.device))
         return widened(tensor, shape, name.rsplit(".", 2)[0], step)
 
-    buffers = dict(old.named_buffers())
+    buffers, saved = dict(old.named_buffers()), old.state_dict().keys()
     with torch.no_grad():
         for name, weight in after.items():
             weight.copy_(carried(name, before[name], weight.shape))
         for name, buffer in new.named_buffers():
-            if name in old.state_dict():
+            if name in saved:
                 buffer.copy_(carried(name, buffers[name], buffer.shape))
         for first, second in ((old_w, new_w), (old_alpha, new_alpha)):
             names = {id(weight): name for name, weight in after.items()}

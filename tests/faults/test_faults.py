@@ -24,7 +24,7 @@ from darts_cli.runs.task import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills and limits are those of Linux")]
 
-RANDOM_KILLS = 12  # of each job, besides those at the points of crash.py
+RANDOM_KILLS = 6  # of each job, besides those at the points of crash.py
 OFTEN = ["--checkpoint-minutes", "0", "--log-every", "1"]
 MOMENTS = ["half", "written", "renamed"]
 JOBS = ["search cnn", "search rnn", "train cnn", "train rnn"]
