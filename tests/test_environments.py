@@ -33,11 +33,11 @@ def command(*args, **options):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None, "TERM": None, "COLUMNS": "20"},
-        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/dev/null", "TMPDIR": None, "TERM": "dumb", "COLUMNS": "300"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
+        {"HOME": None, "XDG_CACHE_HOME": None, "USER": None, "LOGNAME": None, "TERM": None, "COLUMNS": "20"}
+        | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/dev/null", "TMPDIR": None, "TERM": "dumb", "COLUMNS": "300"}
+        | {"PYTHONIOENCODING": "latin-1"},
     ],
     ids=lambda changes: " ".join(f"{name}={value}" for name, value in changes.items()),
 )
