@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.rows import processor
 from darts_cli import __version__
-from darts_cli.pictures.pages.comparison import scores
+from darts_cli.pictures.charts.methods import scores
 from darts_cli.runs import history
 from darts_cli.sweeps.reports.comparison import space_report
 from darts_cli.text import duration
@@ -55,8 +55,7 @@ def block(name: str) -> str:
     kept = load(name)
     parts = [f"```sh\n{kept['command']}\n```"]
     for space, found in kept["comparison"]["spaces"].items():
-        heading, _, rest = space_report(space, found, kept["seconds"]).partition("\n")
-        parts += [f"#{heading}", f"![Scores by method in {space}](results/{name}-{space}.svg)", rest.strip()]
+        parts.append("#" + space_report(space, found, kept["seconds"], f"results/{name}-{space}.svg").strip())
     total = sum(kept["seconds"].values())
     parts.append(f"All searches together took {duration(total)} on {kept['machine']}.")
     return "\n\n".join(parts)

@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+import torch
 import yaml
 from conftest import darts, finish, start
 from hypothesis import given
@@ -161,6 +162,9 @@ def test_scores_are_the_true_accuracies_of_what_was_found(compared):
     assert f"**{space['conclusion']}**" in done.stdout
     assert said in done.stderr  # before the searches
     assert done.stdout == (folder / "report.md").read_text()
+    assert "![Scores by method in nas-bench-201](nas-bench-201.svg)" in done.stdout
+    assert (folder / "nas-bench-201.svg").read_text().count("<circle") == 8
+    assert f"torch {torch.__version__}" in re.search("^Environment: .*", done.stdout, re.MULTILINE)[0]
     again = darts(*shlex.split(done.stdout.splitlines()[-1])[1:])  # "Repeat with"
     assert (again.exit_code, again.stdout) == (0, done.stdout)
 

@@ -159,13 +159,6 @@ class Identity:
             return ""
         return f"Published for these cells and this protocol: {known} (Liu et al., arXiv 1806.09055)."
 
-    def environment(self) -> str:
-        """What config.yaml says of the program and the machine, in words."""
-        path = self.folder / "config.yaml"
-        known = files.read_yaml(path).get("environment") if path.exists() else None
-        values = known.items() if isinstance(known, dict) else ()
-        return ", ".join(f"{name} {value}" for name, value in values if name != "data")
-
     def _published_name(self) -> str | None:
         name = f"{self.genotype.domain}/{self.genotype.name}"
         return name if name in genotypes.names() and genotypes.load(name) == self.genotype else None
@@ -197,3 +190,11 @@ def _shown(value: object, other: object = None) -> object:
 def _compared(value: object) -> object:
     """A value as it is compared: a space without its name."""
     return {key: item for key, item in value.items() if key != "name"} if isinstance(value, dict) else value
+
+
+def environment_of(folder: Path) -> str:
+    """What config.yaml of a run says of the program and the machine, in words."""
+    path = folder / "config.yaml"
+    known = files.read_yaml(path).get("environment") if path.exists() else None
+    values = known.items() if isinstance(known, dict) else ()
+    return ", ".join(f"{name} {value}" for name, value in values if name != "data")

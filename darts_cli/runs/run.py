@@ -26,7 +26,7 @@ from darts_cli import genotype as genotypes
 from darts_cli.genotype import Genotype
 from darts_cli.pictures.charts import chart
 from darts_cli.runs import signals
-from darts_cli.runs.identity import Identity
+from darts_cli.runs.identity import Identity, environment_of
 from darts_cli.runs.lock import locked
 from darts_cli.runs.reports import Reports
 from darts_cli.runs.shown import illustrations
@@ -106,7 +106,7 @@ class Run:
     def cost(self, device) -> str:
         """What a report says of time, machine and program."""
         spent = f"Cost: {duration(self.reports.seconds())} on {device}, {self.config.precision}."
-        return f"{spent}\nEnvironment: {self.identity.environment()}."
+        return f"{spent}\nEnvironment: {environment_of(self.folder)}."
 
     def _repr_html_(self) -> str | None:
         """How a notebook shows it: its curves so far."""

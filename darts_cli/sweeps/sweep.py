@@ -9,7 +9,7 @@ from darts_cli import DartsError, __version__, files
 from darts_cli.config import RECIPES
 from darts_cli.genotype import Genotype
 from darts_cli.runs import history
-from darts_cli.runs.identity import Identity
+from darts_cli.runs.identity import Identity, environment_of
 from darts_cli.runs.shown import events, table
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
@@ -96,6 +96,11 @@ class Sweep:
         return self.identity.repeat()
 
     def report(self, text: str) -> None:
+        """Write report.md: the text, then program, machine and command."""
+        runs = {path.parent for path in self.folder.rglob("config.yaml")} - {self.folder}
+        environments = sorted({environment_of(run) for run in runs})
+        lines = [f"Environment: {words}." for words in environments]
+        text = "\n".join([text.rstrip(), "", *lines, "", "Repeat with:", "", f"    {self.repeat()}", ""])
         files.write(self.folder / "report.md", text)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from darts_cli import files
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.charts import methods as charts
 from darts_cli.runs import history
 from darts_cli.sweeps.ranking import MEASURES
 from darts_cli.sweeps.significance import LEVEL, holm, permutation_test, summary
@@ -137,22 +139,22 @@ def too_few(seeds: int, comparisons: int) -> list[str]:
 
 
 def report(content: dict, sweep: Sweep, seconds: Mapping[str, float]) -> str:
-    """What report.md says; `seconds` has the time of every search, by name."""
-    parts = [space_report(space, found, seconds) for space, found in content["spaces"].items()]
+    """What report.md says; writes the pictures beside it. `seconds` has the time of every search, by name."""
+    parts = []
+    for space, found in content["spaces"].items():
+        picture = f"{word(space)}.svg"
+        files.write(sweep.folder / picture, charts.scores(found) + "\n")
+        parts.append(space_report(space, found, seconds, picture))
     seeds = counted(len(content["seeds"]), "seed")
     return f"""# Comparison of search methods on {content["dataset"]}
 
 Every method had {seeds}, the same data and the same number of epochs.
 
-{chr(10).join(parts)}
-Repeat with:
-
-    {sweep.repeat()}
-"""
+{chr(10).join(parts)}"""
 
 
-def space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
-    """The tables of a space."""
+def space_report(space: str, found: dict, seconds: Mapping[str, float], picture: str) -> str:
+    """The tables of a space, and the picture of its scores."""
     rows = []
     for method, result in found["methods"].items():
         interval = "" if result["interval"] is None else "{:.2f} to {:.2f}".format(*result["interval"])
@@ -171,6 +173,8 @@ def space_report(space: str, found: dict, seconds: Mapping[str, float]) -> str:
     ]
     best = f" The best cell of all has {found['best']:.2f}." if "best" in found else ""
     return f"""## The space {space}
+
+![Scores by method in {space}]({picture})
 
 Score: {found["measure"]}.{best}
 

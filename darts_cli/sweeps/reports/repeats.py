@@ -41,10 +41,6 @@ Mean and sample deviation over the seeds. Each training has a folder of its own 
 {rows}
 
 {_illustrate(sweep, result)}
-
-Repeat with:
-
-    {sweep.repeat()}
 """
 
 

@@ -42,10 +42,7 @@ def report(sweep: Sweep, rows: Sequence[Sequence[str]], text: str, winner: Candi
 
 {rows}
 
-{of_trainings}{cells}Repeat with:
-
-    {sweep.repeat()}
-"""
+{of_trainings}{cells}"""
 
 
 def illustrate(sweep: Sweep, candidates: Sequence[Candidate], winner: Candidate | None, measure: Measure) -> tuple[str, str]:
