@@ -48,10 +48,11 @@ NETWORK = '''class Network(nn.Module):
             ]
         )
 {last}        self.classifier = nn.Linear({features}, {classes})
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """{images} (B, 3, {height}, {width}) -> logits (B, {classes})."""
-{normalised}        {states} = self.stem(images)
+{normalised}        {states} = self.stem(images.contiguous(memory_format=torch.channels_last))
         for cell in self.cells:
             {step}
         return self.classifier({output}.mean(dim=(2, 3)))'''
