@@ -63,7 +63,7 @@ def test_what_is_undecided(row, found):
 
 
 def test_a_search_that_decided_nothing_says_so(images, tmp_path):
-    args = ["search", "cnn", *TINY, "--data", images]
+    args = ["search", "cnn", *TINY, "--nodes", 2, "--data", images]
     result = darts(*args, "--run", tmp_path / "one")
     assert "warning: the search has decided nothing: the entropy of its operation weights, 2.079, is that" in result.stderr
     result = darts(*args, "--alpha-lr", 0.5, "--run", tmp_path / "two")
