@@ -100,7 +100,7 @@ def test_a_selection_tells_everything(whole):
     assert {each["seed"] for each in selection["candidates"]} == {4, 1}
     first, second = selection["candidates"]
     assert first["score"] == first["valid_accuracy"][-1]  # of two epochs the last half
-    assert selection["protocol"]["rule"] == "mean of the last 1 epoch; the highest wins"
+    assert selection["protocol"]["rule"] == "mean of the last epoch; the highest wins"
     assert selection["remarks"][-1].startswith("In fewer than 10 epochs the spread shows what was still being learnt")
     assert all(f"**{each}**" in (folder / "report.md").read_text() for each in selection["remarks"])
     assert first["score"] >= second["score"]

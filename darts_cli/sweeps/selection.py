@@ -158,7 +158,7 @@ class _Selection:
             "first_two": compare(trained[0], trained[1], self.measure) if len(trained) > 1 else None,
         }
         reasons = remarks(TABLE_EPOCHS if self.table else self.short.epochs, comparison, self.measure)
-        rule = self.measure.rule.format(counted(len(judged(trained[0].curve, self.measure)), "epoch"))
+        rule = self.measure.rule.format(counted(len(judged(trained[0].curve, self.measure)), "epoch").removeprefix("1 "))
         content = {
             "domain": self.sweep.task.domain,
             "winner": trained[0].name,
