@@ -80,20 +80,20 @@ def search_end(config: SearchRNN, run: Run, network: SearchNetwork, device: torc
 def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device) -> str:
     last, cells = run.reports.metrics[-1], network.genotype()
     undecided = math.log(len(network.space.choices("recurrent")[0]))
+    entropy = f"Mean entropy of the operation weights: {last['entropy']:.3f} (undecided: {undecided:.3f})."
+    watched = f"{entropy}\n{eigenvalues(run.reports.metrics)}".rstrip()
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {config.order.capitalize()} order{config.among()}, {_words(run)}, seed {config.seed}.
-The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used. The validation
-perplexity is that of the search network, without dropout,
-normalised by each batch's own statistics.
+The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used.
+The validation perplexity is that of the search network, without dropout, normalised by each batch's own statistics.
 
 | | loss | perplexity |
 | --- | --- | --- |
 | training, last epoch, with dropout | {last["train_loss"]:.4f} | {last["train_perplexity"]:.2f} |
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
-Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
-{eigenvalues(run.reports.metrics)}
+{watched}
 
 {run.illustrate(cells)}
 
