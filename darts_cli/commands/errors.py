@@ -14,6 +14,16 @@ import click
 from darts_cli import DartsError, Stopped
 from darts_cli.text import on_lines, out_of_memory, printable, tell
 
+ORIGINAL = {  # options of the original that are not taken here, and what to do instead
+    "--gpu": "use --device cuda:N",
+    "--save": "use --run DIR",
+    "--cuda": "use --device cpu to turn CUDA off",
+    "--single-gpu": "use --device for one GPU, torchrun for several",
+    "--small-batch-size": "use --batch-chunks N",
+    "--continue-train": "leave it out: the same command resumes",
+    "--decay-period": "leave it out: the learning rate decays after every epoch",
+    "--max-seq-len-delta": "leave it out: a step has at most --bptt + 20 words",
+}
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
 
 
@@ -44,6 +54,8 @@ class Darts(click.Group):
             return error.format_message(), error.exit_code
         except click.UsageError as error:
             path, message = error.ctx.command_path if error.ctx else "darts", error.format_message().rstrip(".")
+            if isinstance(error, click.NoSuchOption) and error.option_name in ORIGINAL:
+                message = f"{error.option_name}: is an option of the original; {ORIGINAL[error.option_name]}"
             return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
