@@ -181,6 +181,16 @@ def test_hidden_folders_are_no_classes(tmp_path, name):
     assert (found.classes, len(found.labels)) == (["a", "b"], 6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_is_refused(tmp_path, value):
+    """It would be any grey, and the range of its image would be left out of that of all."""
+    pixels = GREY.astype(np.float32)
+    pixels[3, 3] = value
+    Image.fromarray(pixels).save(tmp_path / "depth.tif")
+    with pytest.raises(DartsError, match=r"depth\.tif: cannot be read as an image \(a pixel is not a finite number\)"):
+        read(str(tmp_path / "depth.tif"))
+
+
 def test_images_of_one_colour_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

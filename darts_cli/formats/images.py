@@ -35,9 +35,12 @@ def read(path: str, *, turn: bool = False) -> Tensor:
         raise unreadable(path, "not a regular file")
     try:
         with Image.open(path) as file:
-            return tensor(file, turn=turn)
+            pixels = tensor(file, turn=turn)
     except Exception as error:  # the decoders of the many formats raise what they like
         raise unreadable(path, type(error).__name__) from None
+    if pixels.dtype == torch.float64 and not pixels.isfinite().all():
+        raise unreadable(path, "a pixel is not a finite number")
+    return pixels
 
 
 def size(path: str, *, turn: bool = False) -> tuple[int, int]:
