@@ -139,7 +139,8 @@ def sizes(state_dict: dict[str, Tensor]) -> dict:
     cifar_stem, imagenet_stem = shaped.get("stem.0.weight"), shaped.get("stem1.1.weight")
     classifier, layers = shaped.get("classifier.weight"), cells(state_dict)
     if classifier is None or not layers or (cifar_stem is None) == (imagenet_stem is None):
-        raise DartsError("it has no stem, no cells or no classifier of a convolutional network")
+        listed = ", ".join(key[:40] for key in list(state_dict)[:3])
+        raise DartsError(f"it has no stem, no cells or no classifier of a convolutional network, but {listed}, ...")
     return {
         "channels": len(cifar_stem) // 3 if imagenet_stem is None else len(imagenet_stem),
         "num_classes": len(classifier),

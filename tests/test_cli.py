@@ -37,6 +37,11 @@ REMEDY = (
 MISTAKES = [
     (["serch"], 2, "No such command 'serch'(. Did you mean 'search'[?] See|; see) darts --help"),
     (["search", "vit"], 2, "No such command 'vit'"),
+    (["search", "cnn", "--gpu", "0"], 2, "--gpu: is an option of the original; use --device cuda:N; see darts search cnn"),
+    (["train", "rnn", "--save", "a"], 2, "--save: is an option of the original; use --run DIR; see darts train rnn"),
+    (["train", "rnn", "--max_seq_len_delta", "20"], 2, "--max-seq-len-delta: is an option of the original; leave it out"),
+    (["search", "rnn", "--dataset", "imagenet"], 2, "'imagenet' is not one of 'ptb'"),
+    (["search", "cnn", "--dataset", "imagenet"], 2, "'imagenet' is for trainings and evaluations; use --dataset folder"),
     (["search", "cnn", "--epoch", "3"], 2, "No such option:? '?--epoch'?.*--epochs.*; see darts search cnn --help"),
     (["search", "cnn", "extra"], 2, "unexpected extra argument"),
     ([*SEARCH, "--batch-size", "0"], 2, "'--batch-size' / '--batch': 0 is not in the range x>=1; see darts search cnn --help"),

@@ -155,9 +155,9 @@ def test_parts_of_an_image_folder(tmp_path):
     picture(tmp_path / "val" / "red" / "a.png", (255, 0, 0))
     assert len(data.load("folder", str(tmp_path)).labels) == 8
     assert len(data.load("folder", str(tmp_path), train=False).labels) == 2
-    (tmp_path / "val").rename(tmp_path / "other")
-    with pytest.raises(DartsError, match="has no test part"):
-        data.load("folder", str(tmp_path), train=False)
+    (tmp_path / "train").rename(tmp_path / "other")
+    with pytest.raises(DartsError, match="has a test part, but no folder train"):
+        data.load("folder", str(tmp_path))
 
 
 def numbered(root, **counts):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import finish, on_terminal, start
+from conftest import darts, finish, on_terminal, start
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "ein Lauf, Ωμέγα"  # with blanks, and letters that Latin-1 lacks
@@ -247,3 +247,25 @@ def test_out_of_memory_on_a_gpu_is_told_by_its_class():
     ):
         assert out_of_memory(RuntimeError(text))
     assert out_of_memory(RuntimeError("shapes cannot be multiplied")) is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "raise RuntimeError('operator torchvision::nms does not exist')",
+        "raise ImportError('libcudart.so.12: cannot open')",
+        "raise OSError('libc10.so: undefined symbol')",
+        "import nothing_of_this_name",
+    ],
+)
+@pytest.mark.parametrize("dataset", ["cifar10", "folder"])
+def test_a_torchvision_that_does_not_fit_torch_is_said(broken, dataset, images, tmp_path, monkeypatch):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(broken)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = darts("search", "cnn", "--dataset", dataset, "--data", images, "--run", tmp_path / "run")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: torchvision cannot be loaded (")
+    assert done.stderr.endswith("; reinstall versions that fit each other: pip install -U torch torchvision\n")

@@ -9,6 +9,7 @@ from PIL import Image
 from darts_cli import DartsError
 from darts_cli.cnn import data
 from darts_cli.cnn.datasets.batches import Dataset
+from darts_cli.cnn.datasets.folder import SET_ASIDE
 from darts_cli.formats.images import levels, parts, read, to_bytes
 
 GREY = np.linspace(0.1, 0.9, 64).reshape(8, 8)  # the picture that every form below stores
@@ -113,6 +114,7 @@ NAMES = [
     ("train", "Validation"),
 ]
 NAMES += [("seg_train", "seg_test"), ("trainset", "testset"), ("train_set", "dev")]
+NAMES += [("train_images", "test_images"), ("birds-train", "birds-test"), ("train2017", "val2017"), ("TrainData", "Holdout")]
 
 
 def folder(root, classes=("a", "b"), count=3):
@@ -139,6 +141,28 @@ def test_a_test_part_is_preferred_to_a_validation_part(tmp_path):
     assert len(data.load("folder", str(tmp_path), train=False).labels) == 4
 
 
+@pytest.mark.parametrize("names", [("bus", "car", "train"), ("model_train", "test_bench"), ("train", "val_thorens")])
+def test_a_class_may_have_the_name_of_a_part(tmp_path, names):
+    folder(tmp_path, names)
+    assert data.load("folder", str(tmp_path)).classes == sorted(names)
+
+
+@pytest.mark.parametrize("part", ["train", "Training", "trainset"])
+def test_a_training_part_alone_sets_a_fifth_of_each_class_aside(tmp_path, part):
+    folder(tmp_path / part, count=5)
+    kept, held = (data.load("folder", str(tmp_path), train, hold_out=train) for train in (True, False))
+    assert [torch.bincount(found.labels).tolist() for found in (kept, held)] == [[4, 4], [1, 1]]
+    assert SET_ASIDE in held.notes
+    assert len(data.load("folder", str(tmp_path)).labels) == 10  # a search uses all
+
+
+def test_a_folder_around_the_data_set_is_named(tmp_path):
+    for part in ("train", "test"):
+        folder(tmp_path / "birds" / part)
+    with pytest.raises(DartsError, match="has one class, birds; .*; birds holds test, train: name it with --data instead"):
+        data.load("folder", str(tmp_path))
+
+
 def test_two_training_parts_are_refused(tmp_path):
     folder(tmp_path / "train")
     folder(tmp_path / "training")
@@ -155,6 +179,16 @@ def test_hidden_folders_are_no_classes(tmp_path, name):
     Image.new("RGB", (8, 8)).save(tmp_path / "a" / ".ipynb_checkpoints" / "0.png")
     found = data.load("folder", str(tmp_path))
     assert (found.classes, len(found.labels)) == (["a", "b"], 6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_is_refused(tmp_path, value):
+    """It would be any grey, and the range of its image would be left out of that of all."""
+    pixels = GREY.astype(np.float32)
+    pixels[3, 3] = value
+    Image.fromarray(pixels).save(tmp_path / "depth.tif")
+    with pytest.raises(DartsError, match=r"depth\.tif: cannot be read as an image \(a pixel is not a finite number\)"):
+        read(str(tmp_path / "depth.tif"))
 
 
 def test_images_of_one_colour_are_refused(tmp_path):

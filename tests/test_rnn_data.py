@@ -45,7 +45,7 @@ def test_the_names_under_which_the_data_sets_go_round(folder, name):
     assert len(Corpus(folder).vocab) == 9
 
 
-@pytest.mark.parametrize("name", ["val.txt", "dev.txt", "validation.txt", "wiki.valid.raw"])
+@pytest.mark.parametrize("name", ["val.txt", "dev.txt", "validation.txt", "wiki.valid.raw", "Valid.txt", "DEV.TXT"])
 def test_the_validation_part_by_its_other_names(folder, name):
     (folder / "valid.txt").rename(folder / name)
     assert words(Corpus(folder), Corpus(folder).valid) == ["a", "cat", "<eos>"]
@@ -165,6 +165,8 @@ def test_short_texts_have_a_piece(rows):
         ("test", b"\n \n", r"test\.txt: holds no words"),
         ("train", b"un\ncaf\xe9 au lait\n", r"train\.txt: not UTF-8 text \(line 2, byte 4\); if it is LATIN-1, convert it"),
         ("train", "caf\xe9\n".encode("utf-16")[:-1], r"train\.txt: begins as UTF-16 and is none \(byte 11\)"),
+        ("train", "un\ncafe\n".encode("utf-16-le"), r"train\.txt: not UTF-8 .*\(line 1, byte 2 is 0\); .* iconv -f utf-16le"),
+        ("test", "caf\xe9\n".encode("utf-16-be"), r"test\.txt: not UTF-8 .*\(line 1, byte 1 is 0\); .* iconv -f utf-16be"),
     ],
 )
 def test_what_is_wrong_with_a_file(folder, part, content, said):
@@ -188,11 +190,11 @@ def test_the_error_says_where_people_get_the_text(name):
 # ---- other kinds of text
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_with_its_mark_is_read(folder, encoding):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_wide_letters_with_their_mark_are_read(folder, encoding):
     expected = Corpus(folder)
     for part, text in TEXTS.items():
-        (folder / f"{part}.txt").write_bytes(("\ufeff" * (encoding != "utf-16") + text).encode(encoding))
+        (folder / f"{part}.txt").write_bytes(("\ufeff" * (encoding[-1] == "e") + text).encode(encoding))
     assert Corpus(folder).about() == expected.about()
 
 

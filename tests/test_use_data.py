@@ -72,6 +72,11 @@ def single(folder):
     Image.new("L", (8, 8)).save(folder / "test" / "b" / "9.png")
 
 
+def one_colour(folder):
+    for path in folder.glob("*/*/*.png"):
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(path)
+
+
 def other_class(folder):
     (folder / "test" / "b").rename(folder / "test" / "c")
 
@@ -85,6 +90,7 @@ def other_class(folder):
         (gif, "train: 1 file left out, in no format that is read (1 .gif): b/x.gif"),
         (other_size, "train: 1 of 8 images (of 8x12) is squeezed to 8x8 pixels"),
         (single, "test: b has a single image here"),
+        (one_colour, "train: all images are of one and the same colour"),
         (other_class, "train and test have different classes: only one of them has b, c"),
     ],
 )

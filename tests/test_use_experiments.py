@@ -1,6 +1,8 @@
 """Searches and trainings from Python, and the table of runs."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -144,3 +146,25 @@ def test_a_training_and_an_evaluation_take_a_run_without_an_option(tmp_path):
     assert darts("train", "cnn/darts_v2", "--help").stdout.startswith("Usage: darts train cnn")
     assert "darts_v2: both domains have a genotype of this name" in darts("train", "darts_v2").stderr
     assert "No such command 'nothing'" in darts("train", "nothing").stderr
+
+
+SCRIPT = """
+import multiprocessing
+import darts_cli
+if multiprocessing.current_process().name == "MainProcess":
+    worker = multiprocessing.get_context("spawn").Process(target=print)
+    worker.start()
+    worker.join()
+else:
+    darts_cli.train("cnn/darts_v2", run="run", dataset="digits", epochs=1)
+"""
+
+
+def test_a_script_that_its_own_workers_run_again_says_what_to_do(tmp_path):
+    """With spawn, as on Windows and macOS, a worker imports the script that started it."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("darts_cli.DartsError: a process that reads images runs the script that started it once more; put")
+    assert 'below `if __name__ == "__main__":`, or pass workers=0' in last
+    assert not (tmp_path / "run").exists()

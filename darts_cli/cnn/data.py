@@ -196,12 +196,14 @@ def _digits(train: bool) -> Dataset:
 
 
 def _torchvision(name: str, folder: str | None, train: bool) -> Dataset:
+    from torchvision import datasets  # outside the try: where this fails, it is not for want of the data set
+
     root, download = (DOWNLOADS, True) if folder is None else (_root(name, Path(folder)), False)
     try:
         remedy = "name the folder of the data set with --data"
         lock = locked(root, wait=True, remedy=remedy) if download else contextlib.nullcontext()
         with lock, contextlib.redirect_stdout(sys.stderr):  # torchvision reports its download on stdout, for results only
-            dataset = _open(name, root, train, download)
+            dataset = _open(datasets, name, root, train, download)
     except ModuleNotFoundError as error:
         raise DartsError(f"{_NAMES[name]} needs {error.name}; install it with pip install {error.name}") from None
     except (RuntimeError, OSError, EOFError, ValueError, AssertionError) as error:
@@ -232,9 +234,7 @@ def _root(name: str, folder: Path) -> Path:
     return folder.resolve().parent if folder.resolve().name == inner else folder
 
 
-def _open(name: str, root: Path, train: bool, download: bool):
-    from torchvision import datasets
-
+def _open(datasets, name: str, root: Path, train: bool, download: bool):
     if name == "svhn":
         return datasets.SVHN(root, split="train" if train else "test", download=download)
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion-mnist": datasets.FashionMNIST}[name]

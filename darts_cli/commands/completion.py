@@ -14,6 +14,16 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar")
 GENOTYPE_SUFFIXES = (".yaml", ".yml")
 
 
+class Dataset(click.Choice):
+    """The name of a data set; of ImageNet, which some commands do not take, what to name instead."""
+
+    def convert(self, value, param, ctx):
+        if value == "imagenet" and "folder" in self.choices and value not in self.choices:
+            remedy = "use --dataset folder --data DIR --image-size 64, which reads DIR/train, perhaps with --subset 0.1"
+            self.fail(f"'imagenet' is for trainings and evaluations; {remedy}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Spelling(click.ParamType):
     """Text that spells a published name, a run folder or a file. Where none of them matches, the shell completes file names."""
 

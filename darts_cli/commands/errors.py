@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 import click
@@ -14,6 +15,17 @@ import click
 from darts_cli import DartsError, Stopped
 from darts_cli.text import on_lines, out_of_memory, printable, tell
 
+ORIGINAL = {  # options of the original that are not taken here, and what to do instead
+    "--gpu": "use --device cuda:N",
+    "--save": "use --run DIR",
+    "--cuda": "use --device cpu to turn CUDA off",
+    "--single-gpu": "use --device for one GPU, torchrun for several",
+    "--small-batch-size": "use --batch-chunks N",
+    "--continue-train": "leave it out: the same command resumes",
+    "--decay-period": "leave it out: the learning rate decays after every epoch",
+    "--max-seq-len-delta": "leave it out: a step has at most --bptt + 20 words",
+}
+PACKAGES = ("torch", "torchvision")  # that are built for each other
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
 
 
@@ -44,6 +56,8 @@ class Darts(click.Group):
             return error.format_message(), error.exit_code
         except click.UsageError as error:
             path, message = error.ctx.command_path if error.ctx else "darts", error.format_message().rstrip(".")
+            if isinstance(error, click.NoSuchOption) and error.option_name in ORIGINAL:
+                message = f"{error.option_name}: is an option of the original; {ORIGINAL[error.option_name]}"
             return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
@@ -54,14 +68,26 @@ class Darts(click.Group):
         except click.Abort:
             return _error("stopped"), 130
         except OSError as error:  # stdout's errors name no file
+            if broken := _broken(error):
+                return _error(broken), 1
             what = "the result cannot be written" if error.filename is None else f"{error.filename}: cannot be read or written"
             return "" if error.errno == errno.EPIPE else _error(f"{what} ({error.strerror})"), 1
-        except (MemoryError, RuntimeError) as error:
-            message = out_of_memory(error)
+        except (MemoryError, RuntimeError, ImportError) as error:
+            message = _broken(error) or out_of_memory(error)
             if message is None:
                 raise
             return _error(message), 1
         return "", result if isinstance(result, int) else 0
+
+
+def _broken(error: Exception) -> str | None:
+    """What to do where a package could not be imported."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>")
+    package = next((name for frame in frames if (name := frame.f_globals["__name__"].partition(".")[0]) in PACKAGES), None)
+    if package is None:
+        return None
+    reason = " ".join(str(error).split())[:160]
+    return f"{package} cannot be loaded ({reason}); reinstall versions that fit each other: pip install -U {' '.join(PACKAGES)}"
 
 
 def _flush_stderr() -> None:

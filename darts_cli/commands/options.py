@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from darts_cli import DartsError, __version__, files
-from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, SPACE, Spelling
+from darts_cli.commands.completion import CHECKPOINT, DIR, FILE, GENOTYPE_SUFFIXES, SPACE, Dataset, Spelling
 from darts_cli.formats.genotypes import load
 from darts_cli.genotype import Genotype, checked, is_name
 from darts_cli.runs.task import CONFIGS
@@ -228,7 +228,7 @@ def _option(setting: Setting) -> Callable:
 
 def _click_type(setting: Setting) -> click.ParamType | type:
     if setting.choices:
-        return click.Choice(setting.choices)
+        return (Dataset if setting.name == "dataset" else click.Choice)(setting.choices)
     if setting.type not in (int, float):
         return _TYPES.get(setting.metavar, setting.type)
     kind = click.IntRange if setting.type is int else click.FloatRange

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from torch import Tensor
 from darts_cli import DartsError
 from darts_cli.text import counted, some
 
-PARTS = {  # names of folders, in small letters, without "seg_" before or "set" after them
+PARTS = {  # words in names of folders, in small letters, without "set" after them
     "train": ("train", "training"),
-    "test": ("test", "testing", "tests"),
-    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "tests", "holdout"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
 }
+SAYING_NOTHING = ("seg", "set", "data", "dataset", "image", "images", "img", "imgs", "split")  # in names of parts
 ORIENTATION = 0x0112  # the EXIF entry that says how a photograph is to be turned
 LEVELS = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31, 32)]  # white, in images of whole numbers
 
@@ -33,9 +35,12 @@ def read(path: str, *, turn: bool = False) -> Tensor:
         raise unreadable(path, "not a regular file")
     try:
         with Image.open(path) as file:
-            return tensor(file, turn=turn)
+            pixels = tensor(file, turn=turn)
     except Exception as error:  # the decoders of the many formats raise what they like
         raise unreadable(path, type(error).__name__) from None
+    if pixels.dtype == torch.float64 and not pixels.isfinite().all():
+        raise unreadable(path, "a pixel is not a finite number")
+    return pixels
 
 
 def size(path: str, *, turn: bool = False) -> tuple[int, int]:
@@ -100,16 +105,28 @@ def to_bytes(image: Tensor, black_and_white: Sequence[float] | None = None) -> T
 def parts(folder: Path, kind: str) -> list[Path]:
     """The folders in `folder` whose name says that they are its "train", "test" or "val" part.
 
-    A folder like seg_train/seg_train, as archives have it, is its inner one.
+    Beside that word, a name may have others that say nothing, or those of another part: birds_train and birds_test. A folder
+    like seg_train/seg_train, as archives have it, is its inner one.
     """
-    found = [path for path in visible_folders(folder) if _kind(path.name) == kind]
+    named = {path: _kind(path.name) for path in visible_folders(folder)}
+    paired = {(each, rest) for each, rest in named.values()}
+    found = [
+        path
+        for path, (each, rest) in named.items()
+        if each == kind and (not rest or any((other, rest) in paired for other in PARTS if other != kind))
+    ]
     inner = [[path, *(each for each in visible_folders(path) if each.name == path.name)][-1] for path in found]
     return sorted(inner)
 
 
-def _kind(name: str) -> str | None:
-    plain = name.lower().removeprefix("seg_").removesuffix("set").rstrip("_- ")
-    return next((kind for kind, names in PARTS.items() if plain in names), None)
+def _kind(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The part that a folder's name stands for, if it names one, and its other words."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", name)]
+    words = [word if word == "set" else word.removesuffix("set") for word in words]
+    kinds = [kind for word in words for kind, names in PARTS.items() if word in names]
+    known = {word for names in PARTS.values() for word in names}
+    rest = tuple(word for word in words if word not in known and word not in SAYING_NOTHING)
+    return (kinds[0] if len(kinds) == 1 else None), rest
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -158,7 +175,10 @@ def class_folders(root: Path):
         ) from None
     if len(folders.classes) < 2:
         there = f"has one class, {folders.classes[0]}" if folders.classes else "has no class"
-        raise DartsError(f"{root}: {there}; there must be two or more, one folder each")
+        remedy = ""
+        if folders.classes and (below := visible_folders(Path(root, folders.classes[0]))):
+            remedy = f"; {folders.classes[0]} holds {some([path.name for path in below])}: name it with --data instead"
+        raise DartsError(f"{root}: {there}; there must be two or more, one folder each{remedy}")
     folders.left_out = sorted(left_out)
     return folders
 

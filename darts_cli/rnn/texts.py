@@ -21,7 +21,12 @@ PARTS = ("train", "valid", "test")
 FILES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens", "wiki.{}.raw")  # names under which the data sets circulate
 SPELLINGS = {"valid": ("valid", "val", "dev", "validation")}  # of a part, in these names
 SPLIT = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}  # of a single file: tenths of its lines, in their order
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+WIDE = {  # encodings of more than a byte a letter, by the mark that a text begins with; that of UTF-32 begins as UTF-16 does
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 # A text whose lines are single words of this mean length has no spaces between words, as Chinese or Thai has none.
 SINGLE_WORDS, LEAST_LINES, LEAST_LETTERS = 0.9, 10, 12
 
@@ -41,7 +46,7 @@ def read(
 
 
 def lines(file: Iterable[bytes], path: str | Path, tokens: str = "words") -> Iterator[list[str]]:
-    """The tokens of every line of a text in UTF-8, or in UTF-16 with its byte-order mark.
+    """The tokens of every line of a text in UTF-8, or in UTF-16 or UTF-32 with its byte-order mark.
 
     Raises DartsError, naming its path, when it is neither or holds no words.
     """
@@ -81,8 +86,10 @@ def holds_parts(folder: Path) -> bool:
 
 
 def _present(folder: Path, part: str) -> list[Path]:
-    spellings = SPELLINGS.get(part, (part,))
-    return [path for path in (folder / name.format(word) for word in spellings for name in FILES) if path.is_file()]
+    """The files of a part, by the usual names, in any case."""
+    there = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    names = (name.format(word) for word in SPELLINGS.get(part, (part,)) for name in FILES)
+    return [there[name] for name in names if name in there and there[name].is_file()]
 
 
 def _find(folder: Path, part: str) -> Path:
@@ -104,20 +111,27 @@ def _of_file(path: Path, tokens: str, check_spaces: bool) -> Iterator[list[str]]
 
 
 def _in_utf_8(file: Iterable[bytes], path: str | Path) -> Iterator[bytes]:
-    """The lines of a file; those of a text that begins with the mark of UTF-16 in UTF-8."""
+    """The lines of a file; those of a text that begins with the mark of UTF-16 or UTF-32 in UTF-8."""
     file = iter(file)
     first = next(file, b"")
-    if not first.startswith(UTF_16):
+    encoding = next((name for mark, name in WIDE.items() if first.startswith(mark)), None)
+    if encoding is None:
         yield from chain([first], file)
         return
     try:
-        yield from b"".join([first, *file]).decode("utf-16").encode().splitlines(keepends=True)
+        yield from b"".join([first, *file]).decode(encoding).encode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
-        raise DartsError(f"{path}: begins as UTF-16 and is none (byte {error.start + 1})") from None
+        raise DartsError(f"{path}: begins as {encoding} and is none (byte {error.start + 1})") from None
 
 
 def _decoded(line: bytes, path: str | Path, number: int) -> str:
     """A line of a UTF-8 text, without the byte-order marks that some editors write. Raises DartsError where it is not UTF-8."""
+    if (zero := line.find(b"\0")) >= 0:  # which UTF-8 takes for a letter
+        likely = "utf-16be" if zero % 2 == 0 else "utf-16le"
+        raise DartsError(
+            f"{path}: not UTF-8 text (line {number}, byte {zero + 1} is 0); if it is UTF-16 without its byte-order mark, "
+            f"convert it: iconv -f {likely} -t utf-8"
+        )
     try:
         return line.decode("utf-8").replace("\ufeff", "")
     except UnicodeDecodeError as error:

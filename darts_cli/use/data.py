@@ -13,6 +13,7 @@ from darts_cli import DartsError
 from darts_cli.cnn import data
 from darts_cli.cnn.datasets import balance, folder
 from darts_cli.cnn.datasets.batches import Batches, Dataset
+from darts_cli.cnn.datasets.measured import LEAST_DEVIATION
 from darts_cli.formats import fitting, images
 from darts_cli.formats.fitting import CHOSEN, Fit
 from darts_cli.text import counted, some
@@ -46,7 +47,7 @@ def check(root: Path, fit: Fit = CHOSEN) -> dict:
             if train:
                 raise
             continue
-        if not train and place == root:
+        if not train and not folder.has_test_part(root):
             continue  # a training sets some of the training images aside
         listed = images.class_folders(place)
         files[name], unreadable = _files(listed.samples)
@@ -152,6 +153,8 @@ def _warnings(found: dict, files: dict[str, list[File]], fit: Fit) -> list[str]:
     if files["train"]:
         sizes = [file.size for file in files["train"]]
         said += [f"train: {note}" for note in fitting.notes(sizes, *fitting.chosen(sizes, fit.size), fit.resize)]
+    if max(found.get("deviation", [1.0])) <= LEAST_DEVIATION:
+        said.append("train: all images are of one and the same colour; there is nothing to learn")
     if "test" not in found["parts"]:
         said.append("there is no test part: a training sets a fifth aside; folders train and test would choose it")
     elif missing := set(found["parts"]["train"]["classes"]) ^ set(found["parts"]["test"]["classes"]):

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import multiprocessing
 import re
 import tempfile
 from collections.abc import Iterator
@@ -81,6 +82,9 @@ def train(genotype: Genotype | str | PathLike, run: str | PathLike | None = None
 @contextlib.contextmanager
 def _run(stage: str, domain: str, folder: str | PathLike | None, cells: Genotype | None, settings: dict) -> Iterator[Run]:
     """A run in that folder or, without one, in a folder that is deleted at the end."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # Python's own sign that a worker imports the script
+        rule = 'put what the script runs below `if __name__ == "__main__":`'
+        raise DartsError(f"a process that reads images runs the script that started it once more; {rule}, or pass workers=0")
     if domain not in ("cnn", "rnn"):
         raise DartsError(f"domain {domain!r}: must be cnn or rnn")
     task = Task(stage, domain)

@@ -27,7 +27,7 @@ from darts_cli.text import counted, size, some
 MEMORY_BYTES = 2 * 1024**3  # of images; more of them are kept in a file
 BLOCK = 256  # files that threads read together
 MANY = 1000  # files that take a while to read
-HELD_OUT = 0.2  # of each class, for testing, where a folder has no parts
+HELD_OUT = 0.2  # of each class, for testing, where a folder has no test part
 SET_ASIDE = (
     "a fifth of each class was set aside for testing, as the folder has no test part; a search on this folder has seen it, so "
     "put the class folders into train and test for a fair test"
@@ -38,16 +38,16 @@ def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_ou
     """The images below the training part of `folder` (for testing, the part for testing or else for validation), or below
     `folder` itself if it has no parts.
 
-    Of a folder without parts a fifth of each class is for testing, always the same one; a training leaves it out with
+    Of a folder without a test part a fifth of each class is for testing, always the same one; a training leaves it out with
     `hold_out`. A bar shows how far the reading of many files is, unless `quiet`.
 
     All are brought to one size, and images with more than 8 bits to their common levels: as `like` says, or else by `fit`.
     Raises DartsError.
     """
-    place = part_of(folder, train)
+    place, whole = part_of(folder, train), not has_test_part(folder)
     files, like = images.class_folders(place), like or {}
     samples = files.samples
-    if place == folder and (hold_out or not train):
+    if whole and (hold_out or not train):
         samples = _set_aside(folder, samples, train)
     paths = [path for path, _ in samples]
     sizes = [images.size(path, turn=True) for path in paths]
@@ -60,7 +60,7 @@ def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_ou
     if on_disk:
         what = f"{counted(len(paths), 'image')} of {fitting.shown(side)} pixels"
         notes = [*notes, f"{what} are {size(pixels.nbytes)}: they are kept in a file in {tempfile.gettempdir()}, not in memory"]
-    if place == folder and not train:
+    if whole and not train:
         notes = [*notes, SET_ASIDE]
     return dataset._replace(
         levels=levels, root=files.root, left_out=files.left_out, resize=resize, notes=notes, on_disk=on_disk
@@ -106,7 +106,7 @@ def _read(
 
 
 def _set_aside(folder: Path, samples: list[tuple[str, int]], train: bool) -> list[tuple[str, int]]:
-    """The samples of a folder without parts that are for training, or for testing."""
+    """The samples of a folder without a test part that are for training, or for testing."""
     order = torch.randperm(len(samples), generator=generator(0, "test part"))
     labels = torch.tensor([label for _, label in samples])
     kept = first_of_each(labels[order], round((1 - HELD_OUT) * len(samples)))
@@ -121,16 +121,32 @@ def part_of(folder: Path, train: bool) -> Path:
     if not folder.is_dir():
         reason = "it is a file" if folder.exists() else "No such file or directory"
         raise DartsError(f"{folder}: is not a folder of images ({reason}); name it with --data")
-    found = {kind: images.parts(folder, kind) for kind in images.PARTS}
+    found = _parts(folder)
     for kind, paths in found.items():
         if len(paths) > 1:
             raise DartsError(f"{folder}: {some([path.name for path in paths])} could each be its {kind} part; leave one")
-    parts = found["train"] if train else found["test"] or found["val"]
+    parts = found["train"] if train else found["test"] or found["val"] or found["train"]
     if train and not parts and any(images.visible_folders(path) for path in (*found["test"], *found["val"])):
         raise DartsError(f"{folder}: has a test part, but no folder train; it needs both")
-    if not train and not parts and (found["train"] or not images.visible_folders(folder)):
+    if not train and not parts and not images.visible_folders(folder):
         raise DartsError(f"{folder}: has no test part; it needs a folder test or val beside train")
     return parts[0] if parts else folder
+
+
+def has_test_part(folder: Path) -> bool:
+    """Whether a folder has a part for testing or validation; where not, some of its training images are set aside."""
+    found = _parts(folder)
+    return bool(found["test"] or found["val"])
+
+
+def _parts(folder: Path) -> dict[str, list[Path]]:
+    """The folders of each part. One with the name of a part, but with images and beside others, is a class, such as train."""
+    found = {kind: images.parts(folder, kind) for kind in images.PARTS}
+    named = [path for paths in found.values() for path in paths]
+    beside = len(images.visible_folders(folder)) - len(named)
+    if len(named) == 1 and beside and not images.visible_folders(named[0]):
+        return {kind: [] for kind in images.PARTS}
+    return found
 
 
 def holds_classes(folder: Path) -> bool:
