@@ -39,6 +39,9 @@ SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversari
 def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
     nodes = ["--nodes", "3"] if "--space" in COMMANDS[name] else []
     check_resumed([*tiny, "--channels", "4", *nodes, *COMMANDS[name]], tmp_path, read(COMMANDS[name][1]))
+    if name in ("random-sharing", "darts-pt"):
+        refused = darts("genotype", "derive", tmp_path / "whole", "--max-skips", 0)
+        assert (refused.exit_code, "--max-skips: every edge is decided" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

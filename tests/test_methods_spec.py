@@ -94,6 +94,8 @@ MISTAKES = {
     "sigmoid+beta-decay": "beta-decay and sigmoid do not combine: log sum exp",
     "zero-one": "softmax and zero-one do not combine: softmax weights add up to 1",
     "pc-darts+auxiliary-skip": "auxiliary-skip and partial do not combine",
+    "random-sharing+max-skips": "max-skips and uniform do not combine: every edge is decided",
+    "random-sharing+perturb-random": "perturb-random and uniform do not combine: a drawn mixture is noise already",
     "gdas+perturb-random": "gumbel and perturb-random do not combine: a drawn mixture is noise already",
     "darts:3": "darts: no parameter '3'; it has none, written darts:parameter=value",
     "sigmoid:0.5": "sigmoid: no parameter '0.5'; it has none",
