@@ -70,11 +70,34 @@ def check_resumed(command, tmp_path, spec):
 def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):
     done = darts(*tiny, "--method", "alpha-warmup:1", "--epochs", "2", "--run", tmp_path / "a", "--log-every", "1")
     assert done.exit_code == 0, done.stderr
+    assert "alpha is never trained" not in done.stderr
     first, second = (json.loads(line)["alphas"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
     torch.manual_seed(0)
     network = SearchNetwork(2, 2, 3, space=SearchCNN(nodes=2).searched)
     assert first == {cell: alpha.tolist() for cell, alpha in network.alphas.items()}
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "never"),
+    [
+        ("pc-darts", 15, True),
+        ("pc-darts", 16, False),
+        ("p-darts", 30, True),  # each of three stages has ten epochs
+        ("p-darts", 31, False),
+        ("darts", 1, False),
+        ("random-sharing", 5, False),  # as it should be
+    ],
+)
+def test_a_warm_up_of_alpha_that_does_not_end_is_said(method, epochs, never):
+    assert bool(parse(method).notes(epochs)) == never
+
+
+def test_a_search_begins_with_what_its_method_says(tiny, text, tmp_path):
+    rnn = "search rnn --dataset text --epochs 1 --batch-size 4 --bptt 5 --dim 4 --nodes 1".split()
+    for command in (tiny, [*rnn, "--data", text]):
+        shown = darts(*command, "--method", "alpha-warmup:7", "--run", tmp_path / command[1]).stderr
+        assert "alpha is never trained: its warm-up of 7 epochs does not end; search for more --epochs" in shown
 
 
 def a_step(method, space="darts", **settings):

@@ -32,6 +32,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
+        *network.method.notes(config.epochs),
         *notes(config.compile, device),
         *precision_notes(device, config.precision),
         *(["--stop never: the search goes on even when its cells collapse"] if config.stop == "never" else []),

@@ -28,6 +28,7 @@ def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
+        *network.method.notes(config.epochs),
         *notes(config.compile, device),
         *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
