@@ -1,5 +1,9 @@
 """What people write after --method: what is meant, what is refused and why."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from conftest import darts
 
@@ -8,7 +12,10 @@ from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.methods.catalogue import METHODS, PARTS
 from darts_cli.methods.combinations import REFUSED
 from darts_cli.methods.method import parse
+from darts_cli.methods.results import COST, PUBLISHED
 from darts_cli.methods.spec import read
+
+METHODS_PAGE = (Path(__file__).parent.parent / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +192,27 @@ def test_the_commands_explain_every_method_and_part():
     assert "must" not in darts("method", "show", "gdas", "--json").stderr
     refused = darts("method", "show", "gdaz")
     assert (refused.exit_code, "did you mean gdas?" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_costs_and_published_results_are_those_of_the_docs(name):
+    """The table of costs has every number, that of the papers every result."""
+    rows = [row for row in METHODS_PAGE.splitlines() if row.startswith(f"| `{name}`")]
+    if name == "p-darts":
+        rows += [row for row in METHODS_PAGE.splitlines() if row.startswith("| ... stage")]
+    assert any(f"| `darts search cnn --method {name}` | {PUBLISHED[name]} |" in row for row in rows)
+    words = set(" ".join(row for row in rows if "GB" in row).split())
+    assert set(re.findall(r"\d+\.\d+", COST[name])) <= words
+    assert COST[name] in darts("method", "show", name).stdout
+
+
+def test_show_says_what_can_be_added():
+    shown = json.loads(darts("method", "show", "gdas", "--json").stdout)
+    added, refused = set(shown["combines with"].split(", ")), shown["does not combine with"]
+    assert {"edge-weights", "narrow"} <= added
+    assert not added & set(refused)
+    for part in added:
+        assert read(f"gdas+{part}")
 
 
 def test_show_gives_the_defaults_of_the_method():
