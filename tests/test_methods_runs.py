@@ -32,6 +32,9 @@ COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
     "nas-bench-201": ["--method", "gdas+edge-weights", "--space", "nas-bench-201", "--layers", "1"],
     "fade": ["--method", "darts-minus", "--space", "nas-bench-201", "--layers", "1", "--unrolled"],
 }
+MEASURED = {"epoch", "lr", "entropy", "parameter_free", "discrete_accuracy", "discrete_loss"} | {
+    f"{part}_{measure}" for part in ("train", "valid") for measure in ("loss", "accuracy", "perplexity")
+}
 SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversarial": "radius", "beta-decay": "penalty_weight"}
 
 
@@ -63,8 +66,23 @@ def check_resumed(command, tmp_path, spec):
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     for part in spec.parts:
         assert part not in SHOWN or SHOWN[part] in records[-1]
+    check_added(whole, records, tmp_path)
     assert load(whole).to_dict() == records[-1]["genotype"]
     assert darts("visualize", whole, "--what", "alphas", "--format", "png", "--output", tmp_path).exit_code == 0
+
+
+def check_added(run, records, tmp_path):
+    """The report, its curves, the page and the picture of the curves show every number that the method adds."""
+    darts("visualize", run, "--what", "curves", "--format", "svg", "--output", tmp_path / "drawn")
+    darts("visualize", run, "--html", tmp_path / "page.html")
+    report = (run / "report.md").read_text()
+    plots = [path.read_text() for path in (run / "curves.svg", tmp_path / "page.html", *(tmp_path / "drawn").glob("*.svg"))]
+    assert len(plots) == 3
+    numbers = {name for name, value in records[-1].items() if isinstance(value, int | float)}
+    for name in numbers - MEASURED:
+        words = name.replace("_", " ")
+        assert f"{words} {records[-1][name]:.3g}" in report
+        assert all(words in plot for plot in plots)
 
 
 def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):

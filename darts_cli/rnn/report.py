@@ -15,7 +15,7 @@ from darts_cli.rnn.data import Corpus, remarks
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
-from darts_cli.runs.display import Display, added, cell_table
+from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
@@ -94,7 +94,7 @@ normalised by each batch's own statistics.
 | validation, at the end | {last["valid_loss"]:.4f} | {last["valid_perplexity"]:.2f} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}).
-{eigenvalues(run.reports.metrics)}
+{added_last(last)}{eigenvalues(run.reports.metrics)}
 
 {run.illustrate(cells)}
 
