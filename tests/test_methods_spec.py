@@ -151,6 +151,8 @@ def test_a_mistake_is_one_line(text):
         (SearchRNN, {"method": "pc-darts"}, "--method: partial has no meaning for recurrent cells"),
         (SearchRNN, {"method": "max-skips"}, "--method: max-skips has no meaning for recurrent cells"),
         (SearchCNN, {"method": "pc-darts", "channels": 4}, "--channels 4: must be a multiple of 8, twice the k of partial"),
+        (SearchCNN, {"method": "max-skips", "space": "s4"}, "--method: max-skips: no edge of this search has a skip"),
+        (SearchCNN, {"method": "skip-dropout", "operations": "sep_conv_3x3"}, "skip-dropout: no edge of this search has"),
         (
             SearchCNN,
             {"method": "pc-darts", "space": "nas-bench-201", "channels": 4},
