@@ -94,6 +94,31 @@ def test_a_cell_below_the_threshold_keeps_its_strongest_edge():
     assert at.concat == (2, 3)
 
 
+def test_a_strong_edge_from_a_node_without_edges_goes_with_it():
+    """The strongest edge that is left is then one of the cell's inputs."""
+    space = replace(load("s2"), nodes=2)
+    weak = [[0.1, 0.2], [0.3, 0.1], [0.1, 0.1], [0.2, 0.1], [0.1, 0.9]]
+    cell = derive_above({"normal": weak, "reduce": weak}, space, 0.95).cells["normal"]
+    assert cell.nodes == ((Edge("skip_connect", 1),), (Edge("sep_conv_3x3", 2),))
+
+
+def test_a_threshold_after_a_limit_of_skips():
+    """Node 2 has no edge above the threshold, so that node 3 moves up; the limit is of its skip connections nevertheless."""
+    space = replace(load("s2"), nodes=2)
+    table = [[0.1, 0.2], [0.2, 0.1], [0.95, 0.1], [0.9, 0.1], [0.1, 0.1]]
+    method = parse("sigmoid+threshold+max-skips:1")
+    cells = method.derive({"normal": table, "reduce": table}, space).cells
+    assert cells["normal"].nodes == ((Edge("skip_connect", 0),),)
+    assert cells["reduce"].nodes == ((Edge("skip_connect", 0), Edge("skip_connect", 1)),)
+
+
+def test_a_space_that_keeps_all_edges_has_no_threshold():
+    """A cell of NAS-Bench-201 has six edges, or it is none."""
+    table = [[0.1, 0.2, 0.3, 0.9, 0.1], *[[0.1, 0.2, 0.3, 0.4, 0.1]] * 5]
+    found = parse("fair-darts").derive({"cell": table}, load("nas-bench-201"))
+    assert [[edge.op for edge in node] for node in found.cells["cell"].nodes] == [["nor_conv_3x3"] * n for n in (1, 2, 3)]
+
+
 def test_gdas():
     """The hard sample and its gradient for given noise; what it draws is one-hot, as often as the softmax says."""
     for sample in REFERENCE["gdas"]["samples"]:

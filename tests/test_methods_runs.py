@@ -33,6 +33,9 @@ COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
     "fade": ["--method", "darts-minus", "--space", "nas-bench-201", "--layers", "1", "--unrolled"],
 }
 DRAWN = {"darts-pt", "fair-darts", "gdas", "p-darts", "stages", "sum"}  # whose tables differ in kind or size
+MEASURED = {"epoch", "lr", "entropy", "parameter_free", "discrete_accuracy", "discrete_loss"} | {
+    f"{part}_{measure}" for part in ("train", "valid") for measure in ("loss", "accuracy", "perplexity")
+}
 SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversarial": "radius", "beta-decay": "penalty_weight"}
 
 
@@ -43,6 +46,9 @@ def test_a_search_of_images_is_resumed(name, tiny, tmp_path):
     if name in DRAWN:
         drawn = darts("visualize", tmp_path / "whole", "--what", "alphas", "--format", "png", "--output", tmp_path)
         assert drawn.exit_code == 0, drawn.stderr
+    if name in ("random-sharing", "darts-pt"):
+        refused = darts("genotype", "derive", tmp_path / "whole", "--max-skips", 0)
+        assert (refused.exit_code, "--max-skips: every edge is decided" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +70,57 @@ def check_resumed(command, tmp_path, spec):
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     for part in spec.parts:
         assert part not in SHOWN or SHOWN[part] in records[-1]
+    check_added(whole, records, tmp_path)
     assert load(whole).to_dict() == records[-1]["genotype"]
+
+
+def check_added(run, records, tmp_path):
+    """The report, its curves, the page and the picture of the curves show every number that the method adds."""
+    numbers = {name for name, value in records[-1].items() if isinstance(value, int | float)} - MEASURED
+    if not numbers:
+        return
+    darts("visualize", run, "--what", "curves", "--format", "svg", "--output", tmp_path / "drawn")
+    darts("visualize", run, "--html", tmp_path / "page.html")
+    report = (run / "report.md").read_text()
+    plots = [path.read_text() for path in (run / "curves.svg", tmp_path / "page.html", *(tmp_path / "drawn").glob("*.svg"))]
+    assert len(plots) == 3
+    for name in numbers:
+        words = name.replace("_", " ")
+        assert f"{words} {records[-1][name]:.3g}" in report
+        assert all(words in plot for plot in plots)
 
 
 def test_alpha_stays_as_it_is_while_the_weights_warm_up(tiny, tmp_path):
     done = darts(*tiny, "--method", "alpha-warmup:1", "--epochs", "2", "--run", tmp_path / "a", "--log-every", "1")
     assert done.exit_code == 0, done.stderr
+    assert "alpha is never trained" not in done.stderr
     first, second = (json.loads(line)["alphas"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
     torch.manual_seed(0)
     network = SearchNetwork(2, 2, 3, space=SearchCNN(nodes=2).searched)
     assert first == {cell: alpha.tolist() for cell, alpha in network.alphas.items()}
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "never"),
+    [
+        ("pc-darts", 15, True),
+        ("pc-darts", 16, False),
+        ("p-darts", 30, True),  # each of three stages has ten epochs
+        ("p-darts", 31, False),
+        ("darts", 1, False),
+        ("random-sharing", 5, False),  # as it should be
+    ],
+)
+def test_a_warm_up_of_alpha_that_does_not_end_is_said(method, epochs, never):
+    assert bool(parse(method).notes(epochs)) == never
+
+
+def test_a_search_begins_with_what_its_method_says(tiny, text, tmp_path):
+    rnn = "search rnn --dataset text --epochs 1 --batch-size 4 --bptt 5 --dim 4 --nodes 1".split()
+    for command in (tiny, [*rnn, "--data", text]):
+        shown = darts(*command, "--method", "alpha-warmup:7", "--run", tmp_path / command[1]).stderr
+        assert "alpha is never trained: its warm-up of 7 epochs does not end; search for more --epochs" in shown
 
 
 def a_step(method, space="darts", **settings):

@@ -1,5 +1,9 @@
 """What people write after --method: what is meant, what is refused and why."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from conftest import darts
 
@@ -8,7 +12,10 @@ from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.methods.catalogue import METHODS, PARTS
 from darts_cli.methods.combinations import REFUSED
 from darts_cli.methods.method import parse
+from darts_cli.methods.results import COST, PUBLISHED
 from darts_cli.methods.spec import read
+
+METHODS_PAGE = (Path(__file__).parent.parent / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,8 @@ MISTAKES = {
     "sigmoid+beta-decay": "beta-decay and sigmoid do not combine: log sum exp",
     "zero-one": "softmax and zero-one do not combine: softmax weights add up to 1",
     "pc-darts+auxiliary-skip": "auxiliary-skip and partial do not combine",
+    "random-sharing+max-skips": "max-skips and uniform do not combine: every edge is decided",
+    "random-sharing+perturb-random": "perturb-random and uniform do not combine: a drawn mixture is noise already",
     "gdas+perturb-random": "gumbel and perturb-random do not combine: a drawn mixture is noise already",
     "darts:3": "darts: no parameter '3'; it has none, written darts:parameter=value",
     "sigmoid:0.5": "sigmoid: no parameter '0.5'; it has none",
@@ -142,6 +151,8 @@ def test_a_mistake_is_one_line(text):
         (SearchRNN, {"method": "pc-darts"}, "--method: partial has no meaning for recurrent cells"),
         (SearchRNN, {"method": "max-skips"}, "--method: max-skips has no meaning for recurrent cells"),
         (SearchCNN, {"method": "pc-darts", "channels": 4}, "--channels 4: must be a multiple of 8, twice the k of partial"),
+        (SearchCNN, {"method": "max-skips", "space": "s4"}, "--method: max-skips: no edge of this search has a skip"),
+        (SearchCNN, {"method": "skip-dropout", "operations": "sep_conv_3x3"}, "skip-dropout: no edge of this search has"),
         (
             SearchCNN,
             {"method": "pc-darts", "space": "nas-bench-201", "channels": 4},
@@ -183,6 +194,27 @@ def test_the_commands_explain_every_method_and_part():
     assert "must" not in darts("method", "show", "gdas", "--json").stderr
     refused = darts("method", "show", "gdaz")
     assert (refused.exit_code, "did you mean gdas?" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_costs_and_published_results_are_those_of_the_docs(name):
+    """The table of costs has every number, that of the papers every result."""
+    rows = [row for row in METHODS_PAGE.splitlines() if row.startswith(f"| `{name}`")]
+    if name == "p-darts":
+        rows += [row for row in METHODS_PAGE.splitlines() if row.startswith("| ... stage")]
+    assert any(f"| `darts search cnn --method {name}` | {PUBLISHED[name]} |" in row for row in rows)
+    words = set(" ".join(row for row in rows if "GB" in row).split())
+    assert set(re.findall(r"\d+\.\d+", COST[name])) <= words
+    assert COST[name] in darts("method", "show", name).stdout
+
+
+def test_show_says_what_can_be_added():
+    shown = json.loads(darts("method", "show", "gdas", "--json").stdout)
+    added, refused = set(shown["combines with"].split(", ")), shown["does not combine with"]
+    assert {"edge-weights", "narrow"} <= added
+    assert not added & set(refused)
+    for part in added:
+        assert read(f"gdas+{part}")
 
 
 def test_show_gives_the_defaults_of_the_method():

@@ -18,7 +18,7 @@ from darts_cli.guard.watch import eigenvalues, parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
-from darts_cli.runs.display import Display, added, cell_table
+from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
@@ -32,6 +32,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}",
         f"{device}, {config.precision}, {weights:,} weights, {alphas} alphas, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
+        *network.method.notes(config.epochs),
         *notes(config.compile, device),
         *precision_notes(device, config.precision),
         *(["--stop never: the search goes on even when its cells collapse"] if config.stop == "never" else []),
@@ -111,7 +112,7 @@ figures are on images without augmentation.
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
-{guarded(config, run)}
+{added_last(last)}{guarded(config, run)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
 {run.illustrate(cells)}
 

@@ -2,6 +2,7 @@
 
 _SAMPLED = "a drawn mixture is noise already"
 _UNTRAINED = "alpha is never trained there"
+_DECIDED = "every edge is decided, and no weights are left to derive again from"
 _SIMPLEX = "the perturbed weights are put back on the simplex, which sigmoids do not live on"
 # Pairs that have no meaning together, with the reason.
 REFUSED = {
@@ -25,13 +26,20 @@ REFUSED = {
     frozenset({"threshold", "dirichlet"}): "softmax weights of many operations are all below it",
     frozenset({"uniform", "alpha-warmup"}): _UNTRAINED,
     frozenset({"uniform", "edge-weights"}): _UNTRAINED,
+    frozenset({"uniform", "beta-decay"}): _UNTRAINED,
+    frozenset({"uniform", "zero-one"}): _UNTRAINED,
+    frozenset({"uniform", "dirichlet-kl"}): _UNTRAINED,
+    frozenset({"uniform", "perturb-random"}): _SAMPLED,
+    frozenset({"uniform", "perturb-adversarial"}): _SAMPLED,
+    frozenset({"uniform", "threshold"}): "the best of random architectures has all of its edges",
+    frozenset({"uniform", "max-skips"}): _DECIDED,
     frozenset({"uniform", "perturbation-selection"}): "the best of random architectures are found already",
     frozenset({"uniform", "narrow"}): _UNTRAINED,
     frozenset({"perturbation-selection", "narrow"}): "both decide which operations of an edge stay",
     frozenset({"perturbation-selection", "widen"}): "the network that has learned to decide would change before it does",
     frozenset({"deepen", "widen"}): "a stage starts a new network, which has nothing to widen",
     frozenset({"perturbation-selection", "edge-weights"}): "its edges are chosen by what the network misses, not by weights",
-    frozenset({"perturbation-selection", "max-skips"}): "every edge is decided, and no weights are left to derive again from",
+    frozenset({"perturbation-selection", "max-skips"}): _DECIDED,
     frozenset({"auxiliary-skip", "partial"}): "a part of the channels passes by already, and nobody has tried both",
     frozenset({"auxiliary-skip", "sigmoid"}): "skip connections do not compete there, so nothing has to be taken from them",
     frozenset({"threshold", "edge-weights"}): "the weights of the edges of a node add up to 1, and so are below it",

@@ -30,23 +30,28 @@ def derive_cell(strength: Table, space: Space, cell: str) -> Cell:
     return Cell(tuple(nodes), space.joined())
 
 
-def derive_above(strength: Mapping[str, Table], space: Space, threshold: float) -> Genotype:
-    """The cells of `derive` without edges whose strongest operation is below a threshold, and without nodes that then have no
-    edge (FairDARTS, arXiv 1911.12126). A cell keeps at least its strongest edge."""
-    found = derive(strength, space)
+def derive_above(strength: Mapping[str, Table], space: Space, threshold: float, rule: Callable = derive) -> Genotype:
+    """The cells of a rule without edges whose operation is below a threshold, and without nodes that then have no edge
+    (FairDARTS, arXiv 1911.12126). A cell keeps at least the strongest edge of its inputs; a space that keeps all edges, all."""
+    found = rule(strength, space)
+    if space.keep is None:
+        return found
     cells = {}
     for kind, cell in found.cells.items():
         tables = space.by_node(strength[kind])
-        weights = [[_weight(tables[i], space, kind, i, edge) for edge in node] for i, node in enumerate(cell.nodes)]
-        least = min(threshold, max(map(max, weights)))
+        nodes_with_weights = [
+            [(edge, _weight(tables[i], space, kind, i, edge)) for edge in node] for i, node in enumerate(cell.nodes)
+        ]
+        from_inputs = [weight for node in nodes_with_weights for edge, weight in node if edge.input < space.inputs]
+        least = min(threshold, max(from_inputs))
         number = dict(enumerate(range(space.inputs)))  # of the states that are left
         nodes: list[tuple[Edge, ...]] = []
-        for i, (node, row) in enumerate(zip(cell.nodes, weights, strict=True)):
-            kept = [edge for edge, weight in zip(node, row, strict=True) if weight >= least and edge.input in number]
+        for i, node in enumerate(nodes_with_weights):
+            kept = [edge for edge, weight in node if weight >= least and edge.input in number]
             if kept:
                 number[space.inputs + i] = space.inputs + len(nodes)
                 nodes.append(tuple(Edge(edge.op, number[edge.input]) for edge in kept))
-        cells[kind] = Cell(tuple(nodes), space.joined(len(nodes))) if nodes else cell
+        cells[kind] = Cell(tuple(nodes), space.joined(len(nodes)))
     return Genotype(space.domain, cells, space=space.genotype_space)
 
 

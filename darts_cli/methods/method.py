@@ -192,7 +192,8 @@ def _divergence(method: Method, kl: float) -> Method:
 
 
 def _threshold(method: Method, threshold: float) -> Method:
-    return replace(method, derive=lambda strength, space: derive_above(strength, space, threshold))
+    """Leaves out edges of the cells that the other rules give."""
+    return replace(method, derive=lambda strength, space: derive_above(strength, space, threshold, method.derive))
 
 
 def _max_skips(method: Method, skips: int) -> Method:
@@ -231,7 +232,7 @@ _PARTS = {
     "beta-decay": _beta_decay,
     "zero-one": _zero_one,
     "dirichlet-kl": _divergence,
-    "threshold": _threshold,
     "max-skips": _max_skips,
+    "threshold": _threshold,
     "perturbation-selection": _selection,
 }

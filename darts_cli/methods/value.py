@@ -11,6 +11,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import derive
 from darts_cli.runtime.schedules import cosine
 from darts_cli.spaces.space import Space
+from darts_cli.text import counted
 
 Tables = Mapping[str, Tensor]  # by kind of cell, (edges, operations): alpha, or operation weights
 EDGES = "_edges"  # the end of the names of tables with a number per edge, such as normal_edges
@@ -177,6 +178,12 @@ class Method:
     def trains_alpha(self, step: Step) -> bool:
         """Whether the warm-up of alpha is over."""
         return step.epoch - self.stage(step.epoch, step.epochs).warmed_since >= self.alpha_warmup
+
+    def notes(self, epochs: int) -> list[str]:
+        """What a search of so many epochs says when it begins: where its alpha waits for an end that never comes."""
+        waits = self.decides and not any(self.trains_alpha(Step(epoch, epochs, 0, 0)) for epoch in range(epochs))
+        rule = f"alpha is never trained: its warm-up of {counted(self.alpha_warmup, 'epoch')} does not end"
+        return [f"{rule}; search for more --epochs, or set warmup in --method"] if waits else []
 
     def expected(self, alphas: Tables) -> Tables:
         """The mean of the operation weights."""

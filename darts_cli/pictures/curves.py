@@ -3,9 +3,11 @@
 import io
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
+from darts_cli.methods.catalogue import ADDED
 from darts_cli.pictures.charts.measures import MOST_SKIPS, sums_to_one
 from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
@@ -101,6 +103,7 @@ def curves(histories: Sequence[History], form: str) -> bytes:
     measures = CURVES[domain]
     searches = [history for history in histories if history.stage == "search"]
     signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues}
+    signs |= {name.replace("_", " "): partial(History.added, name=name) for name in ADDED}
     signs = {label: values for label, values in signs.items() if any(map(values, searches))}
     figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]
@@ -143,7 +146,7 @@ def curves(histories: Sequence[History], form: str) -> bytes:
 
 
 def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone: bool) -> None:
-    """A sign of collapse over the epochs of searches."""
+    """A sign of collapse, or what a method adds, over the epochs of searches."""
     for k, (history, points) in enumerate(values):
         if points:
             panel.plot(*zip(*points, strict=True), color=RUNS[k % len(RUNS)], label=_literal(label if alone else history.name))
@@ -153,7 +156,8 @@ def _draw_sign(panel, label: str, values: Sequence[tuple[History, list]], alone:
         panel.axhline(most, linestyle="--", linewidth=0.8, color="black", label=words)
     panel.set_xlabel("epoch")
     panel.set_ylabel(f"{label} of the {cell_name(values[0][0].space.cells[0])}" if counts else label)
-    for axis in (panel.xaxis, panel.yaxis) if counts else (panel.xaxis,):
+    whole = all(isinstance(value, int) for _, points in values for _, value in points)
+    for axis in (panel.xaxis, panel.yaxis) if whole else (panel.xaxis,):
         axis.get_major_locator().set_params(integer=True)
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)

@@ -15,7 +15,7 @@ from darts_cli.rnn.data import Corpus, remarks
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
-from darts_cli.runs.display import Display, added, cell_table
+from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
@@ -28,6 +28,7 @@ def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: 
         f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
+        *network.method.notes(config.epochs),
         *notes(config.compile, device),
         *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
@@ -81,7 +82,7 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     last, cells = run.reports.metrics[-1], network.genotype()
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     entropy = f"Mean entropy of the operation weights: {last['entropy']:.3f} (undecided: {undecided:.3f})."
-    watched = f"{entropy}\n{eigenvalues(run.reports.metrics)}".rstrip()
+    watched = f"{entropy}\n{added_last(last)}{eigenvalues(run.reports.metrics)}".rstrip()
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {config.order.capitalize()} order{config.among()}, {_words(run)}, seed {config.seed}.

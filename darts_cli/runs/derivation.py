@@ -1,5 +1,7 @@
 """The cells of a finished search, derived again from the operation weights that it recorded."""
 
+from functools import partial
+
 from darts_cli import DartsError
 from darts_cli.genotype import Genotype
 from darts_cli.methods.derive import at_most_skips, derive, derive_above, derive_pairs
@@ -23,13 +25,15 @@ def derived(history: History, epoch: int | None, max_skips: int | None, rule: st
         raise DartsError(f"--rule {rule}: a node of a recurrent cell has one edge; use --rule magnitude", exit_code=2)
     if max_skips is not None and "skip_connect" not in space.operations:
         raise DartsError("--max-skips: no edge of this search has a skip connection", exit_code=2)
+    if max_skips is not None and all(weight in (0, 1) for table in strength.values() for row in table for weight in row):
+        raise DartsError(
+            "--max-skips: every edge is decided, and no weights are left to derive again from; leave it out", exit_code=2
+        )
     if rule == "method":
         above = parts.get("threshold")
         rule, threshold = ("threshold", above["threshold"]) if above else ("magnitude", threshold)
         max_skips = parts.get("max-skips", {}).get("skips") if max_skips is None else max_skips
-    rules = {
-        "magnitude": derive,
-        "threshold": lambda strength, space: derive_above(strength, space, threshold),
-        "pairs": derive_pairs,
-    }
-    return rules[rule](strength, space) if max_skips is None else at_most_skips(strength, space, max_skips, rules[rule])
+    found = derive_pairs if rule == "pairs" else derive
+    if max_skips is not None:
+        found = partial(at_most_skips, most=max_skips, rule=found)
+    return derive_above(strength, space, threshold, found) if rule == "threshold" else found(strength, space)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from darts_cli.genotype import Genotype
+from darts_cli.methods.catalogue import ADDED
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import peak_memory
 from darts_cli.spaces.space import MACROS
@@ -217,6 +218,12 @@ def _curve(records: Sequence[Mapping], encoding: str) -> str:
     if "lr" in records[-1]:
         parts.append(f"learning rate {records[-1]['lr']:.3g}")
     return "  ".join(parts)
+
+
+def added_last(record: Mapping) -> str:
+    """The line of a report that says what the method added in the last epoch; nothing where it added nothing."""
+    numbers = [f"{name.replace('_', ' ')} {record[name]:.3g}" for name in ADDED if name in record]
+    return f"The method added, in the last epoch: {', '.join(numbers)}.\n" if numbers else ""
 
 
 def added(numbers: Mapping[str, float]) -> str:

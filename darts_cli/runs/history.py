@@ -8,6 +8,7 @@ from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
+from darts_cli.methods.catalogue import ADDED
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
 from darts_cli.settings.shared import BENCHMARK_DATA
@@ -65,6 +66,10 @@ class History:
     def eigenvalues(self) -> list[tuple[int, float]]:
         """The largest eigenvalues of the Hessian, each with its epoch."""
         return [(record["epoch"], record["eigenvalue"]) for record in self.records if "eigenvalue" in record]
+
+    def added(self, name: str) -> list[tuple[int, float]]:
+        """A number that the method adds to the records, each with its epoch."""
+        return [(record["epoch"], record[name]) for record in self.records if name in record]
 
     def shares(self, cell: str) -> list[dict[tuple[int, int], float]]:
         """Of a search, after each epoch: the weight of the operation that each edge of a cell takes, by (input, node).
@@ -198,7 +203,7 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             name = f"{part}_{measure}"
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
-    for name in ("lr", "entropy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue"):
+    for name in ("lr", "entropy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue", *ADDED):
         if name in record:
             _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
     if task.stage == "search":

@@ -33,6 +33,9 @@ class SearchConfig(Config):
             check_tokens(self.dataset, self.tokens)
         if self.exact and (self.precision != "fp32" or self.compile):
             raise DartsError("--unrolled exact: needs --precision fp32 and --no-compile", exit_code=2)
+        for part in ("max-skips", "skip-dropout"):
+            if part in self.spec.parts and "skip_connect" not in self.searched.operations:
+                raise DartsError(f"--method: {part}: no edge of this search has a skip connection", exit_code=2)
         narrow = self.spec.parts.get("narrow")
         if narrow:
             self._check_stages(int(narrow["second"]), int(narrow["third"]))

@@ -9,6 +9,7 @@ from darts_cli import DartsError
 from darts_cli.commands.options import option
 from darts_cli.methods.catalogue import METHODS, PARTS, Part
 from darts_cli.methods.combinations import REFUSED
+from darts_cli.methods.results import COST, PUBLISHED
 from darts_cli.methods.spec import read
 from darts_cli.text import lines, meant, table
 
@@ -38,7 +39,7 @@ def list_():
 @click.argument("name", metavar="METHOD|PART")
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name, as_json):
-    """Explain a method or a part: formula, parameters, recipe, paper, and what it does not combine with.
+    """Explain a method or a part: formula, parameters, recipe, paper, cost, and what it combines with.
 
     \b
     Example: darts method show gdas
@@ -64,6 +65,9 @@ def _about(name: str) -> dict:
             "parts": "; ".join(f"{part}: {PARTS[part].formula}" for part in spec.parts),
             "written out": str(spec),
             "without": "the operation none" if known.without_none else "",
+            "cost": COST[name],
+            "error published": PUBLISHED[name],
+            "combines with": _combining(name),
             "parameters": {
                 key: text for part, own in spec.parts.items() for key, text in _parameters(PARTS[part], own).items()
             },
@@ -79,6 +83,7 @@ def _about(name: str) -> dict:
             "paper": part.paper,
             "needs": part.needs or "",
             "domains": ", ".join(part.domains),
+            "combines with": _combining(f"{part.needs}+{name}" if part.needs else name),
             "parameters": _parameters(part, {}),
             "does not combine with": _refused(name),
         }
@@ -89,6 +94,18 @@ def _about(name: str) -> dict:
 def _parameters(part: Part, own: Mapping[str, float]) -> dict[str, str]:
     """What the parameters mean; `own` are the defaults of a method that differ from those of the part."""
     return {p.name: f"{p.help}; default {own.get(p.name, p.default):g}, {p.low:g} to {p.high:g}" for p in part.parameters}
+
+
+def _combining(text: str) -> str:
+    """The parts that can be added."""
+
+    def fits(part: str) -> bool:
+        try:
+            return bool(read(f"{text}+{part}"))
+        except DartsError:
+            return False
+
+    return ", ".join(filter(fits, PARTS))
 
 
 def _refused(part: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darts_cli.describe import FIGURES
+from darts_cli.methods.catalogue import ADDED
 from darts_cli.pictures.charts.chart import Chart, Series
 from darts_cli.pictures.colours import DASHES, PARTS
 from darts_cli.spaces.space import Space
@@ -33,8 +34,13 @@ def charts(domain: str, records: Records, benchmark: str | None = None) -> list[
 
 
 def of_search(space: Space, records: Records) -> list[Chart]:
-    """How decided the search is, and the signs of a collapse."""
-    signs = [_entropy(space, records), _skips(space, records), _eigenvalues(records)]
+    """How decided the search is, the signs of a collapse, and what the method adds, such as a temperature."""
+    signs = [
+        _entropy(space, records),
+        _skips(space, records),
+        _eigenvalues(records),
+        *(_added(name, records) for name in ADDED),
+    ]
     return [chart for chart in signs if chart is not None]
 
 
@@ -89,6 +95,16 @@ def _skips(space: Space, records: Records) -> Chart:
         series.append(Series(kind, values, list(map(str, values)), PARTS[colour], dashes))
     level = MOST_SKIPS if space.macro == "darts" else None
     return Chart(figure.identities, "edges", series, level=level, whole=True)
+
+
+def _added(name: str, records: Records) -> Chart | None:
+    """A number that the method adds, where every record has it."""
+    values = [record.get(name) for record in records]
+    if not values or None in values:
+        return None
+    title = name.replace("_", " ")
+    line = Series("of the method", values, [f"{value:.3g}" for value in values], PARTS["true"])
+    return Chart(title, "", [line], whole=all(isinstance(value, int) for value in values))
 
 
 def _eigenvalues(records: Records) -> Chart | None:
