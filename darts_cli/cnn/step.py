@@ -20,7 +20,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions, failure
-from darts_cli.runtime.device import autocast, exact, fused, keep_fused, seed
+from darts_cli.runtime.device import autocast, exact, fused, keep_fused, seed, seed_stage
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -62,10 +62,7 @@ def make(
     for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
         if given:
             distributed.check_alone(option)
-    if stage.start == 0:
-        torch.manual_seed(config.seed)
-    else:
-        seed(config.seed, "stage", stage.start)
+    seed_stage(config.seed, stage.start)
     kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     kwargs |= {
         "fused": not (config.exact or (config.compile and failure(device) is None)),

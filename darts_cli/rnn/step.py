@@ -21,7 +21,7 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
-from darts_cli.runtime.device import autocast, fused, keep_fused, seed
+from darts_cli.runtime.device import autocast, fused, keep_fused, seed, seed_stage
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -112,10 +112,7 @@ def make(
     for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
         if given:
             distributed.check_alone(option)
-    if stage.start == 0:
-        torch.manual_seed(config.seed)
-    else:
-        seed(config.seed, "stage", stage.start)
+    seed_stage(config.seed, stage.start)
     kwargs = {
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
         "method": method,

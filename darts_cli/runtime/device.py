@@ -157,6 +157,14 @@ def seed(*position: int | str) -> None:
     torch.manual_seed(_number(position))
 
 
+def seed_stage(number: int, start: int) -> None:
+    """Seed the weights of a search's network: by the seed itself or, in a later stage, by the epoch where it begins too."""
+    if start == 0:
+        torch.manual_seed(number)
+    else:
+        seed(number, "stage", start)
+
+
 def _number(position: tuple) -> int:
     return int.from_bytes(hashlib.sha256(repr(position).encode()).digest()[:8], "little") >> 1
 
