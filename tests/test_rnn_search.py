@@ -54,6 +54,7 @@ def test_a_finished_search(undisturbed):
         assert said in result.stderr
     report = (folder / "report.md").read_text()
     assert ("Second order" if "--unrolled" in args else "First order") in report
+    assert "\n\n\n" not in report
 
 
 @pytest.mark.parametrize("unrolled", [False, True])

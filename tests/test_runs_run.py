@@ -201,6 +201,7 @@ def test_damaged_or_missing_metrics_and_cells_are_written_again(tmp_path, text):
         (lambda state: state.update(metrics="x"), "its metrics are not of its epochs"),
         (lambda state: state.update(metrics=["x"]), "not the record of epoch 1"),
         (lambda state: state["metrics"][0].update(train_loss="x"), "train_loss must be a number"),
+        (lambda state: state["metrics"][0].update(temperature="x"), "temperature must be a number"),
         (lambda state: state["metrics"][0].pop("genotype"), "genotype"),
         (lambda state: state["metrics"][0].pop("entropy"), "lack a number"),
         (lambda state: state.update(network={}), "Missing key"),

@@ -133,6 +133,12 @@ def test_a_source_file_without_this_package(pixels, digits, tmp_path, inside):
     for (given, *_), found in zip(calls, elsewhere(tmp_path / "mine.py", calls), strict=True):
         torch.testing.assert_close(found, network(images[: len(given)])[0], rtol=0, atol=1e-6)
     contents = runpy.run_path(str(tmp_path / "mine.py"))
+    loaded, strides = contents["load"](), []
+    loaded.stem.register_forward_pre_hook(lambda _, given: strides.append(given[0].stride()))
+    loaded(bytes_ if inside else images)
+    assert strides == [images.contiguous(memory_format=torch.channels_last).stride()]  # in which the network computes, too
+    layouts = {name: weight.stride() for name, weight in network.named_parameters()}
+    assert all(weight.stride() == layouts[name] for name, weight in loaded.named_parameters())
     assert contents["CLASSES"] == network.classes
     assert ("preprocess" in contents) != inside
     if not inside:
