@@ -37,7 +37,7 @@ def measure(name: str, batch_size: int) -> None:
             table = torch.rand(len(space.edges()), len(space.choices("normal")[0])).tolist()
             space = narrowed(space, dict.fromkeys(space.cells, table), stage.keep)
         layers = (config.layers if "deepen" in config.spec.parts else LAYERS) + stage.cells
-        network = SearchNetwork(CHANNELS, 10, layers, space=space, method=stage.method(method))
+        network = SearchNetwork(CHANNELS, 10, layers, space=space, method=stage.method(method), recompute=config.recompute)
         step = time_step(network, config, batch_size, stage.end - 1)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kilobytes on Linux
         label = f"`{name}`" + (f", stage {number} ({layers} cells)" if len(stages) > 1 else "")

@@ -62,7 +62,9 @@ class SearchCNN(GuardedSearch):
     eigenvalue_every: int | None = settings.eigenvalue_every(None, default_text="2 for --stop eigenvalue, else 0")
     benchmark_data: str | None = settings.benchmark_data()
     accumulate: int = settings.accumulate()
-    recompute: bool = setting(False, "Recompute some tensors in the backward pass to save memory.", changes_result=False)
+    recompute: bool = setting(
+        False, "Recompute some tensors in the backward pass to save memory.", changes_result=False, by_method=True
+    )
     precision: str = settings.precision()
     deterministic: bool = settings.deterministic()
     compile: bool = settings.compiled()

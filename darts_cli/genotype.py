@@ -86,6 +86,10 @@ class Genotype:
         space = {} if self.space is None else {"space": self.space}
         return notes | {"domain": self.domain} | space | cells
 
+    def to_json(self) -> str:
+        """The cells in one line, without the notes, as `--genotype` reads them too."""
+        return json.dumps({key: value for key, value in self.to_dict().items() if key not in NOTES})
+
     @classmethod
     def from_dict(cls, data: dict) -> "Genotype":
         """The genotype of a plain form. Raises DartsError with the first problem and the number of the others."""

@@ -1,10 +1,12 @@
 """Data that is given in another way than the program expects, and searches that chose nothing."""
 
+import itertools
 import pickle
 
 import pytest
 import torch
 from conftest import TINY, darts
+from PIL import Image
 from torchvision import datasets
 
 from darts_cli import DartsError
@@ -82,3 +84,12 @@ def test_a_folder_without_parts_is_searched_and_trained(images, tmp_path):
     found = darts("eval", "--checkpoint", tmp_path / "run").stdout
     assert "images      10" in found
     assert "a fifth of each class was set aside" in found
+
+
+def test_parts_inside_the_classes_are_said_to_be_read_together(tmp_path):
+    for name, part, level in itertools.product(("dark", "light"), ("train", "test"), range(4)):
+        path = tmp_path / name / part / f"{level}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (level * 20 + 150 * (name == "light"),) * 3).save(path)
+    said = darts("data", "check", tmp_path).stderr
+    assert "dark, light have parts within, such as train and test: they are read together" in " ".join(said.split())

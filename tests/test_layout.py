@@ -47,7 +47,7 @@ RULES = {
     "rnn": {"guard", "methods", "legacy", "runs", "runtime", "formats", "architect", *DRAWN},
     "methods": {"runtime.schedules"},
     "legacy": {"runs", "runtime", "formats", "methods.derive", *DRAWN},
-    "pictures": {"formats", "runs.history", "runs.task", "runs.shown.illustrations"},
+    "pictures": {"formats", "runs.history", "runs.identity", "runs.task", "runs.shown.illustrations"},
     "runs": {"runtime", "formats", "methods.derive", *DRAWN},
     "runtime": set(),
     "guard": set(),

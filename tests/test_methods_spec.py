@@ -170,6 +170,7 @@ def test_a_recipe_changes_defaults_and_an_option_still_wins():
     config = SearchCNN(method="pc-darts")
     assert (config.batch_size, config.lr, config.lr_min, config.alpha_lr) == (256, 0.1, 0.0, 6e-4)
     assert SearchCNN(method="pc-darts", batch_size=64, lr=0.05).batch_size == 64
+    assert [SearchCNN(method=name).recompute for name in ("pc-darts", "darts")] == [True, False]
     assert SearchCNN(method="gdas").epochs == 250
     assert SearchCNN(method="gdas", dataset="digits").epochs == 5  # that of the data set counts more
     assert SearchCNN(method="pc-darts").arguments("runs/a") == ["--method pc-darts:k=4,warmup=15"]

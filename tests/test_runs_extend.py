@@ -1,10 +1,14 @@
 """A run that goes on for more epochs: --extend."""
 
 import json
+import shlex
+import shutil
 
 import pytest
 import yaml
 from conftest import assert_same_run, crash_and_resume, darts
+
+from darts_cli.pictures.pages.skeleton import repeated_by
 
 SEARCH = (
     "search",
@@ -30,10 +34,26 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_a_report_alone_is_enough_to_repeat_a_run(tmp_path, monkeypatch):
+    """Also where it trained cells of another run: neither folder has to be there."""
+    search, train = tmp_path / "my search", tmp_path / "my training"
+    assert darts(*SEARCH, "--epochs", "1", "--run", search).exit_code == 0
+    assert darts(*TRAIN, "--epochs", "1", "--genotype", search, "--run", train).exit_code == 0
+    known = {folder: (records(folder), repeated_by(folder)) for folder in (search, train)}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for folder, (recorded, command) in known.items():
+        shutil.rmtree(folder)
+        assert darts(*shlex.split(command)[1:]).exit_code == 0
+        (again,) = elsewhere.glob(f"runs/{shlex.split(command)[1]}-*")
+        assert records(again) == recorded
+
+
 @pytest.mark.parametrize(
     ("command", "constant"), [(SEARCH, ("--lr-min", "0.025")), (TRAIN, ("--lr-min", "0.025", "--drop-path", "0"))]
 )
-def test_a_run_goes_on(command, constant, tmp_path):
+def test_a_run_goes_on(command, constant, tmp_path, monkeypatch):
     """With a constant learning rate, 2 + 1 epochs are 3; the former ones stay, and config.yaml and report.md say it."""
     whole, extended = tmp_path / "whole", tmp_path / "extended"
     for folder, epochs in ((whole, "3"), (extended, "2")):
@@ -46,9 +66,12 @@ def test_a_run_goes_on(command, constant, tmp_path):
     assert records(extended) == records(whole)
     settings = yaml.safe_load((extended / "config.yaml").read_text())
     assert (settings["epochs"], settings["extended"]) == (3, [2])
-    report = (extended / "report.md").read_text()
-    assert "--epochs 2" in report
-    assert report.rstrip().endswith(f"--run {extended} --extend")
+    monkeypatch.chdir(tmp_path)
+    printed = repeated_by(extended)
+    assert printed.endswith("--run again --extend")
+    for said in printed.split(" && "):
+        assert darts(*shlex.split(said)[1:]).exit_code == 0
+    assert records(tmp_path / "again") == records(extended)
     again = darts(*command, *constant, "--epochs", "3", "--run", extended)
     assert (again.exit_code, "complete already" in again.stderr) == (0, True)
 

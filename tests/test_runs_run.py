@@ -428,7 +428,7 @@ def test_the_command_that_repeats_it():
     words = shlex.split(Run(Task("search", "cnn"), config, "the run").repeat())
     assert words[:3] == ["darts", "search", "cnn"]
     expected = "--dataset folder --unrolled --lr 1e-05 --lr-min 0.0 --alpha-betas 0.1 0.2".split()
-    assert words[3:] == [*expected, "--data", "my images", "--run", "the run"]
+    assert words[3:] == [*expected, "--data", "my images"]
 
 
 def test_the_log_has_times_and_the_metrics_have_none(tmp_path):

@@ -28,6 +28,7 @@ from darts_cli.runs import history
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.shown import events, table
 from darts_cli.runs.shown.events import FILE, FOLDER, Events
+from darts_cli.runs.shown.known import known
 from darts_cli.runs.task import Task
 from darts_cli.spaces import space as spaces
 
@@ -77,8 +78,16 @@ def test_the_report_of_a_real_run(tiny, tmp_path):
 )
 def test_published_numbers_are_named_where_the_protocol_is_that_of_the_paper(name, config, said):
     cells = load(name)
-    found = Identity.of(Task("train", cells.domain), config, "run", cells).published()
-    assert found == (f"Published for these cells and this protocol: {said} (Liu et al., arXiv 1806.09055)." if said else "")
+    found = known(Identity.of(Task("train", cells.domain), config, "run", cells), None)
+    published = f"Published for these cells and this protocol: {said} (Liu et al., arXiv 1806.09055)."
+    assert (published in found) if said else ("Published" not in found)
+
+
+def test_how_far_a_run_is_from_the_published_mean():
+    cells = load("cnn/darts_v2")
+    identity = Identity.of(Task("train", "cnn"), TrainCNN(seed=7), "run", cells)
+    assert known(identity, 2.76 - 1.5 * 0.09).endswith("This run lies 1.5 deviations below that.")
+    assert known(identity, 2.76 + 0.18).endswith("This run lies 2.0 deviations above that.")
 
 
 @pytest.mark.parametrize("record", [record_search, record_training])

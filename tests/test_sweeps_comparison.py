@@ -165,7 +165,7 @@ def test_scores_are_the_true_accuracies_of_what_was_found(compared):
     assert "![Scores by method in nas-bench-201](nas-bench-201.svg)" in done.stdout
     assert (folder / "nas-bench-201.svg").read_text().count("<circle") == 8
     assert f"torch {torch.__version__}" in re.search("^Environment: .*", done.stdout, re.MULTILINE)[0]
-    again = darts(*shlex.split(done.stdout.splitlines()[-1])[1:])  # "Repeat with"
+    again = darts(*shlex.split(done.stdout.splitlines()[-1])[1:], "--run", folder)  # "Repeat with"
     assert (again.exit_code, again.stdout) == (0, done.stdout)
 
 
@@ -220,9 +220,12 @@ def test_equal_methods_do_not_differ(tmp_path):
     done = darts(
         *("compare", "cnn", "--dataset", "digits", "--layers", "3", "--channels", "4", "--max-images", "32", "--batch-size"),
         *("16", "--epochs", "1", "--select-epochs", "1", "--methods", "darts,darts+max-skips:8", "--seeds", "1"),
-        *("--run", tmp_path / "run"),
+        *("--select-settings", "layers=3,channels=4", "--run", tmp_path / "run"),
     )
     assert done.exit_code == 0, done.stderr
+    assert "--select-epochs 1 --select-settings layers=3,channels=4" in (tmp_path / "run" / "report.md").read_text()
+    (trained,) = (tmp_path / "run" / "trainings").glob("*/config.yaml")
+    assert [yaml.safe_load(trained.read_text())[name] for name in ("layers", "channels", "auxiliary")] == [3, 4, False]
     space = content(tmp_path / "run")["spaces"]["darts"]
     (row,) = space["differences"]
     assert (row["mean"], row["p"], row["conclusion"]) == (0, 1, "no significant difference")
@@ -246,6 +249,7 @@ def test_equal_methods_do_not_differ(tmp_path):
         (["--methods", "darts,DARTS"], "--methods: darts and DARTS are the same"),
         (["--methods", "random"], "--methods random: must be different names, such as darts,random"),
         (["--select-epochs", "7"], "--select-epochs: the table judges the cells"),
+        (["--select-settings", "layers=3"], "--select-settings: the table judges the cells"),
         (["--config", "SETTINGS"], "method: is no setting of darts compare cnn"),
     ],
 )

@@ -28,7 +28,8 @@ from darts_cli.sweeps.sweep import training
 
 TINY = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--epochs", 1, "--layers", 3, "--channels", 2]
 TINY += ["--batch-size", 240]
-MANY = [*TINY, "--seeds", "4,1", "--select-epochs", 2, "--random-cells", 1, "--parallel", 2]
+MANY = [*TINY, "--seeds", "4,1", "--select-epochs", 2, "--select-settings", "channels=4,layers=3", "--random-cells", 1]
+MANY += ["--parallel", 2]
 
 
 # ---- by hand
@@ -56,6 +57,8 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
     expected = TrainCNN(epochs=100, train_portion=0.4, split_seed=3, data="images", precision="bf16", detect_anomaly=True)
     assert training(search, TrainCNN, epochs=100) == expected
     assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
+    expected = TrainCNN(batch_size=48, channels=8, train_portion=0.5)
+    assert training(SearchCNN(batch_size=32), TrainCNN, batch_size=48, channels=8) == expected
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
 
 

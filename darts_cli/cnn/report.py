@@ -20,6 +20,7 @@ from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
+from darts_cli.runs.shown.known import known
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted
@@ -219,7 +220,7 @@ def train_report(
     height, width = about["size"]
     adds = multiply_adds(network, height, width) / 1e6
     epochs, cells = counted(config.epochs, "epoch"), counted(config.layers, "cell")
-    published = run.identity.published()
+    found = known(run.identity, 100 * (1 - last["test_accuracy"]) if "test_accuracy" in last else None)
     size = f"{_classes(run)}, {epochs}, {cells}, {config.channels} channels, seed {config.seed}."
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
@@ -229,7 +230,7 @@ The training loss is the one that was minimised, on augmented images, with label
 | | loss | top-1 | error |{" top-5 |" if many else ""}
 | --- | --- | --- | --- |{" --- |" if many else ""}
 {table}
-{f"{chr(10)}{published}{chr(10)}" if published else ""}
+{f"{chr(10)}{found}{chr(10)}" if found else ""}
 {parameters(network):,} parameters without the auxiliary head; {adds:.1f} M multiply-adds in convolutions and linear layers
 for an image of {width}x{height} pixels.
 

@@ -6,6 +6,7 @@ import click
 
 from darts_cli import DartsError, files
 from darts_cli.commands.options import SectionedGroup, engine_option, option, options, parallel_option, run_options
+from darts_cli.commands.search import short_settings_option
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats.nasbench201 import holds
 from darts_cli.pictures.pages.comparison import page
@@ -50,6 +51,7 @@ _OWN = (
         show_default="100 for cnn, 300 for rnn",
         help="Epochs of the short trainings, where no table knows the cells.",
     ),
+    short_settings_option,
     parallel_option,
     engine_option,
 )
@@ -77,7 +79,7 @@ def compare_rnn(**given):
     _compare("rnn", **given)
 
 
-def _compare(domain, methods, spaces, seeds, select_epochs, parallel, engine, run, quiet, **settings):
+def _compare(domain, methods, spaces, seeds, select_epochs, select_settings, parallel, engine, run, quiet, **settings):
     from darts_cli.sweeps.comparison import check_random
     from darts_cli.sweeps.comparison import compare as compared
     from darts_cli.sweeps.reports.comparison import RANDOM, comparisons, too_few
@@ -97,8 +99,10 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, engine, ru
                 raise DartsError(str(error).replace("--method:", "--methods:", 1), error.exit_code) from None
     _check_different(configs)
     seeds = seed_list(seeds, base.seed)
-    if select_epochs is not None and all(holds(config.searched) for config in configs.values()):
-        raise DartsError("--select-epochs: the table judges the cells of nas-bench-201, so nothing is trained", exit_code=2)
+    short = {"--select-epochs": select_epochs, "--select-settings": select_settings}
+    for name, value in short.items():
+        if value is not None and all(holds(config.searched) for config in configs.values()):
+            raise DartsError(f"{name}: the table judges the cells of nas-bench-201, so nothing is trained", exit_code=2)
     for sentence in too_few(len(seeds), len(comparisons(names))):
         hint(sentence)
     content, sweep = compared(
@@ -107,6 +111,7 @@ def _compare(domain, methods, spaces, seeds, select_epochs, parallel, engine, ru
         domain,
         seeds,
         epochs=select_epochs,
+        short=select_settings,
         placement=Placement.of(parallel, engine),
         folder=run,
         quiet=quiet,

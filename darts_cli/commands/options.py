@@ -27,8 +27,8 @@ SECTIONS = {
     "Weights": "lr lr_min schedule lr_decay warmup momentum nesterov weight_decay grad_clip label_smoothing ar tar"
     " asgd_after asgd_below patience roll_backs",
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
-    "Run": "stop then eigenvalue_every seeds select_epochs select_from_table random_cells repeats parallel engine"
-    " extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
+    "Run": "stop then eigenvalue_every seeds select_epochs select_settings select_from_table random_cells repeats"
+    " parallel engine extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
     "Machine": "device precision deterministic compile recompute fit_memory accumulate batch_chunks workers detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
@@ -36,7 +36,7 @@ _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings tha
 _RUN = "darts_cli.commands.options.run"  # where a context keeps the run folder that the cells come from
 _NOT_SETTINGS = ("command", "environment", "extended")  # keys of a run's config.yaml that are neither settings nor options
 # keys that are options, but no settings
-_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "select_from_table", "random_cells", "repeats")
+_OPTIONS_ONLY = ("genotype", "seeds", "select_epochs", "select_settings", "select_from_table", "random_cells", "repeats")
 
 
 class Switch(click.ParamType):

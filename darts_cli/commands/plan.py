@@ -75,6 +75,7 @@ def _plan_search(
     extend,
     seeds,
     select_epochs,
+    select_settings,
     random_cells,
     parallel,
     engine,
@@ -85,7 +86,12 @@ def _plan_search(
     """Plan one search, or several with the trainings that choose among their cells."""
     task = Task("search", domain)
     config = task.config(**settings)
-    choice = {"epochs": select_epochs, "random_cells": random_cells, "from_table": select_from_table}
+    choice = {
+        "epochs": select_epochs,
+        "settings": select_settings,
+        "random_cells": random_cells,
+        "from_table": select_from_table,
+    }
     if seeds is None:
         check_single(choice, parallel, engine)
         from darts_cli.plans.measure import Kind
@@ -94,15 +100,13 @@ def _plan_search(
     check_no_extension(extend, "--seeds")
     from darts_cli.genotype import load
     from darts_cli.plans.measure import Kind
-    from darts_cli.sweeps.selection import training_epochs
-    from darts_cli.sweeps.sweep import training
+    from darts_cli.sweeps.selection import short_training
 
     every, drawn = seed_list(seeds, config.seed), random_cells or 0
     kinds = [Kind(task, config, None, len(every))]
-    epochs = training_epochs(config, domain, select_epochs, select_from_table, drawn)
-    if epochs:
-        short = Task("select", domain)
-        kinds.append(Kind(short, training(config, short.config, epochs=epochs), load("darts_v2", domain), len(every) + drawn))
+    short = short_training(config, domain, **choice | {"random_cells": drawn})
+    if short:
+        kinds.append(Kind(Task("select", domain), short, load("darts_v2", domain), len(every) + drawn))
     return _show(kinds, Placement.of(parallel, engine), seconds, as_json, quiet)
 
 

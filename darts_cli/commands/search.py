@@ -1,6 +1,7 @@
 """The commands `darts search cnn` and `darts search rnn`."""
 
 import importlib
+import json
 import shlex
 
 import click
@@ -33,6 +34,34 @@ def search():
     """
 
 
+class _Assignments(click.ParamType):
+    """NAME=VALUE,..., as a mapping; a value is read as JSON, and otherwise is a word."""
+
+    name = "settings"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, dict):  # of a file
+            return value
+        found = {}
+        for part in value.split(","):
+            name, equals, text = map(str.strip, part.partition("="))
+            if not (name and equals and text):
+                self.fail(f"{part!r}: write NAME=VALUE,..., such as channels=8,layers=5", param, ctx)
+            try:
+                found[name] = json.loads(text)
+            except json.JSONDecodeError:
+                found[name] = text
+        return found
+
+
+short_settings_option = option(
+    "--select-settings",
+    type=_Assignments(),
+    metavar="NAME=VALUE,...",
+    show_default="the recipe of the data set",
+    help="Settings of the short trainings, such as channels=8,layers=5.",
+)
+
 _SWEEP = (
     option("--seeds", metavar="N|LIST", help="Search with N seeds, starting at --seed, or with a list of seeds such as 0,3,7."),
     option(
@@ -41,6 +70,7 @@ _SWEEP = (
         show_default="100 for cnn, 300 for rnn",
         help="Epochs of the short trainings that choose the winner; 0 trains nothing.",
     ),
+    short_settings_option,
     option(
         "--random-cells",
         type=click.IntRange(0, MAX_RUNS),
@@ -62,7 +92,18 @@ _FROM_TABLE = option(
 @search.command("cnn")
 @options(SearchCNN, *_SWEEP, _FROM_TABLE, extend_option, fit_option, *run_options("search-cnn"))
 def search_cnn(
-    run, quiet, extend, fit_memory, seeds, select_epochs, select_from_table, random_cells, parallel, engine, **settings
+    run,
+    quiet,
+    extend,
+    fit_memory,
+    seeds,
+    select_epochs,
+    select_settings,
+    select_from_table,
+    random_cells,
+    parallel,
+    engine,
+    **settings,
 ):
     """Search for a convolutional cell on images.
 
@@ -71,13 +112,20 @@ def search_cnn(
     \b
     Example: darts search cnn --dataset digits --epochs 10 --channels 8 --layers 5
     """
-    choice = {"epochs": select_epochs, "from_table": select_from_table, "random_cells": random_cells}
+    choice = {
+        "epochs": select_epochs,
+        "settings": select_settings,
+        "random_cells": random_cells,
+        "from_table": select_from_table,
+    }
     _search("cnn", SearchCNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel, engine)
 
 
 @search.command("rnn")
 @options(SearchRNN, *_SWEEP, extend_option, fit_option, *run_options("search-rnn"))
-def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cells, parallel, engine, **settings):
+def search_rnn(
+    run, quiet, extend, fit_memory, seeds, select_epochs, select_settings, random_cells, parallel, engine, **settings
+):
     """Search for a recurrent cell on a text.
 
     Repeat the command to resume a stopped run. The result is printed, and written to genotype.yaml in the run folder.
@@ -85,7 +133,7 @@ def search_rnn(run, quiet, extend, fit_memory, seeds, select_epochs, random_cell
     \b
     Example: darts search rnn --dataset pydoc --epochs 5
     """
-    choice = {"epochs": select_epochs, "random_cells": random_cells}
+    choice = {"epochs": select_epochs, "settings": select_settings, "random_cells": random_cells}
     _search("rnn", SearchRNN(**settings), run, quiet, extend, fit_memory, seeds, choice, parallel, engine)
 
 
@@ -123,7 +171,7 @@ def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, paral
 def check_single(choice: dict, parallel: str | None, engine: str | None) -> None:
     """Refuse the options of several searches for a single one."""
     only_with("--seeds", select_epochs=choice["epochs"], random_cells=choice["random_cells"], parallel=parallel, engine=engine)
-    only_with("--seeds", select_from_table=choice.get("from_table") or None)
+    only_with("--seeds", select_settings=choice["settings"], select_from_table=choice.get("from_table") or None)
 
 
 def _show_cells(cells, domain, folder, quiet, last=None):

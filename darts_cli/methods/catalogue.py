@@ -226,7 +226,7 @@ METHODS = {
         "partial+edge-weights+alpha-warmup",
         _PC_DARTS,
         "mix on a quarter of the channels, with larger batches, and learn the edges too",
-        {"batch_size": 256, "lr": 0.1, "lr_min": 0.0, "alpha_lr": 6e-4},
+        {"batch_size": 256, "lr": 0.1, "lr_min": 0.0, "alpha_lr": 6e-4, "recompute": True},
     ),
     "fair-darts": Named(
         "sigmoid+zero-one+threshold",

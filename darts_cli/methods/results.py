@@ -8,7 +8,7 @@ PUBLISHED    the test error on CIFAR-10, in per cent, of cells trained at full s
 _AT_64 = "{} of the time of DARTS, peak memory {} GB, at batch 64"
 COST = {
     "darts": "a step of batch 64 takes 6.1 s on two threads of a CPU, peak memory 3.9 GB",
-    "pc-darts": "0.51 of the time of DARTS by image, peak memory 4.9 GB, at batch 256",
+    "pc-darts": "0.48 of the time of DARTS by image, peak memory 3.6 GB, at batch 256",
     "fair-darts": _AT_64.format(0.91, 3.9),
     "gdas": _AT_64.format(0.27, 1.7),
     "drnas": _AT_64.format(1.11, 3.9),

@@ -17,6 +17,7 @@ from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
+from darts_cli.runs.shown.known import known
 from darts_cli.runtime.compiling import notes
 from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted
@@ -139,7 +140,7 @@ def train_record(display: Display, run: Run, record: dict) -> None:
 def train_report(config: TrainRNN, run: Run, network: Network, device: torch.device, best_epoch: int) -> str:
     best, last = run.reports.metrics[best_epoch - 1], run.reports.metrics[-1]
     epochs, averaged = len(run.reports.metrics), sum(record["averages"] for record in run.reports.metrics)
-    test, row, published = "not evaluated", "", run.identity.published()
+    test, row, found = "not evaluated", "", known(run.identity, last.get("test_perplexity"))
     if "test_loss" in last:
         test = "evaluated once, at the end, word by word in one stream"
         row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
@@ -153,7 +154,7 @@ The validation text chose epoch {best_epoch}; the test text was {test}.
 | training, in that epoch, with dropout | {best["train_loss"]:.4f} | {best["train_perplexity"]:.2f} |
 | validation | {best["valid_loss"]:.4f} | {best["valid_perplexity"]:.2f} |
 {row}
-{f"{chr(10)}{published}{chr(10)}" if published else ""}
+{f"{chr(10)}{found}{chr(10)}" if found else ""}
 {parameters(network):,} parameters, with the tied weight counted once.
 
 {run.illustrate(run.genotype)}

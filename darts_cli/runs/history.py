@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
 from darts_cli.methods.catalogue import ADDED
+from darts_cli.runs.identity import Identity
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
 from darts_cli.settings.shared import BENCHMARK_DATA
@@ -98,10 +98,9 @@ class History:
         return chart.notebook(illustrations.charts(self.task, self.config, self.records))
 
     def repeat(self) -> str:
-        """The command that repeats the run; a training with the cells in its folder."""
-        cells = [f"--genotype {shlex.quote(str(self.folder / 'genotype.yaml'))}"] if self.stage != "search" else []
-        run = [] if self.name == self.config.folder_name(self.command) else [f"--run {shlex.quote(str(self.folder))}"]
-        return " ".join([f"darts {self.command}", *cells, *self.config.arguments(self.folder), *run])
+        """The command that repeats the run."""
+        cells = None if self.stage == "search" else load(self.folder / "genotype.yaml")
+        return Identity.of(self.task, self.config, self.folder, cells).repeat()
 
 
 def is_run(path: str | Path) -> bool:

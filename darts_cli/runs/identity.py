@@ -133,40 +133,34 @@ class Identity:
         return not genotype_problems(data) and Genotype.from_dict(data) == self.genotype
 
     def repeat(self) -> str:
-        """The command that repeats this run; of a run that was extended, its commands one after another."""
+        """The command that repeats this run in another folder; of a run that was extended, its commands one after another.
+
+        It needs nothing of this folder but a space that was read from a file.
+        """
         path = self.folder / "config.yaml"
         content = files.read_yaml(path) if path.exists() else None
         former = (isinstance(content, dict) and content.get("extended")) or []
-        first, *others = [self.resume(epochs) for epochs in (*former, None)]
+        cells = self.genotype and self.genotype.to_json()
+        if not former:
+            return self._command(self.config, cells)
+        epochs = (*former, self.config.epochs)
+        first, *others = [f"{self._command(replace(self.config, epochs=some), cells)} --run again" for some in epochs]
         return " && ".join([first, *(f"{command} --extend" for command in others)])
 
-    def resume(self, epochs: int | None = None) -> str:
-        """The command that resumes this run; or one with another number of epochs."""
-        words = [f"darts {self.task.command}"]
-        if self.genotype is not None:
-            words.append(f"--genotype {shlex.quote(self._genotype_name())}")
-        words += (self.config if epochs is None else replace(self.config, epochs=epochs)).arguments(self.folder)
-        if self.named:
-            words.append(f"--run {shlex.quote(str(self.folder))}")
-        return " ".join(words)
+    def resume(self) -> str:
+        """The command that resumes this run."""
+        command = self._command(self.config, str(self.folder / "genotype.yaml"))
+        return f"{command} --run {shlex.quote(str(self.folder))}" if self.named else command
 
-    def published(self) -> str:
-        """What the paper reports for these cells, where they are trained by its protocol; else nothing."""
-        results = files.read_yaml(files.data_folder("genotypes") / "published.yaml")
-        known = results.get(self._published_name() or "", {}).get(self.config.dataset)
-        config = self.config
-        if known is None or config.compared() != type(config)(config.dataset, data=config.data, seed=config.seed).compared():
-            return ""
-        return f"Published for these cells and this protocol: {known} (Liu et al., arXiv 1806.09055)."
+    def _command(self, config: Config, cells: str | None) -> str:
+        """The command of a configuration, which trains these cells if any, or published ones by their name."""
+        genotype = [] if self.genotype is None else [f"--genotype {shlex.quote(self.published_name().lower() or cells)}"]
+        return " ".join([f"darts {self.task.command}", *genotype, *config.arguments(self.folder)])
 
-    def _published_name(self) -> str | None:
+    def published_name(self) -> str:
+        """Of a training of published cells: DOMAIN/NAME; otherwise nothing."""
         name = f"{self.genotype.domain}/{self.genotype.name}"
-        return name if name in genotypes.names() and genotypes.load(name) == self.genotype else None
-
-    def _genotype_name(self) -> str:
-        """A published name, or else the file in this folder."""
-        name = self._published_name()
-        return name.lower() if name else str(self.folder / "genotype.yaml")
+        return name if name in genotypes.names() and genotypes.load(name) == self.genotype else ""
 
     def _check_unused(self) -> None:
         if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):

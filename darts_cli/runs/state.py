@@ -23,10 +23,10 @@ from darts_cli.text import out_of_memory
 
 
 class State:
-    """The checkpoints of a run, whose command repeats it. Under torchrun only rank 0 writes."""
+    """The checkpoints of a run, which a command resumes. Under torchrun only rank 0 writes."""
 
-    def __init__(self, identity: Identity, reports: Reports, repeat: str):
-        self.identity, self.reports, self.repeat = identity, reports, repeat
+    def __init__(self, identity: Identity, reports: Reports, resume: str):
+        self.identity, self.reports, self.resume = identity, reports, resume
         self.folder, self.config = identity.folder, identity.config
         self.data: dict = {}  # what describes the data set
         self.watch = Watch()  # over the numbers of every step
@@ -69,7 +69,7 @@ class State:
             self._saved_at = time.monotonic()
         if number:
             name = signal.Signals(number).name
-            raise Stopped(f"stopped by {name}; the state is saved", self.repeat, 128 + number)
+            raise Stopped(f"stopped by {name}; the state is saved", self.resume, 128 + number)
 
     @contextlib.contextmanager
     def saved_without_memory(
@@ -101,7 +101,7 @@ class State:
         now = state()
         if _epoch_and_step(now) != self._saved:
             self.save(now)
-        raise DartsError(f"{message}; the state before this step is saved; to resume once there is memory: {self.repeat}")
+        raise DartsError(f"{message}; the state before this step is saved; to resume once there is memory: {self.resume}")
 
     def extend(self) -> None:
         """Give the newest checkpoint the number of epochs of this configuration, which is not that of its run."""

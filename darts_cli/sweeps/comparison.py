@@ -11,8 +11,9 @@ report.md                   the same in words, with the cost
 import random
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import yaml
 
@@ -29,7 +30,7 @@ from darts_cli.sweeps.ranking import MEASURES, score
 from darts_cli.sweeps.reports.comparison import RANDOM, Config, Entry, content_of, report, word
 from darts_cli.sweeps.seeds import HERE, Placement, seed_options
 from darts_cli.sweeps.selection import EPOCHS, TABLE_EPOCHS
-from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
+from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, short_options, short_settings, training
 
 
 def compare(
@@ -39,6 +40,7 @@ def compare(
     seeds: Sequence[int],
     *,
     epochs: int | None = None,
+    short: Mapping[str, object] | None = None,
     placement: Placement = HERE,
     folder: str | None = None,
     quiet: bool = False,
@@ -48,25 +50,17 @@ def compare(
     base       what all searches share
     configs    by space and method, the configuration of a search; for `random` and `random-search:N` that of any search
     epochs     of the short trainings
+    short      their settings that are not by the recipe of the data set, such as {"channels": 8}
 
     Returns what comparison.yaml holds, and the sweep. Raises DartsError when a run fails, and when interrupted.
     """
     epochs = EPOCHS[domain] if epochs is None else epochs
-    spaces, methods = (list(dict.fromkeys(key[i] for key in configs)) for i in range(2))
-    settings = SweepConfig(
-        replace(base, seed=seeds[0]),
-        name=f"{len(methods)}methods-seeds{len(seeds)}",
-        options=(
-            shlex.join(["--spaces", ",".join(spaces)]),
-            shlex.join(["--methods", ",".join(methods)]),
-            seed_options(seeds),
-            *([] if all(nasbench201.holds(config.searched) for config in configs.values()) else [f"--select-epochs {epochs}"]),
-            *placement.options(),
-        ),
-        settings={"spaces": spaces, "methods": methods, "seeds": list(seeds), "select_epochs": epochs},
-        replaced=("seed", "method", "space"),
-        unsaid=("space",),
-    )
+    kind = Task("select", domain).config
+    given = short_settings(short, kind)
+    short_training = partial(training, kind=kind, epochs=epochs, **given)
+    for config in configs.values():
+        short_training(config)  # refuses settings that do not fit before anything is searched
+    settings = _settings(base, configs, seeds, epochs, given, placement)
     sweep = Sweep(Task("compare", domain, "seeds"), settings, folder, placement=placement)
     entries = [entry_of(*key, seed, config, epochs) for key, config in configs.items() for seed in seeds]
     searches = [Job(entry.name, Task("search", domain), entry.config) for entry in entries if entry.config]
@@ -75,7 +69,7 @@ def compare(
         sweep.start()
         estimate(pool, searches)
         check_all_done(pool.run(searches), sweep)
-        judge = _Judge(sweep, pool, domain, epochs)
+        judge = _Judge(sweep, pool, short_training)
         chosen = judge.choose(entries, configs)
         content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)
     form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
@@ -91,6 +85,32 @@ def compare(
     return content, sweep
 
 
+def _settings(
+    base: Config, configs: Mapping, seeds: Sequence[int], epochs: int, given: Mapping[str, object], placement: Placement
+) -> SweepConfig:
+    """The configuration of the sweep; `given` are the settings of the short trainings."""
+    spaces, methods = (list(dict.fromkeys(key[i] for key in configs)) for i in range(2))
+    trains = not all(nasbench201.holds(config.searched) for config in configs.values())
+    return SweepConfig(
+        replace(base, seed=seeds[0]),
+        name=f"{len(methods)}methods-seeds{len(seeds)}",
+        options=(
+            shlex.join(["--spaces", ",".join(spaces)]),
+            shlex.join(["--methods", ",".join(methods)]),
+            seed_options(seeds),
+            *([f"--select-epochs {epochs}"] if trains else []),
+            *short_options(given),
+            *placement.options(),
+        ),
+        settings={
+            **{"spaces": spaces, "methods": methods, "seeds": list(seeds), "select_epochs": epochs},
+            "select_settings": given or None,
+        },
+        replaced=("seed", "method", "space"),
+        unsaid=("space",),
+    )
+
+
 def _row(space: str, method: str, cell: Mapping) -> Row:
     """A cell in TensorBoard's table."""
     settings = {"space": word(space), "method": method, "seed": cell["seed"]}
@@ -101,7 +121,7 @@ def check_all_done(failed: Mapping[str, str], sweep: Sweep) -> None:
     """Raises DartsError where a run has failed: a comparison without it would mislead."""
     if failed:
         name, reason = next(iter(failed.items()))
-        raise DartsError(f"{sweep.folder / name}: {reason}; to retry: {sweep.repeat()}")
+        raise DartsError(f"{sweep.folder / name}: {reason}; to retry: {sweep.resume()}")
 
 
 def entry_of(space: str, method: str, seed: int, config: Config, epochs: int) -> Entry:
@@ -137,9 +157,9 @@ def check_random(method: str) -> None:
 class _Judge:
     """How good cells are: by the table of NAS-Bench-201, or else by a short training."""
 
-    def __init__(self, sweep: Sweep, pool: Pool, domain: str, epochs: int):
-        self.sweep, self.pool, self.domain, self.epochs = sweep, pool, domain, epochs
-        self.measure = MEASURES[domain]
+    def __init__(self, sweep: Sweep, pool: Pool, short: Callable[..., Config]):
+        self.sweep, self.pool, self.short = sweep, pool, short
+        self.measure = MEASURES[sweep.task.domain]
 
     def choose(self, entries: Sequence[Entry], configs: Mapping) -> list[Genotype]:
         """The cells of every entry; of several random ones the best by validation."""
@@ -172,10 +192,9 @@ class _Judge:
             if cell is not None:
                 known[cells.hash()] = nasbench201.load(epochs).accuracy(cell, config.benchmark_data, part)
             else:
-                task = Task("select", self.domain)
-                short = training(config, task.config, epochs=self.epochs, seed=seed)
-                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, short, cells)
+                task = Task("select", self.sweep.task.domain)
+                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, self.short(config, seed=seed), cells)
         check_all_done(self.pool.run(list(jobs.values())), self.sweep)
-        scale = 100 if self.domain == "cnn" else 1
+        scale = 100 if self.sweep.task.domain == "cnn" else 1
         curves = {hash: curve(self.sweep.folder / job.name, self.measure.name) for hash, job in jobs.items()}
         return known | {hash: scale * score(values, self.measure) for hash, values in curves.items()}

@@ -57,7 +57,7 @@ class Pool:
     """
 
     def __init__(self, sweep: Sweep, placement: Placement, quiet: bool):
-        self.folder, self.repeat, self.quiet = sweep.folder, sweep.repeat(), quiet
+        self.folder, self.resume, self.quiet = sweep.folder, sweep.resume(), quiet
         self.placement, self.device = placement, sweep.config.device
         self.board = Board(quiet)
         self.working: dict[str, Job] = {}
@@ -101,7 +101,7 @@ class Pool:
         if self.signal:
             state = "stopped at once; the checkpoints stay" if self.killed else "the state is saved"
             name = signal.Signals(self.signal).name
-            raise Stopped(f"stopped by {name}; {state}", self.repeat, 128 + self.signal)
+            raise Stopped(f"stopped by {name}; {state}", self.resume, 128 + self.signal)
         return failed
 
     def _start(self, job: Job) -> None:
@@ -112,7 +112,7 @@ class Pool:
             "folder": str(self.folder / job.name),
             "measure": job.measure,
             "quiet": self.quiet,
-            "sweep": self.repeat,
+            "sweep": self.resume,
         }
         self.engine.start(job.name, content)
         self.working[job.name], self.last[job.name] = job, ""

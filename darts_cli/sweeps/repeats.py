@@ -45,7 +45,7 @@ def repeat(
         failed = pool.run(jobs)
         runs = [_result(sweep, job, failed) for job in jobs]
         if len(failed) == count:
-            raise DartsError(f"{sweep.folder}: every training failed; to retry: {sweep.repeat()}")
+            raise DartsError(f"{sweep.folder}: every training failed; to retry: {sweep.resume()}")
         result = {"domain": domain, **_summary(runs), "runs": runs}
         text = yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
         files.write(sweep.folder / "result.yaml", text)

@@ -9,7 +9,7 @@ report.md         protocol and result; the SVG files beside it are what it shows
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import yaml
@@ -27,7 +27,7 @@ from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.ranking import MEASURES, Candidate, Measure, compare, judged, rank, remarks, score, spread, summary
 from darts_cli.sweeps.reports.selection import illustrate, report, table_of
 from darts_cli.sweeps.seeds import HERE, Placement, seed_options
-from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, training
+from darts_cli.sweeps.sweep import Sweep, SweepConfig, curve, short_options, short_settings, training
 from darts_cli.text import counted, table
 
 EPOCHS = {"cnn": 100, "rnn": 300}  # of the paper's short trainings
@@ -40,6 +40,7 @@ def select(
     seeds: Sequence[int],
     *,
     epochs: int | None = None,
+    settings: Mapping[str, object] | None = None,
     from_table: bool = False,
     random_cells: int = 0,
     placement: Placement = HERE,
@@ -48,31 +49,35 @@ def select(
 ) -> tuple[Genotype | None, Sweep]:
     """Search with every seed, train the cells for `epochs`, and choose; or resume all this in that folder.
 
+    `settings` are those of the trainings that are not by the recipe of the data set, such as {"channels": 8}.
     `from_table` takes validation accuracies after 12 epochs from NAS-Bench-201, in whose space the search must be, in place of
     the trainings.
 
     Returns the winner and the sweep. With epochs 0 nothing is trained, and only a single seed has a winner. Raises DartsError
     when every search or every training fails, and when interrupted.
     """
-    epochs = training_epochs(config, domain, epochs, from_table, random_cells)
-    config = replace(config, seed=seeds[0])
+    choice = {"epochs": epochs, "settings": settings, "from_table": from_table, "random_cells": random_cells}
+    short = short_training(config, domain, **choice)
+    config, epochs = replace(config, seed=seeds[0]), short.epochs if short else 0
+    given = short_settings(settings, Task("select", domain).config)
     settings = SweepConfig(
         config,
         name=f"seeds{len(seeds)}",
         options=(
             seed_options(seeds),
             "--select-from-table" if from_table else f"--select-epochs {epochs}",
+            *short_options(given),
             f"--random-cells {random_cells}",
             *placement.options(),
         ),
         settings={
             **{"seeds": list(seeds), "select_epochs": epochs, "random_cells": random_cells, "select_from_table": from_table},
+            "select_settings": given or None,
             **({"benchmark_data": config.benchmark_data} if from_table else {}),
         },
         replaced=("seed",),
     )
     sweep = Sweep(Task("search", domain, "seeds"), settings, folder, placement=placement)
-    short = training(config, Task("select", domain).config, epochs=epochs) if epochs else None
     searches = [Job(f"seed-{seed}", Task("search", domain), replace(config, seed=seed)) for seed in seeds]
     drawn = [Candidate(f"random-{seed}", seed, _draw(config.searched, seed)) for seed in range(random_cells)]
     sweep.load_data()
@@ -87,20 +92,36 @@ def select(
         return winner, sweep
 
 
-def training_epochs(config: SearchCNN | SearchRNN, domain: str, epochs: int | None, from_table: bool, random_cells: int) -> int:
-    """The epochs of the short trainings, 0 where there are none. Raises DartsError for options that contradict each other."""
+def short_training(
+    config: SearchCNN | SearchRNN,
+    domain: str,
+    *,
+    epochs: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    from_table: bool = False,
+    random_cells: int = 0,
+) -> TrainCNN | TrainRNN | None:
+    """The configuration of the short trainings, of the values of the options; None where there are none.
+
+    Raises DartsError for options that contradict each other.
+    """
+    kind = Task("select", domain).config
+    given = short_settings(settings, kind)
     if from_table:
-        _check_table(config, epochs)
-        return 0
+        _check_table(config, epochs, given)
+        return None
     epochs = EPOCHS[domain] if epochs is None else epochs
     if random_cells and not epochs:
         raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
-    return epochs
+    if given and not epochs:
+        raise DartsError("--select-settings: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
+    return training(config, kind, epochs=epochs, **given) if epochs else None
 
 
-def _check_table(config: SearchCNN, epochs: int | None) -> None:
-    if epochs is not None:
-        raise DartsError("--select-from-table: takes the place of trainings; leave --select-epochs out", exit_code=2)
+def _check_table(config: SearchCNN, epochs: int | None, given: Mapping) -> None:
+    if epochs is not None or given:
+        name = "--select-settings" if epochs is None else "--select-epochs"
+        raise DartsError(f"--select-from-table: takes the place of trainings; leave {name} out", exit_code=2)
     if not nasbench201.holds(config.searched):
         raise DartsError("--select-from-table: the table has the cells of --space nas-bench-201 only", exit_code=2)
 
@@ -194,7 +215,7 @@ class _Selection:
     def _check_left(self, candidates: Sequence[Candidate], left: Sequence[Candidate]) -> None:
         if not left:
             reasons = "; ".join(f"{candidate.name}: {candidate.failed}" for candidate in candidates)
-            raise DartsError(f"{self.sweep.folder}: every candidate failed ({reasons}); to retry: {self.sweep.repeat()}")
+            raise DartsError(f"{self.sweep.folder}: every candidate failed ({reasons}); to retry: {self.sweep.resume()}")
 
     # ---- selection.yaml and report.md
 

@@ -1,6 +1,8 @@
 """The folder of a sweep: many runs by one command, each in a folder of its own below it."""
 
 import importlib
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +19,11 @@ from darts_cli.runtime.device import resolve
 from darts_cli.schema import Config, digest, option_name
 from darts_cli.settings.search import SearchConfig
 from darts_cli.sweeps.seeds import HERE, Placement
+
+SHARED = (  # settings that a search and the trainings of its cells have in common
+    *("dataset", "data", "tokens", "max_images", "subset", "train_portion", "split_seed", "device", "precision"),
+    *("deterministic", "compile", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,12 @@ class Sweep:
             table.write(self.folder, rows)
 
     def repeat(self) -> str:
-        """The command that repeats this sweep."""
+        """The command that repeats this sweep in another folder."""
         return self.identity.repeat()
+
+    def resume(self) -> str:
+        """The command that resumes this sweep, or tries again what failed."""
+        return self.identity.resume()
 
     def report(self, text: str) -> None:
         """Write report.md: the text, then program, machine and command."""
@@ -110,20 +121,40 @@ def load_data(domain: str, config: Config):
     return importlib.import_module(f"darts_cli.{domain}.data").load(config.dataset, config.data, **kwargs)
 
 
+def short_settings(given: Mapping[str, object] | None, kind: type[Config]) -> dict:
+    """The settings that --select-settings gives the short trainings, checked. Raises DartsError."""
+    try:
+        settings = kind.check(given or {})
+    except DartsError as error:
+        raise DartsError(f"--select-settings: {error}", exit_code=2) from None
+    for name in settings:
+        if name in (*SHARED, "seed", "recipe", "init_from"):
+            raise DartsError(f"--select-settings: {name} is that of the search for all trainings; leave it out", exit_code=2)
+        if name == "epochs":
+            raise DartsError("--select-settings: leave epochs out, which --select-epochs gives", exit_code=2)
+    return settings
+
+
+def short_options(settings: Mapping[str, object]) -> list[str]:
+    """The option that gives these settings."""
+    words = [
+        f"{name.replace('_', '-')}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
+    ]
+    return [shlex.join(["--select-settings", ",".join(words)])] if settings else []
+
+
 def training(config: Config, kind: type[Config], **settings) -> Config:
     """The configuration of a training by the recipe of a search's data set.
 
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     """
-    shared = ["dataset", "data", "tokens", "max_images", "subset", "train_portion", "split_seed"]
-    shared += ["device", "precision", "deterministic", "compile", "checkpoint_minutes", "log_every", "tensorboard"]
-    shared += ["detect_anomaly"]
+    shared = list(SHARED)
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
     if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:
         settings["recipe"] = config.searched.macro
     both = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
-    return kind(**{name: getattr(config, name) for name in shared if name in both}, **settings)
+    return kind(**{name: getattr(config, name) for name in shared if name in both} | settings)
 
 
 def curve(folder: Path, measure: str) -> tuple[float, ...]:

@@ -60,7 +60,7 @@ def _work(job: dict) -> None:
         return execute(Run(task, config, folder, genotype, sweep=job["sweep"]), job["quiet"])
     with tempfile.TemporaryDirectory() as temporary:
         run = Run(task, config, temporary, genotype)
-        run.state = probe = Probe(run.identity, run.reports, run.repeat())
+        run.state = probe = Probe(run.identity, run.reports, run.identity.resume())
         try:
             execute(run, job["quiet"])
         except DartsError:

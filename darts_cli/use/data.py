@@ -149,6 +149,7 @@ def _warnings(found: dict, files: dict[str, list[File]], fit: Fit) -> list[str]:
         said += [f"{name}: {note.removeprefix('warning: ')}" for note in part_notes]
         if part["left_out"]:
             said.append(f"{name}: {images.of_left_out(part['left_out'])}")
+        said += [f"{name}: {note}" for note in folder.divided_classes(Path(part["folder"]))]
         said += part["unreadable"]
     if files["train"]:
         sizes = [file.size for file in files["train"]]

@@ -62,6 +62,7 @@ def image_folder(folder: Path, train: bool, like: dict | None, fit: Fit, hold_ou
         notes = [*notes, f"{what} are {size(pixels.nbytes)}: they are kept in a file in {tempfile.gettempdir()}, not in memory"]
     if whole and not train:
         notes = [*notes, SET_ASIDE]
+    notes = [*notes, *divided_classes(place)]
     return dataset._replace(
         levels=levels, root=files.root, left_out=files.left_out, resize=resize, notes=notes, on_disk=on_disk
     )
@@ -137,6 +138,14 @@ def has_test_part(folder: Path) -> bool:
     """Whether a folder has a part for testing or validation; where not, some of its training images are set aside."""
     found = _parts(folder)
     return bool(found["test"] or found["val"])
+
+
+def divided_classes(place: Path) -> list[str]:
+    """A remark on class folders that are divided into parts, if any: the parts are read together."""
+    classes = images.visible_folders(place) if place.is_dir() else []
+    divided = [path.name for path in classes if sum(bool(images.parts(path, kind)) for kind in images.PARTS) > 1]
+    what = f"{some(divided)} {'has' if len(divided) == 1 else 'have'} parts within, such as train and test"
+    return [f"{what}: they are read together; to keep them apart, put the classes into train and test"] if divided else []
 
 
 def _parts(folder: Path) -> dict[str, list[Path]]:
