@@ -39,10 +39,10 @@ def keep(folder: Path, name: str) -> None:
     config, cells = first.config, genotypes.load(first.folder / "genotype.yaml")
     curves, what, unit, result = KEPT[first.domain]
     results = [round(result(run.records[-1]), 3) for run in runs]
-    usual = {key: value for key, value in config.compared().items() if value != config.default(config.settings()[key])}
+    default = type(config)(config.dataset, data=config.data, seed=config.seed).compared()
     entry = {
         "name": name,
-        "settings": {"dataset": config.dataset} | {key: value for key, value in usual.items() if key != "seed"},
+        "settings": {"dataset": config.dataset} | {k: value for k, value in config.compared().items() if value != default[k]},
         "machine": f"one thread of {processor()}, torch {torch.__version__.partition('+')[0]}, {platform.system()}",
         "what": what,
         "unit": unit,
@@ -57,10 +57,10 @@ def keep(folder: Path, name: str) -> None:
 
 
 def one_more(results: Sequence[float]) -> list[float]:
-    """The 95 % prediction interval of one more result: mean -+ t s sqrt(1 + 1/n)."""
+    """The 95 % prediction interval of one more result, mean -+ t s sqrt(1 + 1/n), as far as it is above 0."""
     found = significance.summary(results)
     half = significance.student_t(0.975, found["n"] - 1) * found["deviation"] * math.sqrt(1 + 1 / found["n"])
-    return [found["mean"] - half, found["mean"] + half]
+    return [max(0.0, found["mean"] - half), found["mean"] + half]
 
 
 def entries() -> dict[str, list[dict]]:

@@ -1,11 +1,16 @@
 """The page of our own results says what its files say, and these follow from the cells in them."""
 
+import numpy as np
 import pytest
 import yaml
 
-from benchmarks import results
+from benchmarks import results, usual
 from darts_cli.formats import nasbench201
-from darts_cli.genotype import Genotype
+from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.genotype import Genotype, load
+from darts_cli.runs.identity import Identity
+from darts_cli.runs.shown.known import known
+from darts_cli.runs.task import Task
 from darts_cli.sweeps.reports.comparison import comparisons
 from darts_cli.sweeps.significance import holm, permutation_test, summary
 
@@ -63,3 +68,41 @@ def test_no_file_names_a_machine():
         text = path.read_text(encoding="utf-8")
         assert "/" not in yaml.safe_load(text)["command"]
         assert str(results.PAGE.parents[1]) not in text
+
+
+# ---- where trainings usually end
+
+MEASURED = [(cells, row) for cells, rows in usual.entries().items() for row in rows]
+
+
+@pytest.mark.parametrize(("cells", "row"), MEASURED, ids=[row["name"] for _, row in MEASURED])
+def test_the_report_says_where_a_training_lies(cells, row):
+    """Whatever its seed and folder of data; nothing where a setting differs."""
+    kind = {"cnn": TrainCNN, "rnn": TrainRNN}[cells.partition("/")[0]]
+    task, genotype = Task("train", cells.partition("/")[0]), load(cells)
+    identity = Identity.of(task, kind(**row["settings"], seed=77, data="elsewhere"), "run", genotype)
+    low, high = row["usual"]
+    among = f"between {low:.2f} and {high:.2f}{row['unit']}"
+    assert known(identity, (low + high) / 2).endswith(f"{among}; this one does.")
+    assert f"{among}; this one, with {high + 1:.2f}{row['unit']}, does not." in known(identity, high + 1)
+    assert known(identity, None).endswith(f"{among}.")
+    other = Identity.of(task, kind(**row["settings"], grad_clip=4.0), "run", genotype)
+    assert known(other, low) == ""
+
+
+@pytest.mark.parametrize(("cells", "row"), MEASURED, ids=[row["name"] for _, row in MEASURED])
+def test_the_interval_follows_from_the_results(cells, row):
+    """The quantiles of Student's t distribution are from a table."""
+    mean, deviation, n = np.mean(row["results"]), np.std(row["results"], ddof=1), len(row["results"])
+    assert n == 5
+    half = 2.7764 * deviation * np.sqrt(1 + 1 / n)
+    assert row["usual"] == pytest.approx([max(0, mean - half), mean + half], abs=2e-3)
+    last = [curve[-1] for curve in list(row["curves"].values())[-1]]
+    if cells.startswith("cnn/"):
+        assert row["results"] == pytest.approx([100 * (1 - accuracy) for accuracy in last], abs=2e-3)
+
+
+def test_the_curves_are_drawn_from_the_file():
+    for file, drawn in usual.figures().items():
+        assert (usual.FIGURES / file).read_text(encoding="utf-8") == drawn
+        assert f"](results/{file})" in TEXT
