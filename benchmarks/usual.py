@@ -2,12 +2,16 @@
 trainings with the same settings compare themselves with.
 
 python -m benchmarks.usual keep FOLDER NAME    finished trainings (darts train --repeats 5) become the entry NAME
-python -m benchmarks.usual                     draw docs/results/usual-NAME.svg of all entries again
+python -m benchmarks.usual                     draw docs/results/usual-NAME.svg of all entries, and write their part of
+                                               docs/results.md again
 """
 
 import math
 import platform
+import re
+import statistics
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import yaml
 
 from benchmarks.rows import processor
 from darts_cli import genotype as genotypes
+from darts_cli.config import TrainCNN, TrainRNN
 from darts_cli.pictures.charts import chart, many
 from darts_cli.runs import history
 from darts_cli.sweeps import significance
@@ -25,7 +30,8 @@ HEAD = """\
 # usual: the 95 % prediction interval of one more result, if all are of the same normal distribution.
 """
 ROOT = Path(__file__).parents[1]
-MEASURED, FIGURES = ROOT / "genotypes" / "measured.yaml", ROOT / "docs" / "results"
+MEASURED, FIGURES, PAGE = ROOT / "genotypes" / "measured.yaml", ROOT / "docs" / "results", ROOT / "docs" / "results.md"
+BLOCK = re.compile("<!-- usual -->\n.*?<!-- end -->", re.DOTALL)
 KEPT = {  # by domain: the measures of every epoch that are kept, what the results are, and how they follow from the last record
     "cnn": (("train_accuracy", "test_accuracy"), "test error", " %", lambda record: 100 * (1 - record["test_accuracy"])),
     "rnn": (("train_perplexity", "valid_perplexity"), "test perplexity", "", lambda record: record["test_perplexity"]),
@@ -81,9 +87,34 @@ def figures() -> dict[str, str]:
     return found
 
 
+def page(text: str) -> str:
+    """The page with the part of all entries made again: what repeats them, where they ended, and their curves."""
+    parts = []
+    for cells, rows in entries().items():
+        domain, name = cells.split("/")
+        for row in rows:
+            config = {"cnn": TrainCNN, "rnn": TrainRNN}[domain](**row["settings"], data="DIR")
+            options = " ".join(words for words in config.arguments("") if config.dataset != "digits" or "DIR" not in words)
+            numbers, unit = row["results"], row["unit"]
+            mean, deviation, (low, high) = statistics.fmean(numbers), statistics.stdev(numbers), row["usual"]
+            parts += [
+                f"```sh\ndarts train {domain} --genotype {name.lower()} {options} --repeats {len(numbers)}\n```",
+                textwrap.fill(
+                    f"{row['what'].capitalize()} {mean:.2f} ± {deviation:.2f}{unit}, from {min(numbers):.2f} to "
+                    f"{max(numbers):.2f}{unit}; of further runs 95 % should lie between {low:.2f} and {high:.2f}{unit} "
+                    f"({row['machine']}).",
+                    120,
+                ),
+                f"![The curves of {len(numbers)} runs on {config.dataset}](results/usual-{row['name']}.svg)",
+            ]
+    body = "\n\n".join(parts)
+    return BLOCK.sub(lambda _: f"<!-- usual -->\n\n{body}\n\n<!-- end -->", text)
+
+
 def main(args: list[str]) -> None:
     if args[:1] == ["keep"]:
         keep(Path(args[1]), args[2])
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     for file, drawn in figures().items():
         (FIGURES / file).write_text(drawn, encoding="utf-8")
 

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from benchmarks import results, usual
-from darts_cli.formats import nasbench201
 from darts_cli.config import TrainCNN, TrainRNN
+from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.shown.known import known
@@ -105,4 +105,4 @@ def test_the_interval_follows_from_the_results(cells, row):
 def test_the_curves_are_drawn_from_the_file():
     for file, drawn in usual.figures().items():
         assert (usual.FIGURES / file).read_text(encoding="utf-8") == drawn
-        assert f"](results/{file})" in TEXT
+    assert usual.page(TEXT) == TEXT
