@@ -1,5 +1,6 @@
 """Sweeps on a Ray cluster of two machines, both this one, and on a stand-in for Slurm: the same bits as on one machine."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from conftest import assert_same_run, darts, finish, start
 
 from darts_cli.runs.lock import HOLDER
+from darts_cli.sweeps.engines.engine import process_of
 
 MANY = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--epochs", 1, "--layers", 3, "--channels", 2]
 MANY += ["--max-images", 480, "--batch-size", 24, "--select-epochs", 1, "--parallel", 2, "--checkpoint-minutes", 0]
@@ -25,6 +27,15 @@ def one_thread():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_gets_its_job_and_its_number_of_threads():
+    process = process_of("json.tool", {"job": 1}, 3, stdout=subprocess.PIPE)
+    environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    printed, _ = process.communicate()
+    assert json.loads(printed) == {"job": 1}
+    assert b"OMP_NUM_THREADS=3" in environment
 
 
 @pytest.fixture(scope="module")
