@@ -1,8 +1,11 @@
 """An LSTM in place of the cell: what a recurrent cell has to beat, with as many parameters, the same text and training.
 
+The cell's dropout of the hidden state (--dropouth) has no counterpart here; all else is that of `darts train rnn`.
+
     python -m benchmarks.lstm --dataset ptb --data DIR --dim 128 --epochs 2 --seed 2 --run lstm/seed-2
 
-The options are those of `darts train rnn`; --genotype has no effect.
+The options are those of `darts train rnn`; --run is needed, as the folder's own name would be that of another training, and
+--genotype has no effect. The report shows the cells of that genotype all the same.
 """
 
 import sys
@@ -27,8 +30,9 @@ class LSTM(model.LanguageModel):
         self.cell = nn.LSTM(dim, round(CELL_PARAMETERS * dim / 9), proj_size=dim)
 
     def initial(self, batch: int) -> Tensor:
-        memory = torch.zeros(1, batch, self.cell.hidden_size, dtype=self.encoder.weight.dtype)
-        return torch.cat([super().initial(batch), memory], dim=2)
+        hidden = super().initial(batch)
+        memory = torch.zeros(1, batch, self.cell.hidden_size, dtype=hidden.dtype, device=hidden.device)
+        return torch.cat([hidden, memory], dim=2)
 
     def _states(self, x: Tensor, hidden: Tensor, masks, mixture=None) -> tuple[Tensor, Tensor, Tensor]:
         self.memory = hidden[..., self.dim :].contiguous()
@@ -42,5 +46,7 @@ class LSTM(model.LanguageModel):
 
 
 if __name__ == "__main__":
+    if "--run" not in sys.argv:
+        raise SystemExit(__doc__)
     train.Network = LSTM
     darts(["train", "rnn", *sys.argv[1:]])

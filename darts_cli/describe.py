@@ -61,7 +61,7 @@ def collapsed(genotype: Genotype) -> str | None:
         return None
     return (
         f"the {cell_name(kind)} has {skips} skip connections. Collapsed searches end like this, and such cells usually train "
-        "badly. Search with other seeds, or for fewer epochs."
+        "badly. Search with --stop, with other seeds, or for fewer epochs."
     )
 
 

@@ -213,9 +213,9 @@ def _of_epoch(folder: Path, epoch: int) -> object:
     if not 1 <= epoch <= len(lines):
         raise DartsError(f"{folder}@{epoch}: the run has {len(lines)} finished epochs", exit_code=2)
     try:
-        return json.loads(lines[epoch - 1])["genotype"]
+        return json.loads(lines[epoch - 1])["genotype"] | {"source": f"{folder.name}, epoch {epoch}"}
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise DartsError(f"{path}: line {epoch}: is not the record of an epoch of a search") from None
+        raise DartsError(f"{path}: line {epoch}: has no cells; name a run of darts search") from None
 
 
 def checked(data: object, source: str | Path, domain: str | None = None) -> Genotype:

@@ -9,6 +9,8 @@ from conftest import darts
 from test_rnn_search import SMALL
 
 from darts_cli.guard.angles import EXACT, FORMS, angle
+from darts_cli.runs import checkpoint
+from darts_cli.runs.checkpoint import NEWEST
 
 
 @pytest.mark.parametrize("degrees", [0, 1e-7, 30, 90, 179.999])
@@ -41,6 +43,9 @@ def test_a_search_of_images(tiny, tmp_path):
     assert "second order, eq. 8" in shown.stdout
     few = darts("doctor", folder, "--steps", "3", "--batch-size", "1000")
     assert "only 1 step of 1000 is left in the epoch" in few.stderr
+    path = folder / NEWEST
+    checkpoint.write(path, checkpoint.read(path) | {"epoch": 1, "step": 10_000})  # killed in an evaluation
+    assert examined(folder, "--steps", "1")["steps"][0]["step"] == 1
 
 
 def test_a_search_of_text_is_smooth_enough_for_eq_8(text, tmp_path):

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,17 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli import DartsError
-from darts_cli.cnn import evaluate, report, search_cell
+from darts_cli.cnn import evaluate, search_cell
 from darts_cli.cnn.model import search_network
 from darts_cli.cnn.search_cell import MixedCell, plain_nodes
 from darts_cli.config import SearchCNN
+from darts_cli.guard import words
 from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.guard.rules import averages, parse
 from darts_cli.guard.watch import discrete, parameter_free
 from darts_cli.methods.derive import derive
 from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.pictures.curves import curves
-from darts_cli.pictures.pages.search import charts_of
+from darts_cli.pictures.pages.search import charts_of, page
 from darts_cli.rnn import evaluate as rnn_evaluate
 from darts_cli.rnn import model as rnn
 from darts_cli.runs.history import read
@@ -208,7 +208,7 @@ def test_the_rule_of_skip_connections():
 
 def test_the_rule_of_the_discretisation():
     def records(*gaps):
-        return [{"valid_accuracy": 0.8, "discrete_accuracy": 0.8 - gap / 100} for gap in gaps]
+        return [{"valid_accuracy": 0.1, "mixed_accuracy": 0.8, "discrete_accuracy": 0.8 - gap / 100} for gap in gaps]
 
     assert parse("discretisation").stopped(records(30, 10, 25, 31), 0) == (3, 1)
     assert parse("discretisation:5").stopped(records(10, 14, 16), 0) == (2, 0)
@@ -276,12 +276,19 @@ def test_a_search_stops_and_takes_earlier_cells(tiny, tmp_path):
     last, taken = parse("skips:2").stopped(records, 0)
     assert last + 1 == len(records) < 5
     assert records[last]["skip_connections"]["normal"] >= 2 > records[taken]["skip_connections"]["normal"]
-    stored = darts("genotype", "show", whole, "--json").stdout
-    assert json.loads(stored) == records[taken]["genotype"]
-    assert darts("genotype", "show", f"{whole}@{taken + 1}", "--json").stdout == stored
-    report = (whole / "report.md").read_text()
-    assert f"stopped after epoch {last + 1}, by skips:2; the cells are those of epoch {taken + 1}" in report
-    assert darts("genotype", "show", whole, "--epoch", taken + 1, "--json").stdout == stored
+    stored = json.loads(darts("genotype", "show", whole, "--json").stdout)
+    assert stored.pop("source") == f"epoch {taken + 1} of a search that --stop skips:2 ended after epoch {last + 1}"
+    assert stored == records[taken]["genotype"]
+    for spelling in ([f"{whole}@{taken + 1}"], [whole, "--epoch", taken + 1]):
+        shown = json.loads(darts("genotype", "show", *spelling, "--json").stdout)
+        assert shown == stored | {"source": f"whole, epoch {taken + 1}"}
+    said = f"stopped after epoch {last + 1}, by skips:2; the cells are those of epoch {taken + 1}"
+    assert said in (whole / "report.md").read_text()
+    assert said in done.stderr
+    history = read(whole)
+    assert said in page(history)
+    assert f'"first":{taken + 1},' in page(history)
+    assert [(run["done"], run["of"]) for run in json.loads(darts("runs", tmp_path, "--json").stdout)] == [(last + 1, last + 1)]
     again = darts(*command, "--run", whole)
     assert (again.exit_code, "complete already" in again.stderr) == (0, True)
     crash_and_resume(command, killed, 2)
@@ -300,6 +307,8 @@ def test_eigenvalues_are_recorded(tiny, tmp_path):
     assert history.eigenvalues() == [(1, values[0]), (3, values[1])]
     charts = {chart.label: {series.name: series.values for series in chart.series} for chart in charts_of(history)}
     assert charts["accuracy"]["discrete cells"] == [record["discrete_accuracy"] for record in records]
+    assert charts["edges without weights"]["of all cells"] == [record["parameter_free"] for record in records]
+    assert "without weights" in done.stderr
     assert charts["skip connections"]["reduce"] == [record["skip_connections"]["reduce"] for record in records]
     assert charts["eigenvalue"]["largest of the Hessian in alpha"] == [values[0], values[0], values[1]]
     svg = curves([history], "svg").decode()
@@ -312,15 +321,29 @@ def test_what_would_have_stopped_is_said():
     records = [{"epoch": epoch, "skip_connections": {"normal": n}, **watched} for epoch, n in enumerate((0, 1, 1, 3, 4), 1)]
     for epoch, value in ((1, 0.125), (3, 0.5), (5, 0.25)):
         records[epoch - 1]["eigenvalue"] = value
-    run = SimpleNamespace(folder=Path("runs/a"), reports=SimpleNamespace(metrics=records))
-    said = report.guarded(SearchCNN(), run)
+    said = words.reported(SearchCNN(), Path("runs/a"), records)
     assert "By the rule skips:2 the search would have stopped after epoch 4, with the cells of epoch 3" in said
     assert "darts train cnn --genotype runs/a@3" in said
     assert "38% of the edges" in said
     assert "25.00%" in said
     assert said.endswith("in alpha: 0.125 after epoch 1, at most 0.5 after epoch 3, 0.25 after epoch 5, the last.")
-    assert "By the rule" not in report.guarded(SearchCNN(stop="skips:3"), run)
-    assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in report.guarded(SearchCNN(stop="skips:3"), run)
+    stopped = words.reported(SearchCNN(stop="skips:3"), Path("runs/a"), records)
+    assert "By the rule" not in stopped
+    assert "stopped after epoch 4, by skips:3; the cells are those of epoch 3" in stopped
+    late = words.reported(SearchCNN(stop="skips:3"), Path("runs/a"), records[3:])
+    assert "The cell had 3 skip connections or more from the first epoch on, so skips:3 stopped nothing." in late
+
+
+def test_a_rule_that_cannot_stop_is_said(tiny):
+    """RobustDARTS waits ten epochs, and six evaluations."""
+    (said,) = words.opening(SearchCNN(stop="eigenvalue", epochs=22))
+    assert said.endswith("cannot end a search before epoch 23, and this one has 22")
+    assert words.opening(SearchCNN(stop="eigenvalue", epochs=23)) == []
+    flat = [{"epoch": i, "skip_connections": {"normal": 0}} for i in range(1, 24)]
+    grown = [record | ({"eigenvalue": float(2**i)} if i % 2 == 0 else {}) for i, record in enumerate(flat)]
+    assert [bool(parse("eigenvalue").stopped(grown[:n], 2)) for n in (22, 23)] == [False, True]
+    done = darts(*tiny, "--operations", "none,sep_conv_3x3", "--stop", "skips")
+    assert (done.exit_code, "--stop skips: no edge of this search has a skip connection" in done.stderr) == (2, True)
 
 
 # ---- more regularisation
@@ -463,12 +486,14 @@ def test_a_search_goes_back_and_on_with_more_regularisation(tiny, tmp_path):
 def test_a_search_says_that_nothing_stops_it(tiny, tmp_path):
     """At its start, and once, after the epoch after which a rule would have stopped it."""
     done = darts(*tiny, "--epochs", "1", "--run", tmp_path / "a")
-    assert "--stop never: the search goes on even when its cells collapse" in done.stderr
+    assert "warning: --stop never: the search goes on even when its cells collapse; see --stop" in done.stderr
     records = [{"skip_connections": {"normal": n}} for n in (0, 1, 3, 4)]
-    warned = [report.endangered(SearchCNN(), records[:n]) for n in range(1, 5)]
+    warned = [words.endangered(SearchCNN(), records[:n]) for n in range(1, 5)]
     assert [warning is not None for warning in warned] == [False, False, True, False]
     assert warned[2].startswith("warning: by the rule skips:2 the cells collapse")
-    assert report.endangered(SearchCNN(stop="skips:3"), records[:3]) is None
+    assert warned[2].endswith("--stop skips:2 would have ended it with the cells of epoch 2")
+    assert words.endangered(SearchCNN(space="nas-bench-201"), records[:3]) is None  # DARTS+ is about other cells
+    assert words.endangered(SearchCNN(stop="skips:3"), records[:3]) is None
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_equal_methods_do_not_differ(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "--select-epochs 1 --select-settings layers=3,channels=4" in (tmp_path / "run" / "report.md").read_text()
     (trained,) = (tmp_path / "run" / "trainings").glob("*/config.yaml")
-    assert [yaml.safe_load(trained.read_text())[name] for name in ("layers", "channels", "auxiliary")] == [3, 4, False]
+    assert [yaml.safe_load(trained.read_text())[name] for name in ("layers", "channels")] == [3, 4]
     space = content(tmp_path / "run")["spaces"]["darts"]
     (row,) = space["differences"]
     assert (row["mean"], row["p"], row["conclusion"]) == (0, 1, "no significant difference")

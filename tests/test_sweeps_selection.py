@@ -24,7 +24,7 @@ from darts_cli.sweeps.pool import Job
 from darts_cli.sweeps.repeats import _summary
 from darts_cli.sweeps.reports.repeats import shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
-from darts_cli.sweeps.sweep import training
+from darts_cli.sweeps.sweep import short_options, short_settings, training
 
 TINY = ["search", "cnn", "--dataset", "digits", "--nodes", 2, "--epochs", 1, "--layers", 3, "--channels", 2]
 TINY += ["--batch-size", 240]
@@ -58,7 +58,13 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
     assert training(search, TrainCNN, epochs=100) == expected
     assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
     expected = TrainCNN(batch_size=48, channels=8, train_portion=0.5)
-    assert training(SearchCNN(batch_size=32), TrainCNN, batch_size=48, channels=8) == expected
+    assert training(SearchCNN(batch_size=32), TrainCNN, {"batch_size": 48, "channels": 8}) == expected
+    given = short_settings({"channels": "8", "image-size": "32", "lr": "1e-3"}, TrainCNN)
+    assert given == {"channels": 8, "image_size": "32", "lr": 1e-3}
+    (words,) = short_options(given)
+    assert words == "--select-settings channels=8,image-size=32,lr=0.001"
+    with pytest.raises(DartsError, match="--select-settings: --lr-min 0.1"):
+        training(search, TrainCNN, short_settings({"lr": "0.001", "lr_min": "0.1"}, TrainCNN))
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
 
 
@@ -79,7 +85,7 @@ def test_a_measurement_that_is_stopped_is_not_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(worker, "execute", execute)
     with pytest.raises(DartsError, match="stopped by SIGTERM"):
-        worker._work(job | {"measure": True, "quiet": True, "sweep": ""})
+        worker._work(job | {"measure": True, "quiet": True, "sweep": None})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -142,13 +142,13 @@ def accuracy(
     valid: Batches,
     precision: str,
     after_each: Callable[[], None],
-    tables: Tables,
+    tables: Tables | None = None,
     *,
     batches: int | None = None,
     training: bool = False,
 ) -> float:
-    """That of operation weights on the validation half, or on some batches of it; see `measure`."""
-    given = {"mixture": tables, "active": active(tables, network.space)}
+    """That of operation weights, or of the network's own, on the validation half, or on some batches of it; see `measure`."""
+    given = {} if tables is None else {"mixture": tables, "active": active(tables, network.space)}
     sums = measure(network, valid, precision, after_each, count=batches, training=training, **given)
     return float(sums[1] / sums[3])
 

@@ -1,7 +1,6 @@
 """What a search and a training of convolutional cells print, record and report."""
 
 import math
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,8 +12,8 @@ from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.describe import collapsed
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
-from darts_cli.guard.rules import parse as parse_rule
-from darts_cli.guard.watch import eigenvalues, parameter_free
+from darts_cli.guard import words
+from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
@@ -36,7 +35,7 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         *network.method.notes(config.epochs),
         *notes(config.compile, device),
         *precision_notes(device, config.precision),
-        *(["--stop never: the search goes on even when its cells collapse"] if config.stop == "never" else []),
+        *words.opening(config),
     ]
 
 
@@ -77,12 +76,16 @@ def search_record(
         record["truth"] = nasbench201.truth(known)
     run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
-    facts = f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}{added(shown | watched)}"
+    facts = (
+        f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}  without weights {record['parameter_free']:.0%}  "
+        f"mixed {watched['mixed_accuracy']:.1%} discrete {watched['discrete_accuracy']:.1%}"
+    )
+    facts += added(shown | {name: watched[name] for name in ("eigenvalue",) if name in watched})
     display.record(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}", run.reports.metrics)
     truth = _true(run.config, cells)
     if truth:
         display.say(truth)
-    warning = endangered(run.config, run.reports.metrics)
+    warning = words.endangered(run.config, run.reports.metrics)
     if warning:
         display.say(warning)
     if changed and not display.live:
@@ -113,7 +116,7 @@ figures are on images without augmentation.
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
-{added_last(last)}{guarded(config, run)}
+{added_last(last)}{words.reported(config, run.folder, run.reports.metrics)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
 {run.illustrate(cells)}
 
@@ -126,47 +129,6 @@ Repeat with:
 
     {run.repeat()}
 """
-
-
-def regularised(config: SearchCNN, records: Sequence[Mapping]) -> str:
-    """That a search has gone back to the last of these records."""
-    weight_decay, drop_path = config.regularisation(records)
-    stronger = f"drop-path {drop_path:g}" if config.drop_path else f"weight decay {weight_decay:g}"
-    after = records[-1]["regularised"]["after_epoch"]
-    return f"After epoch {after} the rule {config.stop} led back to the end of epoch {len(records)}, and on with {stronger}."
-
-
-def endangered(config: SearchCNN, records: Sequence[Mapping]) -> str | None:
-    """A warning where nothing stops a search, after the epoch after which a rule would have stopped it first."""
-    for rule in map(parse_rule, ("skips", "eigenvalue")):
-        late = rule.stopped(records, config.eigenvalue_every or 1)
-        if late and config.stop == "never" and late[0] + 1 == len(records):
-            return f"warning: by the rule {rule} the cells collapse; with --stop never the search goes on all the same"
-    return None
-
-
-def guarded(config: SearchCNN, run: Run) -> str:
-    """What the rules of `--stop` say of the search."""
-    records, lines = run.reports.metrics, []
-    lines += [regularised(config, records[: i + 1]) for i, record in enumerate(records) if "regularised" in record]
-    stopped = config.stopped(records)
-    if stopped:
-        last, taken = stopped
-        lines.append(f"The search stopped after epoch {last + 1}, by {config.stop}; the cells are those of epoch {taken + 1}.")
-    for rule in map(parse_rule, ("skips", "eigenvalue")):
-        late = None if stopped else rule.stopped(records, config.eigenvalue_every or 1)
-        if late:
-            lines.append(
-                f"By the rule {rule} the search would have stopped after epoch {late[0] + 1}, with the cells of epoch "
-                f"{late[1] + 1}, before the collapse: `darts train cnn --genotype {run.folder}@{late[1] + 1}`."
-            )
-    last = records[-1]
-    if "discrete_accuracy" in last:
-        lines.append(
-            f"Operations without weights: {last['parameter_free']:.0%} of the edges. With the same weights, the discrete cells "
-            f"reach {last['discrete_accuracy']:.2%} on a part of the validation half."
-        )
-    return "\n".join([*lines, eigenvalues(records)]).rstrip()
 
 
 def _true(config: SearchCNN, cells: Genotype) -> str | None:

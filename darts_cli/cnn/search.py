@@ -13,6 +13,7 @@ from darts_cli.cnn.model import SearchNetwork
 from darts_cli.cnn.step import batches_of, make, search_step
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
+from darts_cli.guard import words
 from darts_cli.guard.rules import times_regularised
 from darts_cli.guard.watch import discrete
 from darts_cli.methods.derive import derive
@@ -59,14 +60,13 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         opening = [*report.search_opening(config, run, network, device, steps), *data.said("both halves", used)]
         display.begin(now["epoch"], now["step"], opening, complete=config.ends(run.reports.metrics) or None)
         while (now := going_on(config, run, display, now, parts)) is not None:
-            epoch = now["epoch"]
+            epoch, sums = now["epoch"], now["sums"].to(device)
             stage = method.stage(epoch, config.epochs)
             lr = stage.lr(config.lr, config.lr_min, epoch)
             weight_decay, drop_path = config.regularisation(run.reports.metrics)
             set_lr(architect.w_optimizer, lr, weight_decay)
             if stage.starts_anew(epoch, now["step"]):
                 architect.w_optimizer.state.clear()
-            sums = now["sums"].to(device)
             at = partial(Step, epoch, config.epochs, config.seed)
             network.begin(at(0), drop_path * epoch / max(1, config.epochs - 1))
             with detection(network, config.detect_anomaly):
@@ -85,7 +85,8 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
             after_each = partial(run.state.checkpoint, partial(state, epoch, steps, sums))
             network.conclude(at(steps), partial(accuracy, network, valid, config.precision, after_each))
             sums[1] = measure(network, valid, config.precision, after_each)[[0, 1, 3]]
-            report.search_record(display, run, network, sums, epoch, lr, watched(config, network, valid, epoch, after_each))
+            with run.state.saved_without_memory(partial(state, epoch, steps, sums), network, relaxation.optimizer):
+                report.search_record(display, run, network, sums, epoch, lr, watched(config, network, valid, epoch, after_each))
             network, architect, relaxation = follow((network, architect, relaxation), method, at(steps), build)
             run.state.save(now := state(epoch + 1, 0, torch.zeros(2, 3)))
     return report.search_end(config, run, network, device)
@@ -104,7 +105,7 @@ def going_on(config: SearchCNN, run: Run, display: Display, now: dict, parts: di
         last, taken = stopped
         note = {"regularised": {"times": times_regularised(records) + 1, "after_epoch": last + 1}}
         now = run.state.return_to(taken, note, **parts)
-        display.say(report.regularised(config, run.reports.metrics))
+        display.say(words.regularised(config, run.reports.metrics))
         return now
     return None if stopped or ended else now
 
@@ -115,17 +116,17 @@ def counts(config: SearchCNN) -> dict[str, int]:
     Raises DartsError.
     """
     _, _, train, valid = data.halves(config, torch.device("cpu"))
-    return {"steps": len(train), "evaluation": len(valid) + min(DISCRETE_BATCHES, len(valid)), "end": 0}
+    return {"steps": len(train), "evaluation": len(valid) + 2 * min(DISCRETE_BATCHES, len(valid)), "end": 0}
 
 
 def watched(
     config: SearchCNN, network: SearchNetwork, valid: Batches, epoch: int, after_each: Callable[[], None]
 ) -> dict[str, float]:
-    """What tells a collapse: the accuracy of the discrete cells with the same weights, on some batches of the validation half,
-    and in some epochs the largest eigenvalue of the Hessian."""
+    """What tells a collapse: the accuracies of the network and of the discrete cells with the same weights, on some batches of
+    the validation half by whose statistics both are normalised, and in some epochs the largest eigenvalue of the Hessian."""
     tables = discrete(derive(plain(network.strength()), network.space), network.space, network.alphas)
-    given = {"batches": DISCRETE_BATCHES, "training": True}
-    found = {"discrete_accuracy": accuracy(network, valid, config.precision, after_each, tables, **given)}
+    seen = partial(accuracy, network, valid, config.precision, after_each, batches=DISCRETE_BATCHES, training=True)
+    found = {"mixed_accuracy": seen(), "discrete_accuracy": seen(tables)}
     if config.eigenvalue_every and epoch % config.eigenvalue_every == 0:
         found["eigenvalue"] = eigenvalue(network, valid, config.alpha_weight_decay)
     return found

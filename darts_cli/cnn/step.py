@@ -117,8 +117,8 @@ def loss_function(network: SearchNetwork, relaxation: Relaxation, device: torch.
 
 
 def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
-    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
-    epoch once more where it has ended.
+    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of an
+    epoch that has none left once more.
 
     The configuration may differ from that of the run in what leaves the network as it is. Raises DartsError.
     """
@@ -131,7 +131,7 @@ def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tupl
     architect.w_optimizer.load_state_dict(state["w_optimizer"])
     weight_decay, drop_path = config.regularisation(run.state.finished())
     set_lr(architect.w_optimizer, stage.lr(config.lr, config.lr_min, epoch), weight_decay)
-    for number in range(done, len(train)):
+    for number in range(done if done < len(train) else 0, len(train)):
         step = Step(epoch, config.epochs, config.seed, number)
         network.begin(step, drop_path * epoch / max(1, config.epochs - 1))
         yield architect, relaxation, step, *batches_of(step, train, valid)

@@ -73,8 +73,10 @@ def described(folder: Path) -> dict:
             return about | {"done": sum(map(history.complete, parts)), "of": len(parts)}
         about["of"] = settings.get("epochs")
         if (folder / "metrics.jsonl").exists():
-            records = history.read(folder).records
-            about |= {"done": len(records)} | _result(records[-1])
+            run = history.read(folder)
+            about |= {"done": len(run.records)} | _result(run.records[-1])
+            if run.stage == "search" and run.config.then == "end" and run.config.stopped(run.records):
+                about["of"] = len(run.records)  # a rule has ended it
     except DartsError as error:
         about["problem"] = f"cannot be read: {error}"
     return about

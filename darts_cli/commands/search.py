@@ -1,7 +1,6 @@
 """The commands `darts search cnn` and `darts search rnn`."""
 
 import importlib
-import json
 import shlex
 
 import click
@@ -35,22 +34,21 @@ def search():
 
 
 class _Assignments(click.ParamType):
-    """NAME=VALUE,..., as a mapping; a value is read as JSON, and otherwise is a word."""
+    """NAME=VALUE,..., as a mapping from names to texts."""
 
     name = "settings"
 
     def convert(self, value, param, ctx):
         if isinstance(value, dict):  # of a file
             return value
+        if not isinstance(value, str):
+            self.fail(f"{value!r}: must be a mapping", param, ctx)
         found = {}
         for part in value.split(","):
             name, equals, text = map(str.strip, part.partition("="))
             if not (name and equals and text):
                 self.fail(f"{part!r}: write NAME=VALUE,..., such as channels=8,layers=5", param, ctx)
-            try:
-                found[name] = json.loads(text)
-            except json.JSONDecodeError:
-                found[name] = text
+            found[name] = text
         return found
 
 
@@ -164,8 +162,8 @@ def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, paral
             folder=run,
             quiet=quiet,
         )
-    last = the_run.reports.metrics[-1] if seeds is None else None
-    _show_cells(cells, domain, the_run.folder, quiet, last)
+    records = the_run.reports.metrics if seeds is None else []
+    _show_cells(cells, domain, the_run.folder, quiet, records[-1] if records else None, config.ending(records))
 
 
 def check_single(choice: dict, parallel: str | None, engine: str | None) -> None:
@@ -174,14 +172,17 @@ def check_single(choice: dict, parallel: str | None, engine: str | None) -> None
     only_with("--seeds", select_settings=choice["settings"], select_from_table=choice.get("from_table") or None)
 
 
-def _show_cells(cells, domain, folder, quiet, last=None):
-    """Print the cells, warnings if they look collapsed or, by the last record, nothing was decided, and the next command."""
+def _show_cells(cells, domain, folder, quiet, last, ending):
+    """Print the cells, how a rule ended the search, warnings if they look collapsed or, by the last record, nothing
+    was decided, and the next command."""
     if cells is not None:
         click.echo(cells.to_yaml(), nl=False)
     if quiet:
         return
     if cells is None:
         return hint(f"in {folder}, see report.md; nothing was trained, so nothing was chosen")
+    if ending:
+        hint(ending)
     warning = collapsed(cells)
     if warning:
         hint(f"warning: {warning}")

@@ -68,6 +68,11 @@ def parse(text: str) -> Rule:
     return Rule(name, value)
 
 
+def first_stop(rule: Rule, every: int) -> int:
+    """The first epoch, counted from 1, after which the rule can end a search."""
+    return FIRST_EPOCH + (DELTA + 2) * every + 1 if rule.name == "eigenvalue" else 2
+
+
 def averages(values: Sequence[float]) -> list[float]:
     """The mean of the last five values, or of all, from the third value on."""
     return [sum(values[max(0, i - WINDOW) : i]) / min(WINDOW, i) for i in range(3, len(values) + 1)]
@@ -104,7 +109,7 @@ def _last_two(records: Sequence[Mapping], most: float, every: int) -> set[int]:
 
 
 def _discretisation(records: Sequence[Mapping], points: float, every: int) -> tuple[int, int] | None:
-    """The gap between the accuracies of the network and of its discrete cells has grown by so many points."""
+    """The gap between the accuracies of the network and of its discrete cells, on the same images, has grown by points."""
     gaps = _gaps(records)
     for epoch, (gap, least) in enumerate(zip(gaps, accumulate(gaps, min), strict=True)):
         if gap - least > points:
@@ -113,7 +118,7 @@ def _discretisation(records: Sequence[Mapping], points: float, every: int) -> tu
 
 
 def _gaps(records: Sequence[Mapping]) -> list[float]:
-    return [100 * (record["valid_accuracy"] - record.get("discrete_accuracy", record["valid_accuracy"])) for record in records]
+    return [100 * (record.get("mixed_accuracy", 0) - record.get("discrete_accuracy", 0)) for record in records]
 
 
 def _least_gap(records: Sequence[Mapping], points: float, every: int) -> set[int]:

@@ -173,8 +173,8 @@ def join(carries: list) -> tuple[Tensor, Tensor]:
 
 
 def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tuple[Architect, Relaxation, Step, Batch, Batch]]:
-    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of the last
-    epoch once more where it has ended.
+    """The search as the newest checkpoint of a run has it, with the steps that follow, none of which is made; those of an
+    epoch that has none left once more.
 
     The hidden states are zero. The configuration may differ from that of the run in what leaves the
     network as it is. Raises DartsError.
@@ -187,7 +187,8 @@ def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tupl
     network, architect, relaxation = make(config, len(corpus.vocab), method, device, run, stage)
     network.load_state_dict(state["network"])
     hidden = (network.initial(config.batch_size),) * 2
-    for number, (start, length) in list(enumerate(pieces_of(config, texts[0], epoch)))[done:]:
+    pieces = list(enumerate(pieces_of(config, texts[0], epoch)))
+    for number, (start, length) in pieces[done if done < len(pieces) else 0 :]:
         step = Step(epoch, config.epochs, config.seed, number)
         network.begin(step)
         seed(config.seed, "masks", epoch, number)

@@ -98,7 +98,9 @@ class History:
         return chart.notebook(illustrations.charts(self.task, self.config, self.records))
 
     def repeat(self) -> str:
-        """The command that repeats the run."""
+        """The command that repeats the run; nothing for a short training, which only its sweep can repeat."""
+        if self.stage == "select":
+            return ""
         cells = None if self.stage == "search" else load(self.folder / "genotype.yaml")
         return Identity.of(self.task, self.config, self.folder, cells).repeat()
 
@@ -162,8 +164,8 @@ def complete(folder: Path) -> bool:
     stopped_early = getattr(history.config, "patience", None) and "test_loss" in last
     stopped = history.config.stopped(history.records) if history.stage == "search" else None
     ended = len(history.records) == history.config.epochs or stopped_early or stopped
-    found = (history.records[stopped[1]] if stopped else last).get("genotype", trained)
-    return bool(ended) and found == cells.to_dict() and (folder / "report.md").exists()
+    found = Genotype.from_dict((history.records[stopped[1]] if stopped else last).get("genotype", trained))
+    return bool(ended) and found == cells and (folder / "report.md").exists()
 
 
 def _read_config(path: Path) -> tuple[Task, Config]:
@@ -202,7 +204,8 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             name = f"{part}_{measure}"
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
-    for name in ("lr", "entropy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue", *ADDED):
+    watched = ("mixed_accuracy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue")
+    for name in ("lr", "entropy", *watched, *ADDED):
         if name in record:
             _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
     if task.stage == "search":

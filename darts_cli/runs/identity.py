@@ -137,15 +137,19 @@ class Identity:
 
         It needs nothing of this folder but a space that was read from a file.
         """
-        path = self.folder / "config.yaml"
-        content = files.read_yaml(path) if path.exists() else None
-        former = (isinstance(content, dict) and content.get("extended")) or []
+        former = self.extended()
         cells = self.genotype and self.genotype.to_json()
         if not former:
             return self._command(self.config, cells)
         epochs = (*former, self.config.epochs)
         first, *others = [f"{self._command(replace(self.config, epochs=some), cells)} --run again" for some in epochs]
         return " && ".join([first, *(f"{command} --extend" for command in others)])
+
+    def extended(self) -> list[int]:
+        """The epochs that the run had before it was given more; none where it was not."""
+        path = self.folder / "config.yaml"
+        content = files.read_yaml(path) if path.exists() else None
+        return (isinstance(content, dict) and content.get("extended")) or []
 
     def resume(self) -> str:
         """The command that resumes this run."""
@@ -177,6 +181,8 @@ def _shown(value: object, other: object = None) -> object:
     """A value in a message: a space by its name, which another one may have too."""
     if not isinstance(value, dict):
         return value
+    if "cells" not in value:  # no space
+        return ",".join(f"{name}={item}" for name, item in value.items())
     name = value.get("name", "one without a name")
     return f"another {name}" if isinstance(other, dict) and other.get("name") == value.get("name") else name
 

@@ -17,7 +17,7 @@ moment resumes from its last checkpoint and ends with the same bits.
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Run:
     genotype        the cells that are trained
     lasting         False: signals interrupt the run like any other function
     extend          whether the run in the folder is to go on for more epochs, with the schedule of a run that long
-    sweep           the command of the sweep that this run is part of: the run then waits until its folder is free
+    sweep           the commands that resume and repeat the sweep of which this run is a part; it then waits until its folder is
+                    free
 
     Raises DartsError when the folder belongs to another configuration, naming what differs, or is no run folder.
     """
@@ -59,7 +60,7 @@ class Run:
         genotype: Genotype | None = None,
         *,
         lasting: bool = True,
-        sweep: str | None = None,
+        sweep: Sequence[str] | None = None,
         extend: bool = False,
     ):
         self.identity = Identity.of(task, config, folder, genotype)
@@ -92,7 +93,8 @@ class Run:
         stopped = self.config.stopped(self.reports.metrics)
         if stopped is None:
             return None
-        cells = Genotype.from_dict(self.reports.metrics[stopped[1]]["genotype"])
+        source = f"epoch {stopped[1] + 1} of a search that --stop {self.config.stop} ended after epoch {stopped[0] + 1}"
+        cells = Genotype.from_dict(self.reports.metrics[stopped[1]]["genotype"] | {"source": source})
         if distributed.rank() == 0:
             genotypes.save(cells, self.folder / "genotype.yaml")
         return cells
@@ -117,11 +119,11 @@ class Run:
 
     def repeat(self) -> str:
         """The command that repeats this run; a run that only ranks a candidate is repeated by its sweep."""
-        return self.sweep if self.sweep and self.task.stage == "select" else self.identity.repeat()
+        return self.sweep[1] if self.sweep and self.task.stage == "select" else self.identity.repeat()
 
     def _resume(self) -> str:
         """The command that resumes this run, likewise."""
-        return self.sweep if self.sweep and self.task.stage == "select" else self.identity.resume()
+        return self.sweep[0] if self.sweep and self.task.stage == "select" else self.identity.resume()
 
     @contextlib.contextmanager
     def interruptible(self, say: Callable[[str], None] = tell_at_once) -> Iterator[None]:

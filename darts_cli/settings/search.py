@@ -34,11 +34,16 @@ class SearchConfig(Config):
         if self.exact and (self.precision != "fp32" or self.compile):
             raise DartsError("--unrolled exact: needs --precision fp32 and --no-compile", exit_code=2)
         for part in ("max-skips", "skip-dropout"):
-            if part in self.spec.parts and "skip_connect" not in self.searched.operations:
+            if part in self.spec.parts and not self._has_skips():
                 raise DartsError(f"--method: {part}: no edge of this search has a skip connection", exit_code=2)
+        if getattr(self, "stop", "").startswith("skips") and not self._has_skips():
+            raise DartsError("--stop skips: no edge of this search has a skip connection", exit_code=2)
         narrow = self.spec.parts.get("narrow")
         if narrow:
             self._check_stages(int(narrow["second"]), int(narrow["third"]))
+
+    def _has_skips(self) -> bool:
+        return "skip_connect" in self.searched.operations
 
     def _check_stages(self, second: int, third: int) -> None:
         """Check that every stage has an epoch, and fewer operations than the one before."""
@@ -65,6 +70,13 @@ class SearchConfig(Config):
     def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
         """The epoch after which the search has stopped, and the one whose cells it takes, from 0; None while it goes on."""
         return None
+
+    def ending(self, records: Sequence[Mapping]) -> str:
+        """That a rule has ended the search, and whose cells it takes; nothing where none has."""
+        found = self.stopped(records)
+        if found is None:
+            return ""
+        return f"The search stopped after epoch {found[0] + 1}, by {self.stop}; the cells are those of epoch {found[1] + 1}."
 
     @property
     def searched(self) -> Space:

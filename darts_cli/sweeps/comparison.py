@@ -57,9 +57,10 @@ def compare(
     epochs = EPOCHS[domain] if epochs is None else epochs
     kind = Task("select", domain).config
     given = short_settings(short, kind)
-    short_training = partial(training, kind=kind, epochs=epochs, **given)
+    short_training = partial(training, kind=kind, given=given, epochs=epochs)
     for config in configs.values():
-        short_training(config)  # refuses settings that do not fit before anything is searched
+        if not nasbench201.holds(config.searched):
+            short_training(config)  # refuses settings that do not fit before anything is searched
     settings = _settings(base, configs, seeds, epochs, given, placement)
     sweep = Sweep(Task("compare", domain, "seeds"), settings, folder, placement=placement)
     entries = [entry_of(*key, seed, config, epochs) for key, config in configs.items() for seed in seeds]

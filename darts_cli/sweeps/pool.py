@@ -57,7 +57,8 @@ class Pool:
     """
 
     def __init__(self, sweep: Sweep, placement: Placement, quiet: bool):
-        self.folder, self.resume, self.quiet = sweep.folder, sweep.resume(), quiet
+        self.folder, self.quiet = sweep.folder, quiet
+        self.resume, self.repeat = sweep.resume(), sweep.repeat()
         self.placement, self.device = placement, sweep.config.device
         self.board = Board(quiet)
         self.working: dict[str, Job] = {}
@@ -112,7 +113,7 @@ class Pool:
             "folder": str(self.folder / job.name),
             "measure": job.measure,
             "quiet": self.quiet,
-            "sweep": self.resume,
+            "sweep": [self.resume, self.repeat],
         }
         self.engine.start(job.name, content)
         self.working[job.name], self.last[job.name] = job, ""

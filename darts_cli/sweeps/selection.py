@@ -115,7 +115,7 @@ def short_training(
         raise DartsError("--random-cells: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
     if given and not epochs:
         raise DartsError("--select-settings: nothing is trained with --select-epochs 0; leave one of them out", exit_code=2)
-    return training(config, kind, epochs=epochs, **given) if epochs else None
+    return training(config, kind, given, epochs=epochs) if epochs else None
 
 
 def _check_table(config: SearchCNN, epochs: int | None, given: Mapping) -> None:

@@ -1,5 +1,6 @@
 """The folder of a sweep: many runs by one command, each in a folder of its own below it."""
 
+import contextlib
 import importlib
 import json
 import shlex
@@ -21,7 +22,7 @@ from darts_cli.settings.search import SearchConfig
 from darts_cli.sweeps.seeds import HERE, Placement
 
 SHARED = (  # settings that a search and the trainings of its cells have in common
-    *("dataset", "data", "tokens", "max_images", "subset", "train_portion", "split_seed", "device", "precision"),
+    *("dataset", "data", "tokens", "max_images", "subset", "train_portion", "split", "split_seed", "device", "precision"),
     *("deterministic", "compile", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"),
 )
 
@@ -111,6 +112,10 @@ class Sweep:
         runs = {path.parent for path in self.folder.rglob("config.yaml")} - {self.folder}
         environments = sorted({environment_of(run) for run in runs})
         lines = [f"Environment: {words}." for words in environments]
+        given = self.identity.config.settings.get("select_settings")
+        if given:
+            shown = ", ".join(f"{name} {value}" for name, value in given.items())
+            lines.insert(0, f"The short trainings have the recipe of the data set, but for {shown}.")
         text = "\n".join([text.rstrip(), "", *lines, "", "Repeat with:", "", f"    {self.repeat()}", ""])
         files.write(self.folder / "report.md", text)
 
@@ -122,14 +127,26 @@ def load_data(domain: str, config: Config):
 
 
 def short_settings(given: Mapping[str, object] | None, kind: type[Config]) -> dict:
-    """The settings that --select-settings gives the short trainings, checked. Raises DartsError."""
+    """The settings that --select-settings gives the short trainings, checked; a text is read as JSON where the setting is none.
+
+    Raises DartsError.
+    """
+    known, typed = kind.settings(), {}
+    for name, value in (given or {}).items():
+        setting = known.get(str(name).replace("-", "_"))
+        typed[name] = value
+        if isinstance(value, str) and setting is not None and setting.type is not str:
+            with contextlib.suppress(ValueError, RecursionError):
+                typed[name] = json.loads(value)
     try:
-        settings = kind.check(given or {})
+        settings = kind.check(typed)
     except DartsError as error:
         raise DartsError(f"--select-settings: {error}", exit_code=2) from None
     for name in settings:
-        if name in (*SHARED, "seed", "recipe", "init_from"):
+        if name in SHARED:
             raise DartsError(f"--select-settings: {name} is that of the search for all trainings; leave it out", exit_code=2)
+        if name in ("seed", "recipe", "init_from"):
+            raise DartsError(f"--select-settings: {name} cannot be set for them; leave it out", exit_code=2)
         if name == "epochs":
             raise DartsError("--select-settings: leave epochs out, which --select-epochs gives", exit_code=2)
     return settings
@@ -143,10 +160,11 @@ def short_options(settings: Mapping[str, object]) -> list[str]:
     return [shlex.join(["--select-settings", ",".join(words)])] if settings else []
 
 
-def training(config: Config, kind: type[Config], **settings) -> Config:
-    """The configuration of a training by the recipe of a search's data set.
+def training(config: Config, kind: type[Config], given: Mapping[str, object] | None = None, **settings) -> Config:
+    """The configuration of a training by the recipe of a search's data set, but for the `short_settings` that are given.
 
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
+    Raises DartsError where the given settings do not fit each other.
     """
     shared = list(SHARED)
     if config.batch_size != config.default(config.settings()["batch_size"]):
@@ -154,7 +172,11 @@ def training(config: Config, kind: type[Config], **settings) -> Config:
     if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:
         settings["recipe"] = config.searched.macro
     both = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
-    return kind(**{name: getattr(config, name) for name in shared if name in both} | settings)
+    settings = {name: getattr(config, name) for name in shared if name in both} | settings
+    try:
+        return kind(**settings | (given or {}))
+    except DartsError as error:
+        raise (DartsError(f"--select-settings: {error}", error.exit_code) if given else error) from None
 
 
 def curve(folder: Path, measure: str) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from darts_cli.text import counted
 WIDTH, HEIGHT = 290, 204  # of a chart; all lengths in pixels
 LEFT, RIGHT, TOP, BOTTOM = 50, 280, 28, 164  # the frame that the lines stand in
 LEGEND_ROW = 17
+MOST_ACROSS = 4  # charts of a file
 MAX_POINTS = 400  # of a line; more would only make the file larger
 DECADES = 20  # the ratio of values from which the axis of a perplexity is logarithmic
 
@@ -82,17 +83,18 @@ def svg(chart: Chart, marker: bool = False, attributes: str = "") -> str:
 
 
 def file(charts: Sequence[Chart], title: str = "") -> str:
-    """An SVG file of charts side by side, each with its legend and last values."""
-    rows = max(len(chart.series) for chart in charts)
-    width, top = WIDTH * len(charts), 26 if title else 4
-    height = top + HEIGHT + LEGEND_ROW * rows + 6
+    """An SVG file of charts, up to four side by side, each with its legend and last values."""
+    rows, across = max(len(chart.series) for chart in charts), min(len(charts), MOST_ACROSS)
+    width, top, each = WIDTH * across, 26 if title else 4, HEIGHT + LEGEND_ROW * rows + 6
+    height = top + each * -(-len(charts) // across)
     parts = [f'<rect width="100%" height="100%" fill="{PAPER}"/>']
     parts += [f'<text x="{LEFT}" y="18" font-size="14" fill="{INK}">{escape(title)}</text>'] if title else []
     for i, chart in enumerate(charts):
-        place = f' x="{WIDTH * i}" y="{top}" width="{WIDTH}" height="{HEIGHT}"'
+        left, upper = WIDTH * (i % across), top + each * (i // across)
+        place = f' x="{left}" y="{upper}" width="{WIDTH}" height="{HEIGHT}"'
         parts.append(svg(chart, attributes=place))
         for row, series in enumerate(chart.series):
-            x, y = WIDTH * i + LEFT, top + HEIGHT + LEGEND_ROW * row + 8
+            x, y = left + LEFT, upper + HEIGHT + LEGEND_ROW * row + 8
             parts.append(f'<path d="M{x} {y - 4}h26" {_stroke(series)}/>')
             parts.append(f'<text x="{x + 34}" y="{y}" font-size="12" fill="{INK}">{escape(series.name)} {series.last}</text>')
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'

@@ -38,6 +38,7 @@ def of_search(space: Space, records: Records) -> list[Chart]:
     signs = [
         _entropy(space, records),
         _skips(space, records),
+        _parameter_free(records),
         _eigenvalues(records),
         *(_added(name, records) for name in ADDED),
     ]
@@ -95,6 +96,15 @@ def _skips(space: Space, records: Records) -> Chart:
         series.append(Series(kind, values, list(map(str, values)), PARTS[colour], dashes))
     level = MOST_SKIPS if space.macro == "darts" else None
     return Chart(figure.identities, "edges", series, level=level, whole=True)
+
+
+def _parameter_free(records: Records) -> Chart | None:
+    """The share of edges whose operation has no weights of its own."""
+    values = [record.get("parameter_free") for record in records]
+    if None in values:
+        return None
+    line = Series("of all cells", values, [f"{value:.0%}" for value in values], PARTS["train"])
+    return Chart("edges without weights", "%", [line], 100.0)
 
 
 def _added(name: str, records: Records) -> Chart | None:

@@ -135,4 +135,4 @@ document.addEventListener("keydown", (event) => {
   }
 });
 play(false);
-show(last);
+show(run.first);

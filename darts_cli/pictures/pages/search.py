@@ -40,6 +40,8 @@ def page(history: History) -> str:
         f"{history.name}: {history.config.order} order, seed {history.config.seed}, "
         f"{len(history.records)} of {history.config.epochs} epochs"
     )
+    ending = history.config.ending(history.records)
+    about += f". {ending}" if ending else ""
     pictures = "\n".join(map(_picture, *zip(*_films(history), strict=True)))
     parts = [
         CONTROLS,
@@ -67,6 +69,7 @@ def _data(history: History, charts: list[Chart]) -> dict:
     return {
         "cells": [{"name": name, "title": cell_name(name), "edges": _edges(name, space)} for name in space.cells],
         "shown": [[series.shown for series in chart.series] for chart in charts],
+        "first": (history.config.stopped(history.records) or (0, len(genotypes) - 1))[1] + 1,
         "equal": measures.sums_to_one(history.records),
         "largest": max(weight for table in tables for rows in table.values() for row in rows for weight in row),
         "colours": _colours(space),

@@ -107,7 +107,7 @@ def settings(values: Mapping[str, object]) -> str:
 
 
 def repeat(command: str) -> str:
-    return section("repeat", "Repeat with", f"<pre>{html.escape(command)}</pre>")
+    return section("repeat", "Repeat with", f"<pre>{html.escape(command)}</pre>") if command else ""
 
 
 def repeated_by(folder: Path) -> str:

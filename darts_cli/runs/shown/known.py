@@ -12,6 +12,8 @@ def known(identity: Identity, result: float | None) -> str:
 
     result    of the test, in per cent of errors or as a perplexity; None if there was no test
     """
+    if identity.extended():  # its learning rate went another way
+        return ""
     name = identity.published_name()
     return "\n".join(filter(None, (_published(name, identity.config, result), _usual(name, identity.config, result))))
 
@@ -48,7 +50,7 @@ def _usual(name: str, config: Config, result: float | None) -> str:
 
 
 def _table(name: str) -> dict:
-    return files.read_yaml(files.data_folder("genotypes") / f"{name}.yaml")
+    return files.read_yaml(files.data_folder("genotypes") / f"{name}.yaml") or {}
 
 
 def _alike(config: Config, settings: dict) -> bool:
