@@ -59,7 +59,7 @@ def jobs(text: str, images: str) -> dict:
         ),
         "search-cnn-random": search(SearchCNN, search_cnn, **searched | {"method": SHARING, "epochs": 2}),
         "search-cnn-noise": search(SearchCNN, search_cnn, **searched | {"space": "s4", "drop_path": 0.3, "epochs": 2}),
-        "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, **read),
+        "search-rnn-first": search(SearchRNN, search_rnn, epochs=1, eigenvalue_every=1, **read),
         "search-rnn-second": search(SearchRNN, search_rnn, epochs=1, unrolled=True, **read),
         "train-cnn": train(TrainCNN, train_cnn, cell, **pictures | {"epochs": 2, "drop_path": 0.4, "train_portion": 0.5}),
         "train-cnn-idle": train(TrainCNN, train_cnn, idle(), **pictures | {"batch_size": 24}),

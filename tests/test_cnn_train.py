@@ -6,6 +6,7 @@ import math
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from darts_cli.cnn.model import Network
 from darts_cli.cnn.sizes import parameters
 from darts_cli.cnn.train import learning_rate, train, training_step
 from darts_cli.config import TrainCNN
+from darts_cli.formats.genotypes import load as read_genotype
 from darts_cli.genotype import Genotype, load
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
@@ -306,7 +308,7 @@ def test_the_config_of_a_run_repeats_it_with_its_cells(parts, tmp_path):
     assert "complete already" in again.stderr, again.stderr
     report = (tmp_path / "run" / "report.md").read_text()
     command = re.search(r"^    darts (.*)$", report, re.MULTILINE)[1].split()
-    assert "complete already" in darts(*command).stderr
+    assert "complete already" in darts(*command, "--run", tmp_path / "run").stderr
     assert [word for word in command if word in ("--genotype", "cnn/pdarts", "--no-auxiliary")] == [
         "--genotype",
         "cnn/pdarts",
@@ -314,12 +316,13 @@ def test_the_config_of_a_run_repeats_it_with_its_cells(parts, tmp_path):
     ]
 
 
-def test_a_cell_without_a_name_is_repeated_from_its_run(parts, tmp_path):
+def test_a_cell_without_a_name_is_repeated_from_the_report(parts, tmp_path):
     plain = load("pdarts").to_dict()
     plain = {key: plain[key] for key in ("domain", "normal", "reduce")}
     (tmp_path / "found.yaml").write_text(yaml.safe_dump(plain))
     darts(*SMALL, "--epochs", 1, "--data", parts, "--genotype", tmp_path / "found.yaml", "--run", tmp_path / "run")
-    assert f"--genotype {tmp_path / 'run' / 'genotype.yaml'}" in (tmp_path / "run" / "report.md").read_text()
+    words = shlex.split((tmp_path / "run" / "report.md").read_text().splitlines()[-1])
+    assert read_genotype(words[words.index("--genotype") + 1]) == load("pdarts")
 
 
 def test_the_recipe_of_the_data_set():

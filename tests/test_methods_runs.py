@@ -33,7 +33,7 @@ COMMANDS = {name: ["--method", name] for name in METHODS if name != "darts"} | {
     "fade": ["--method", "darts-minus", "--space", "nas-bench-201", "--layers", "1", "--unrolled"],
 }
 DRAWN = {"darts-pt", "fair-darts", "gdas", "p-darts", "stages", "sum"}  # whose tables differ in kind or size
-MEASURED = {"epoch", "lr", "entropy", "parameter_free", "discrete_accuracy", "discrete_loss"} | {
+MEASURED = {"epoch", "lr", "entropy", "parameter_free", "mixed_accuracy", "discrete_accuracy", "discrete_loss"} | {
     f"{part}_{measure}" for part in ("train", "valid") for measure in ("loss", "accuracy", "perplexity")
 }
 SHOWN = {"gumbel": "temperature", "perturb-random": "radius", "perturb-adversarial": "radius", "beta-decay": "penalty_weight"}

@@ -2,6 +2,7 @@
 operation."""
 
 import random
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -155,8 +156,9 @@ def test_the_recipe_of_the_benchmark(parts, tmp_path):
     expected = {"lr": 0.1, "lr_min": 0.0, "nesterov": True, "weight_decay": 5e-4, "momentum": 0.9, "batch_size": 256}
     expected |= {"drop_path": 0.0, "cutout": 0, "grad_clip": float("inf"), "recipe": "nas-bench-201"}
     assert {key: settings[key] for key in expected} == expected
-    repeat = (tmp_path / "a" / "report.md").read_text().splitlines()[-1].split()
-    assert darts(*repeat[1:]).exit_code == 0  # the same run: it is complete already
+    repeat = shlex.split((tmp_path / "a" / "report.md").read_text().splitlines()[-1])
+    again = darts(*repeat[1:], "--run", tmp_path / "a")  # the same run
+    assert "complete already" in again.stderr
     refused = darts(*command, *small, "--drop-path", "0.2", "--run", tmp_path / "c")
     assert "are trained with --no-auxiliary and --drop-path 0, and not on imagenet" in refused.stderr
 

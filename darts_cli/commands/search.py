@@ -172,7 +172,7 @@ def check_single(choice: dict, parallel: str | None, engine: str | None) -> None
     only_with("--seeds", select_settings=choice["settings"], select_from_table=choice.get("from_table") or None)
 
 
-def _show_cells(cells, domain, folder, quiet, last, ending):
+def _show_cells(cells, domain, folder, quiet, last=None, ending=""):
     """Print the cells, how a rule ended the search, warnings if they look collapsed or, by the last record, nothing
     was decided, and the next command."""
     if cells is not None:
