@@ -91,7 +91,7 @@ def test_variants_are_other_runs():
 
 
 def test_counts_are_those_of_the_data():
-    """1,438 digits to train on, of which half; a pass over the other half, and eight batches that show what discrete cells lose."""
+    """1,438 digits to train on, of which half; a pass over the other half, and four batches twice for the discrete cells."""
     assert counts(Kind(Task("search", "cnn"), SearchCNN(dataset="digits"))) == {"steps": 12, "evaluation": 20, "end": 0}
     config, cells = TrainRNN(dataset="pydoc"), load("darts_v2", "rnn")
     assert counts(Kind(Task("select", "rnn"), config, cells))["end"] == 0
