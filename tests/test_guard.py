@@ -214,6 +214,19 @@ def test_the_rule_of_the_discretisation():
     assert parse("discretisation:5").stopped(records(10, 14, 16), 0) == (2, 0)
     assert parse("discretisation:50").stopped(records(10, 14, 16), 0) is None
     assert parse("never").stopped(records(10, 99), 0) is None
+    former = [{"valid_accuracy": 0.8, "discrete_accuracy": d} for d in (0.5, 0.7, 0.4)]  # of an earlier version
+    assert parse("discretisation").stopped(former, 0) == (2, 1)
+
+
+def test_the_last_return_says_that_nothing_stops_the_search_any_more():
+    def said(times, **settings):
+        records = [{"regularised": {"times": times, "after_epoch": 7}}]
+        return words.regularised(SearchCNN(stop="skips", then="regularise", **settings), records)
+
+    assert said(3).endswith("for the third time.")
+    assert said(4).endswith("for the fourth time; from then on nothing stops it.")
+    assert said(1, drop_path=0.2).endswith("drop-path 0.4, for the first time.")
+    assert said(2, drop_path=0.2).endswith("drop-path 0.6, for the second time; from then on nothing stops it.")
 
 
 @pytest.mark.parametrize(

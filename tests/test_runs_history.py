@@ -12,7 +12,7 @@ from made_runs import EPOCHS, record_search, record_training
 from darts_cli import DartsError
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
-from darts_cli.runs.history import is_run, read
+from darts_cli.runs.history import complete, is_run, read
 from darts_cli.runs.run import Run
 from darts_cli.runs.task import Task
 
@@ -139,3 +139,12 @@ def test_a_run_without_an_epoch(tmp_path):
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     with pytest.raises(DartsError, match="is empty"):
         read(tmp_path / "run")
+
+
+def test_a_training_whose_settings_lost_its_cells_is_not_complete(tmp_path):
+    folder = record_training("cnn", tmp_path / "run").folder
+    (folder / "report.md").write_text("# Training")
+    assert complete(folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in settings.items() if k != "genotype"}))
+    assert not complete(folder)

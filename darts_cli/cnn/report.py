@@ -71,9 +71,9 @@ def search_record(
         "operation_weights": strength,
         **shown,
     }
-    known = nasbench201.cell_of(cells)
-    if known is not None:
-        record["truth"] = nasbench201.truth(known)
+    cell = nasbench201.cell_of(cells)
+    if cell is not None:
+        record["truth"] = nasbench201.truth(cell)
     run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
     facts = (
@@ -133,10 +133,10 @@ Repeat with:
 
 def _true(config: SearchCNN, cells: Genotype) -> str | None:
     """What NAS-Bench-201 knows of the cells that would be derived now; it chooses nothing."""
-    known = nasbench201.cell_of(cells)
-    if known is None:
+    cell = nasbench201.cell_of(cells)
+    if cell is None:
         return None
-    ranked = nasbench201.in_words(nasbench201.truth(known)[config.benchmark_data])
+    ranked = nasbench201.in_words(nasbench201.truth(cell)[config.benchmark_data])
     return f"true test accuracy of this cell on {config.benchmark_data}: {ranked}"
 
 

@@ -118,7 +118,9 @@ def _discretisation(records: Sequence[Mapping], points: float, every: int) -> tu
 
 
 def _gaps(records: Sequence[Mapping]) -> list[float]:
-    return [100 * (record.get("mixed_accuracy", 0) - record.get("discrete_accuracy", 0)) for record in records]
+    """In points; searches of earlier versions measured the network on the whole validation half only."""
+    mixed = [record.get("mixed_accuracy", record["valid_accuracy"]) for record in records]
+    return [100 * (found - record.get("discrete_accuracy", found)) for found, record in zip(mixed, records, strict=True)]
 
 
 def _least_gap(records: Sequence[Mapping], points: float, every: int) -> set[int]:

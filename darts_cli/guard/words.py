@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from darts_cli.guard.rules import MOST_TIMES, first_stop, parse, times_regularised
+from darts_cli.guard.rules import first_stop, parse, regularises, times_regularised
 from darts_cli.guard.watch import eigenvalues
 
 Records = Sequence[Mapping]
@@ -24,7 +24,7 @@ def regularised(config, records: Records) -> str:
     weight_decay, drop_path = config.regularisation(records)
     stronger = f"drop-path {drop_path:g}" if config.drop_path else f"weight decay {weight_decay:g}"
     after, times = records[-1]["regularised"]["after_epoch"], times_regularised(records)
-    last = "; from then on nothing stops it" if times == MOST_TIMES else ""
+    last = "" if regularises(config.weight_decay, config.drop_path, times) else "; from then on nothing stops it"
     return (
         f"After epoch {after} the rule {config.stop} led back to the end of epoch {len(records)}, and on with {stronger}, for "
         f"the {ORDINALS[times - 1]} time{last}."

@@ -158,13 +158,13 @@ def complete(folder: Path) -> bool:
     """Whether a run has ended and all its files are there. (The same command writes missing ones from the checkpoint.)"""
     try:
         history, cells = read(folder), load(folder)
+        last, trained = history.records[-1], files.read_yaml(folder / "config.yaml").get("genotype")
+        stopped = history.config.stopped(history.records) if history.stage == "search" else None
+        found = Genotype.from_dict((history.records[stopped[1]] if stopped else last).get("genotype", trained))
     except DartsError:
         return False
-    last, trained = history.records[-1], files.read_yaml(folder / "config.yaml").get("genotype")
     stopped_early = getattr(history.config, "patience", None) and "test_loss" in last
-    stopped = history.config.stopped(history.records) if history.stage == "search" else None
     ended = len(history.records) == history.config.epochs or stopped_early or stopped
-    found = Genotype.from_dict((history.records[stopped[1]] if stopped else last).get("genotype", trained))
     return bool(ended) and found == cells and (folder / "report.md").exists()
 
 
