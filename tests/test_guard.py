@@ -208,7 +208,8 @@ def test_the_rule_of_skip_connections():
 
 def test_the_rule_of_the_discretisation():
     def records(*gaps):
-        return [{"valid_accuracy": 0.1, "mixed_accuracy": 0.8, "discrete_accuracy": 0.8 - gap / 100} for gap in gaps]
+        measured = ({"mixed_accuracy": 0.8, "discrete_accuracy": 0.8 - gap / 100} for gap in gaps)
+        return [{"valid_accuracy": 0.3 * (i % 2)} | accuracies for i, accuracies in enumerate(measured)]
 
     assert parse("discretisation").stopped(records(30, 10, 25, 31), 0) == (3, 1)
     assert parse("discretisation:5").stopped(records(10, 14, 16), 0) == (2, 0)

@@ -76,8 +76,8 @@ MEASURED = [(cells, row) for cells, rows in usual.entries().items() for row in r
 
 
 @pytest.mark.parametrize(("cells", "row"), MEASURED, ids=[row["name"] for _, row in MEASURED])
-def test_the_report_says_where_a_training_lies(cells, row):
-    """Whatever its seed and folder of data; nothing where a setting differs."""
+def test_the_report_says_where_a_training_lies(cells, row, tmp_path):
+    """Whatever its seed and folder of data; nothing where a setting differs, or where it was extended."""
     kind = {"cnn": TrainCNN, "rnn": TrainRNN}[cells.partition("/")[0]]
     task, genotype = Task("train", cells.partition("/")[0]), load(cells)
     identity = Identity.of(task, kind(**row["settings"], seed=77, data="elsewhere"), "run", genotype)
@@ -88,6 +88,8 @@ def test_the_report_says_where_a_training_lies(cells, row):
     assert known(identity, None).endswith(f"{among}.")
     other = Identity.of(task, kind(**row["settings"], grad_clip=4.0), "run", genotype)
     assert known(other, low) == ""
+    (tmp_path / "config.yaml").write_text("extended: [2]")
+    assert known(Identity.of(task, identity.config, tmp_path, genotype), low) == ""
 
 
 @pytest.mark.parametrize(("cells", "row"), MEASURED, ids=[row["name"] for _, row in MEASURED])

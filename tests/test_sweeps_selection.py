@@ -59,10 +59,11 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
     assert training(SearchCNN(batch_size=32), TrainCNN).batch_size == 32
     expected = TrainCNN(batch_size=48, channels=8, train_portion=0.5)
     assert training(SearchCNN(batch_size=32), TrainCNN, {"batch_size": 48, "channels": 8}) == expected
-    given = short_settings({"channels": "8", "image-size": "32", "lr": "1e-3"}, TrainCNN)
-    assert given == {"channels": 8, "image_size": "32", "lr": 1e-3}
+    assert training(SearchCNN(dataset="folder", data="images", split="random"), TrainCNN).split == "random"
+    given = short_settings({"channels": "8", "image-size": "32", "lr": "1e-3", "auxiliary": "false"}, TrainCNN)
+    assert given == {"channels": 8, "image_size": "32", "lr": 1e-3, "auxiliary": False}
     (words,) = short_options(given)
-    assert words == "--select-settings channels=8,image-size=32,lr=0.001"
+    assert words == "--select-settings channels=8,image-size=32,lr=0.001,auxiliary=false"
     with pytest.raises(DartsError, match="--select-settings: --lr-min 0.1"):
         training(search, TrainCNN, short_settings({"lr": "0.001", "lr_min": "0.1"}, TrainCNN))
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
@@ -120,6 +121,11 @@ def test_a_selection_tells_everything(whole):
     assert selection["first_two"]["difference"] == pytest.approx(first["score"] - second["score"])
     assert load(folder) == load(folder / first["name"])
     assert result.stdout == (folder / "genotype.yaml").read_text()
+    command = (folder / "report.md").read_text().splitlines()[-1]
+    assert "--select-settings channels=4,layers=3" in command
+    assert (folder / "select" / "random-0" / "report.md").read_text().splitlines()[-1] == command
+    other = [word if word != "channels=4,layers=3" else "channels=2" for word in MANY]
+    assert "--select-settings was channels=4,layers=3, now channels=2" in darts(*other, "--run", folder).stderr
     assert "about " in result.stderr
     assert "MB on a disk" in result.stderr
     assert f"next: darts train cnn --genotype {folder}\n" in result.stderr
