@@ -22,6 +22,7 @@ from benchmarks.rows import search_cnn, search_rnn
 from darts_cli.cnn import step as cnn
 from darts_cli.cnn.fused import depthwise, node
 from darts_cli.rnn import step as rnn
+from darts_cli.rnn.fused import mixture
 
 CPU = torch.device("cpu")
 SMALL = {"cnn": {"batch": 2, "channels": 4}, "rnn": {"batch": 2, "dim": 4, "vocab": 20}}
@@ -86,6 +87,7 @@ def as_on_a_gpu() -> Iterator[None]:
         for module, name, value in (
             (node, "large_kernels", True),
             (depthwise, "large_kernels", True),
+            (mixture, "large_kernels", True),
             (cnn, "fused", True),
             (rnn, "fused", True),
             (_foreach_utils, "_get_foreach_kernels_supported_devices", devices),

@@ -110,7 +110,7 @@ def test_the_eigenvalue_of_a_recurrent_cell_is_that_of_torch():
     found = rnn_evaluate.eigenvalue(network, streams, 5, 1e-3)
     assert found == pytest.approx(torch.linalg.eigvalsh(H)[-1].item() + 1e-3, rel=1e-9)
     assert found > 0.01
-    assert (network.fused, network.cell.moment.fused, network.training) == (True, True, True)
+    assert (network.fused, network.cell.fused, network.training) == (True, True, True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
 

@@ -13,9 +13,9 @@ from darts_cli.architect import Architect
 from darts_cli.genotype import Cell, Edge, Genotype, load
 from darts_cli.methods.relaxation import Relaxation
 from darts_cli.methods.value import Step
-from darts_cli.rnn import cells, model
-from darts_cli.rnn.fused import next_words
-from darts_cli.rnn.fused.mix import Mix
+from darts_cli.rnn import model
+from darts_cli.rnn.fused import mixture, next_words
+from darts_cli.rnn.fused.mixture import Mixture
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
 from darts_cli.runtime import device
@@ -160,12 +160,36 @@ def test_a_convolutional_genotype_is_refused():
 # ---- the search cell, plainly
 
 
-def test_a_mixture_and_its_gradients():
-    states, gates, p = (torch.randn(*shape).double() for shape in ((3, 5, 4), (3, 5, 8), (3, 4)))
-    for tensor in (states, gates, p):
-        tensor.requires_grad_()
-    assert torch.autograd.gradcheck(Mix.apply, (states, gates, p))
-    torch.testing.assert_close(Mix.apply(states, gates, p), cells.mix(states, gates, p))
+@pytest.fixture(params=[False, True], ids=["node by node", "large kernels"])
+def kernels(request, monkeypatch):
+    """Both forms of the fast search cell."""
+    monkeypatch.setattr(mixture, "large_kernels", lambda device: request.param)
+
+
+def test_the_gradient_of_the_fast_search_cell(kernels):
+    torch.manual_seed(0)
+    shapes = [(3, 5, 8), (5, 4), (5, 4), (7, 4), (4, 8), (4, 8), (4, 8), (4, 8)]  # T = 3, B = 5, D = 4, and three nodes
+    x_gates, s, m, p, *Ws = (torch.randn(*shape).double().requires_grad_(i != 2) for i, shape in enumerate(shapes))
+    norm = model.SearchCell(default("rnn"), 4).bn.double()
+    assert torch.autograd.gradcheck(Mixture.apply, (norm, x_gates, s, m, p, *Ws))
+
+
+@pytest.mark.parametrize("of", ["weights", "alphas", "both"])
+def test_the_fast_search_cell_over_time_is_the_plain_one(of, kernels):
+    """Outputs, gradients and running statistics; with weights or operation weights as constants, too."""
+    torch.manual_seed(0)
+    plain = model.SearchCell(default("rnn"), 4, fused=False).double()
+    fast = model.SearchCell(default("rnn"), 4).double()
+    fast.load_state_dict(plain.state_dict())
+    x, s, weights = torch.randn(5, 6, 4).double(), torch.randn(6, 4).double(), torch.randn(36, 5).double().softmax(-1)
+    masks, direction, found = SearchNetwork(3, 4).double().masks(6), torch.randn(5, 6, 4).double(), []
+    weights.requires_grad_(of != "weights")
+    for cell in (plain, fast):
+        cell.requires_grad_(of != "alphas")
+        out = cell(x, s, weights, masks, auxiliary=0.3)
+        tensors = [t for t in (weights, *cell.parameters()) if t.requires_grad]
+        found.append((out, torch.autograd.grad((out * direction).sum(), tensors), cell.state_dict()))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.genotype import Cell as CellGenotype
-from darts_cli.rnn.fused.mix import Mix
+from darts_cli.rnn.fused.mixture import Mixture
 from darts_cli.rnn.fused.recurrence import ACTIVATIONS, Recurrence
 from darts_cli.runtime.batchnorm import BatchNorm1d
+from darts_cli.runtime.compiling import is_compiled
 from darts_cli.runtime.device import no_autocast
 from darts_cli.spaces.space import Space
 
@@ -51,7 +52,7 @@ class Cell(nn.Module):
     def forward(self, x: Tensor, s: Tensor, masks: Masks | None) -> Tensor:
         """x (T, B, D), s (B, D) -> the hidden states (T, B, D)."""
         x_gates, W_s = _input_gates(x, self.W0, masks)
-        m = torch.ones_like(s) if masks is None else masks.h
+        m = _mask(s, masks)
         Ws = [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
         with no_autocast(x.device):
             return Recurrence.apply(self.steps, self.concat, x_gates.to(s.dtype), s, m, *Ws)
@@ -65,31 +66,32 @@ class SearchCell(nn.Module):
 
     def __init__(self, space: Space, dim: int, fused: bool = True):
         super().__init__()
-        self.space, self.moment = space, Moment(fused)
+        self.space, self.fused, self.moment = space, fused, Moment()
         self.W0, self.Ws = _weights(dim, space.nodes)
         self.bn = BatchNorm1d(dim, affine=False)
         columns = [[[float(name == op) for name in ACTIVATIONS] for op in row] for row in space.choices("recurrent")]
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.register_buffer("of_s_0", torch.tensor([[float(name == "tanh") for name in ACTIVATIONS]]), persistent=False)
         self.register_buffer("identity", torch.tensor([float(name == "identity") for name in ACTIVATIONS]), persistent=False)
 
     def forward(self, x: Tensor, s: Tensor, weights: Tensor, masks: Masks | None, auxiliary: float = 0.0) -> Tensor:
         """x (T, B, D), s (B, D), weights (36, 5) -> the hidden states (T, B, D), each the mean of the nodes; `auxiliary` is the
         weight of an identity that is added to every edge."""
         x_gates, W_s = _input_gates(x, self.W0, masks)
-        by_node = self.space.by_node((weights[:, :, None] * self.columns).sum(1) + auxiliary * self.identity)
+        p = (weights[:, :, None] * self.columns).sum(1) + auxiliary * self.identity
+        if self.fused and self.bn.training and not is_compiled(self.moment):
+            m, Ws = _mask(s, masks), [W.to(x_gates.dtype) for W in (W_s, *self.Ws)]
+            with no_autocast(x.device):
+                return Mixture.apply(self.bn, x_gates.to(s.dtype), s, m, torch.cat([self.of_s_0, p]).to(s.dtype), *Ws)
         outputs = []
         for x_gate in x_gates:
-            s = self.moment(x_gate, s, masks, W_s, list(self.Ws), by_node, self.bn)
+            s = self.moment(x_gate, s, masks, W_s, list(self.Ws), self.space.by_node(p), self.bn)
             outputs.append(s)
         return torch.stack(outputs)
 
 
 class Moment(nn.Module):
     """The search's cell at one time, a module without tensors of its own, so that it can be compiled."""
-
-    def __init__(self, fused: bool):
-        super().__init__()
-        self.fused = fused
 
     def forward(
         self,
@@ -104,10 +106,9 @@ class Moment(nn.Module):
         """x_gate (B, 2D), s (B, D), and what is the same at all times -> the next hidden state (B, D)."""
         c, h = (x_gate + _masked(s, masks) @ W_s).chunk(2, dim=-1)
         states = bn(s + c.sigmoid() * (h.tanh() - s)).unsqueeze(0)  # (1, B, D)
-        compute = Mix.apply if self.fused and not torch.compiler.is_compiling() else mix
         for W, p in zip(Ws, by_node, strict=True):
             gates = _masked(states, masks) @ W
-            node = compute(states, gates.to(states.dtype), p.to(states.dtype))
+            node = mix(states, gates.to(states.dtype), p.to(states.dtype))
             states = torch.cat([states, bn(node).unsqueeze(0)])
         return states[1:].mean(0)
 
@@ -129,6 +130,10 @@ def _input_gates(x: Tensor, W0: Tensor, masks: Masks | None) -> tuple[Tensor, Te
     """The part of s_0's gates that comes from the inputs x (T, B, D): (T, B, 2D); and the matrix of the hidden state."""
     W_x, W_s = W0.chunk(2)
     return (x if masks is None else x * masks.x) @ W_x, W_s
+
+
+def _mask(s: Tensor, masks: Masks | None) -> Tensor:
+    return torch.ones_like(s) if masks is None else masks.h
 
 
 def _masked(state: Tensor, masks: Masks | None) -> Tensor:

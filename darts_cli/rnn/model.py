@@ -171,7 +171,7 @@ class SearchNetwork(Searching, LanguageModel):
         network = copy.deepcopy(self).eval()
         network.cell.bn.train()
         network.fused &= fused
-        network.cell.moment.fused &= fused
+        network.cell.fused &= fused
         return network
 
 

@@ -127,6 +127,34 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = _channels(y)[1]
         return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
 
+    def rows(self, x: Tensor, y: Tensor, mean: Tensor, factor: Tensor) -> Tensor | None:
+        """y = (x - mean) * factor of rows (B, C), written into the other arguments; not affine. Returns how many rows all ranks
+        have, where there are several.
+
+        For gradients written by hand, with `rows_gradient`: nothing is recorded for autograd.
+        """
+        if distributed.ranks() == 1:
+            self.num_batches_tracked += 1
+            statistics = self.running_mean, self.running_var
+            torch.native_batch_norm(x, None, None, *statistics, True, self.momentum, self.eps, out=(y, mean, factor))
+            return None
+        own, square = own_moments(x)
+        (of_all,), (variance,), count = over_ranks(len(x), [own], [square])
+        mean.copy_(of_all)
+        for to, found in zip((y, factor), normalised(x, mean, variance, self.eps), strict=True):
+            to.copy_(found)
+        self.finished(y, mean, variance, count)
+        return count
+
+
+def rows_gradient(g: Tensor, x: Tensor, mean: Tensor, factor: Tensor, count: Tensor | None) -> Tensor:
+    """The gradient of the x (B, C) of `rows`, from that of y."""
+    if count is None:
+        saved = None, None, None, mean, factor
+        return torch.ops.aten.native_batch_norm_backward(g, x, *saved, True, 0.0, [True, False, False])[0]
+    y = (x - mean).mul_(factor)
+    return gradient(g, y, factor, distributed.totals([gradient_sums(g, y)])[0] / count)
+
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     pass

@@ -55,6 +55,11 @@ def notes(wanted: bool, device: torch.device) -> list[str]:
     return ["--compile: the first steps take minutes"]
 
 
+def is_compiled(region: nn.Module) -> bool:
+    """Whether `compile_regions` compiles this region."""
+    return region._compiled_call_impl is not None
+
+
 @contextlib.contextmanager
 def not_compiled(network: nn.Module) -> Iterator[None]:
     """Inside, the network is computed as it is: what is compiled cannot be differentiated twice."""

@@ -49,7 +49,7 @@ class Recurrence(Function):
         for t in range(T):
             for i, ((op, j), W) in enumerate(zip(steps, columns, strict=True)):
                 before = s if j is None else states[j, t]
-                gate = _product(before * m, W, gates[i, t])
+                gate = multiply(before * m, W, gates[i, t])
                 if j is None:
                     gate += x_gates[t]
                 c, h = gate.chunk(2, dim=-1)
@@ -84,7 +84,7 @@ class Recurrence(Function):
                 g_before.add_(g).sub_(g_f)
                 g_c = c * (1 - c) * ((f - before) * g)
                 g_gate = torch.cat([g_c, g_f * ACTIVATIONS[op].slope(f)], dim=-1, out=gates[i, t])
-                g_before.addcmul_(_product(g_gate, Ws[i].t(), product), m)
+                g_before.addcmul_(multiply(g_gate, Ws[i].t(), product), m)
         g_gates = gates
 
         def g_W(i: int, j: int | None) -> Tensor:
@@ -95,6 +95,6 @@ class Recurrence(Function):
         return None, None, g_gates[0], g_s, None, *g_Ws
 
 
-def _product(a: Tensor, W: Tensor, out: Tensor) -> Tensor:
+def multiply(a: Tensor, W: Tensor, out: Tensor) -> Tensor:
     """a W, computed in the dtype of W."""
     return torch.mm(a, W, out=out) if a.dtype == W.dtype else out.copy_(a.to(W.dtype) @ W)
