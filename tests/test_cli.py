@@ -37,6 +37,7 @@ REMEDY = (
 MISTAKES = [
     (["serch"], 2, "No such command 'serch'(. Did you mean 'search'[?] See|; see) darts --help"),
     (["search", "vit"], 2, "No such command 'vit'"),
+    (["search", "rnn", "--stop", "skips"], 2, "--stop: is an option of darts search cnn only; see darts search rnn --help"),
     (["search", "cnn", "--gpu", "0"], 2, "--gpu: is an option of the original; use --device cuda:N; see darts search cnn"),
     (["train", "rnn", "--save", "a"], 2, "--save: is an option of the original; use --run DIR; see darts train rnn"),
     (["train", "rnn", "--max_seq_len_delta", "20"], 2, "--max-seq-len-delta: is an option of the original; leave it out"),

@@ -1,6 +1,6 @@
 """The modules of the convolutional networks: the operations on the edges of a cell (sec. 3.1.1), and stems."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import ClassVar
 
@@ -25,7 +25,13 @@ class ReLUFirst(nn.Module):
 
     def after_relu(self, r: Tensor) -> Tensor:
         """The rest of the operation, given r = relu(x)."""
-        return self.norm(self.unnormalised(r))
+        for convolutions, norm in self.halves():
+            r = norm(convolutions(r))
+        return r
+
+    def halves(self) -> list[tuple[Callable[[Tensor], Tensor], nn.Module]]:
+        """What follows the ReLU: everything up to a BatchNorm, and the BatchNorm; once or, of two halves, twice."""
+        return [(self.unnormalised, self.norm)]
 
     def unnormalised(self, r: Tensor) -> Tensor:
         """The same without the BatchNorm at its end."""
@@ -83,10 +89,12 @@ class SepConv(ReLUFirst):
         x = self.norm1(self.point1(self.depth1(F.relu(x))))
         return self.norm2(self.point2(self.depth2(F.relu(x))))
 
-    def after_relu(self, r: Tensor) -> Tensor:
+    def halves(self) -> list[tuple[Callable[[Tensor], Tensor], nn.Module]]:
         """The same, with faster gradients and less memory."""
-        r = F.relu_(self.norm1(separable(r, self.depth1, self.point1)))
-        return self.norm2(separable(r, self.depth2, self.point2))
+        return [
+            (lambda r: separable(r, self.depth1, self.point1), self.norm1),
+            (lambda y: separable(F.relu_(y), self.depth2, self.point2), self.norm2),
+        ]
 
 
 class FactorizedReduce(ReLUFirst):
@@ -281,6 +289,18 @@ class ImageNetStem(nn.Module):
         """x (B, 3, H, W) -> (B, C, H/4, W/4), (B, C, H/8, W/8)."""
         s0 = self.stem0(x)
         return F.relu(s0), F.relu(self.stem1(s0))
+
+
+def side_by_side(operations: Sequence[ReLUFirst], r: Sequence[Tensor]) -> list[Tensor]:
+    """The rest of each operation, given its r = relu(x); halves that are normalised at a time send one message, of several
+    ranks."""
+    found = list(r)
+    for half in range(max((len(op.halves()) for op in operations), default=0)):
+        going = [(k, *op.halves()[half]) for k, op in enumerate(operations) if half < len(op.halves())]
+        y = normalise([norm for _, _, norm in going], [convolutions(found[k]) for k, convolutions, _ in going])
+        for (k, _, _), each in zip(going, y, strict=True):
+            found[k] = each
+    return found
 
 
 def preprocessed(first: nn.Module, second: nn.Module, r0: Tensor, r1: Tensor) -> list[Tensor]:

@@ -58,6 +58,8 @@ class Darts(click.Group):
             path, message = error.ctx.command_path if error.ctx else "darts", error.format_message().rstrip(".")
             if isinstance(error, click.NoSuchOption) and error.option_name in ORIGINAL:
                 message = f"{error.option_name}: is an option of the original; {ORIGINAL[error.option_name]}"
+            elif isinstance(error, click.NoSuchOption) and (other := _sibling(error)):
+                message = f"{error.option_name}: is an option of {other} only"
             return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
@@ -78,6 +80,19 @@ class Darts(click.Group):
                 raise
             return _error(message), 1
         return "", result if isinstance(result, int) else 0
+
+
+def _sibling(error: click.NoSuchOption) -> str | None:
+    """The command beside the one that was called, as `search cnn` is beside `search rnn`, that has the option."""
+    above = error.ctx.parent if error.ctx else None
+    group = above.command if above else None
+    if not isinstance(group, click.Group) or above.parent is None:
+        return None
+    commands = {name: group.get_command(above, name) for name in group.list_commands(above)}
+    having = [
+        name for name, each in commands.items() if any(error.option_name in p.opts + p.secondary_opts for p in each.params)
+    ]
+    return f"{above.command_path} {having[0]}" if len(having) == 1 else None
 
 
 def _broken(error: Exception) -> str | None:

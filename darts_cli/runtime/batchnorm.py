@@ -68,44 +68,68 @@ def _channels(x: Tensor) -> tuple[list[int], list[int]]:
 
 
 class Normalise(Function):
-    """y = (x - m) / sqrt(v + eps) for each channel of each x (B, C, ...), with mean m and variance v over all ranks.
+    """y = w z + b,   z = (x - m) / sqrt(v + eps), for each channel of each x (B, C, ...); m and v are those of all ranks.
 
-    The x have equally many numbers in a channel. Returns all y, all m (C,), all v (C,), and that number over all ranks.
+    Arguments: eps, how many x there are, the x, which have equally many numbers in a channel, and for each a w (C,), then for
+    each a b (C,), or None. Returns all y, all m (C,), all v (C,), and how many numbers in a channel all ranks have, N.
+
+    With m and v as constants, PyTorch's kernels give g_w = sum g z, g_b = sum g and g_x; what is missing of g_x by m and v is
+    -w (sum g / N + z sum (g z) / N) / sqrt(v + eps), which is of the form of y.
     """
 
     @staticmethod
-    def forward(ctx, eps: float, *x: Tensor) -> tuple[Tensor, ...]:
-        moments = zip(*map(own_moments, x), strict=True)
-        m, v, count = over_ranks(x[0].numel() // x[0].shape[1], *moments)
-        y, factors = zip(*(normalised(*each, eps) for each in zip(x, m, v, strict=True)), strict=True)
-        ctx.save_for_backward(count, *y, *factors)
+    def forward(ctx, eps: float, K: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        x, w, b = tensors[:K], tensors[K : 2 * K], tensors[2 * K :]
+        rows = x[0].numel() // x[0].shape[1]
+        means, variances = zip(*map(_statistics, x), strict=True)
+        m, v, count = over_ranks(rows, means, [variance * rows for variance in variances])
+        ctx.eps, ctx.K = eps, K
+        ctx.save_for_backward(count, *x, *w, *m, *v)
         ctx.set_materialize_grads(False)  # what nothing depends on has no gradient, not a gradient of zeros
         ctx.mark_non_differentiable(*m, *v, count)
-        return *y, *m, *v, count
+        return *(_scaled(*each, eps) for each in zip(x, w, b, m, v, strict=True)), *m, *v, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *g: Tensor) -> tuple:
-        count, *saved = ctx.saved_tensors
-        K = len(saved) // 2
-        used = [(k, g[k], saved[k], saved[K + k]) for k in range(K) if g[k] is not None]
-        sums = distributed.totals([gradient_sums(g_k, y) for _, g_k, y, _ in used])
-        found: list[Tensor | None] = [None] * K
-        for (k, *each), total in zip(used, sums, strict=True):
-            found[k] = gradient(*each, total / count)
-        return None, *found
+    def backward(ctx, *g: Tensor | None) -> tuple:
+        (count, *saved), K, eps = ctx.saved_tensors, ctx.K, ctx.eps
+        x, w, m, v = (saved[k * K : (k + 1) * K] for k in range(4))
+        used = [k for k in range(K) if g[k] is not None]
+        found: dict[int, tuple] = {
+            k: torch.ops.aten.native_batch_norm_backward(g[k], x[k], w[k], m[k], v[k], None, None, False, eps, [True] * 3)
+            for k in used
+        }
+        totals = distributed.totals([torch.stack(found[k][1:]) for k in used])
+        for k, (of_z, of_one) in zip(used, totals, strict=True):
+            factor = (v[k] + eps).rsqrt() * (1 if w[k] is None else w[k]) / -count
+            found[k][0].add_(_scaled(x[k], factor * of_z, factor * of_one, m[k], v[k], eps))
+        g_x = [found[k][0] if k in found else None for k in range(K)]
+        g_w, g_b = ([found[k][i] if k in found and w[k] is not None else None for k in range(K)] for i in (1, 2))
+        return None, None, *g_x, *g_w, *g_b
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The means and variances (C,) of this rank's x (B, C, ...); zeros where it has no numbers."""
+    if x.numel() == 0:
+        return x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+    return torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+
+
+def _scaled(x: Tensor, w: Tensor | None, b: Tensor | None, m: Tensor, v: Tensor, eps: float) -> Tensor:
+    """w (x - m) / sqrt(v + eps) + b."""
+    return torch.native_batch_norm(x, w, b, m, v, False, 0.0, eps)[0]
 
 
 def normalise(norms: Sequence["_BatchNorm"], x: Sequence[Tensor]) -> list[Tensor]:
     """norm(x) of each pair; statistics of several ranks are sent in one message for all of them."""
     if not norms[0].training or distributed.ranks() == 1:
         return [norm(each) for norm, each in zip(norms, x, strict=True)]
-    K = len(x)
-    *found, count = Normalise.apply(
-        norms[0].eps, *(each.to(norm.running_mean.dtype) for norm, each in zip(norms, x, strict=True))
-    )
-    groups = zip(norms, x, found[:K], found[K : 2 * K], found[2 * K :], strict=True)
-    return [norm.finished(y, m, v, count).to(each.dtype) for norm, each, y, m, v in groups]
+    exact = [each.to(norm.running_mean.dtype) for norm, each in zip(norms, x, strict=True)]
+    parameters = [norm.weight for norm in norms] + [norm.bias for norm in norms]
+    found, K = Normalise.apply(norms[0].eps, len(x), *exact, *parameters), len(x)
+    for norm, m, v in zip(norms, found[K : 2 * K], found[2 * K : -1], strict=True):
+        norm.track(m, v, found[-1])
+    return [y.to(each.dtype) for y, each in zip(found, x, strict=False)]
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -116,16 +140,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         return normalise([self], [x])[0]
 
-    def finished(self, y: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> Tensor:
-        """The output, given the normalised input and the statistics, which are tracked."""
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        if not self.affine:
-            return y
-        shape = _channels(y)[1]
-        return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
+    @torch.no_grad()
+    def track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards those of `count` rows."""
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 
     def rows(self, x: Tensor, y: Tensor, mean: Tensor, factor: Tensor) -> Tensor | None:
         """y = (x - mean) * factor of rows (B, C), written into the other arguments; not affine. Returns how many rows all ranks
@@ -143,7 +163,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         mean.copy_(of_all)
         for to, found in zip((y, factor), normalised(x, mean, variance, self.eps), strict=True):
             to.copy_(found)
-        self.finished(y, mean, variance, count)
+        self.track(mean, variance, count)
         return count
 
 

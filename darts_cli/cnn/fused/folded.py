@@ -67,7 +67,8 @@ def sums(
 
 def normalised(matrices: Sequence[Tensor], eps: float) -> list[Normalised]:
     """Matrices (N, C), each normalised."""
-    return _grouped(batchnorm.Normalise.apply(eps, *matrices)) if matrices else []
+    K = len(matrices)
+    return _grouped(batchnorm.Normalise.apply(eps, K, *matrices, *[None] * (2 * K))) if matrices else []
 
 
 def _grouped(found: Sequence[Tensor]) -> list[Normalised]:
