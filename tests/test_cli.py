@@ -130,7 +130,7 @@ MISTAKES = [
     (["search", "rnn", "--data", "one"], 1, "one/train.txt: no such file; there must be train.txt, valid.txt and test.txt"),
     (["search", "rnn", "--dataset", "pydoc", "--data", "one"], 2, "--data one: pydoc is built in and has no folder"),
     (["search", "rnn", "--dataset", "text", "--data", "words"], 1, "words/valid.txt: holds no words"),
-    (["search", "rnn", "--channels", "4"], 2, "No such option:? '?--channels"),
+    (["search", "rnn", "--channels", "4"], 2, "--channels: is an option of darts search cnn only"),
     (["train", "rnn", "--genotype", "nasnet"], 1, "nasnet: its domain is cnn, but cells of the domain rnn are needed here"),
     (["train", "rnn", "--init-op", "gelu"], 2, "'gelu' is not one of 'tanh', 'relu', 'sigmoid', 'identity'"),
     (["train", "rnn", "--batch-chunks", "65"], 2, "--batch-chunks 65: must be at most --batch-size 64"),

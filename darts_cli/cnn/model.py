@@ -21,7 +21,7 @@ from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.relaxation import Searching, edges_of
 from darts_cli.methods.value import DARTS, Method, Tables
 from darts_cli.runtime import distributed
-from darts_cli.runtime.batchnorm import BatchNorm2d
+from darts_cli.runtime.batchnorm import BatchNorm2d, normalise
 from darts_cli.spaces.space import Space, default
 
 # ---- what both networks share
@@ -138,10 +138,15 @@ class Cell(nn.Module):
         return torch.cat([states[i] for i in self.genotype.concat], dim=1)
 
     def _early(self, sources: Sequence[int], relu: Callable[[int], Tensor]) -> dict[nn.Module, Tensor]:
-        """The operations of the cell's inputs, which wait for no node: side by side, so that ranks send fewer messages."""
-        ready = [(op, j) for op, j in zip(self.edges, sources, strict=True) if j < 2 and isinstance(op, ops.ReLUFirst)]
-        found = ops.side_by_side([op for op, _ in ready], [relu(j) for _, j in ready])
-        return {op: y for (op, _), y in zip(ready, found, strict=True)}
+        """The operations of the cell's inputs, which wait for no node: halves that are normalised together send one message."""
+        early = zip(self.edges, sources, strict=True)
+        found = {op: relu(j) for op, j in early if j < 2 and isinstance(op, ops.ReLUFirst)}
+        halves = {op: op.halves() for op in found}
+        for k in range(max(map(len, halves.values()), default=0)):
+            going = {op: each[k] for op, each in halves.items() if k < len(each)}
+            before = [convolutions(found[op]) for op, (convolutions, _) in going.items()]
+            found |= zip(going, normalise([norm for _, norm in going.values()], before), strict=True)
+        return found
 
 
 def drop_path_(x: Tensor, probability: float, share: tuple[int, slice] | None = None) -> Tensor:

@@ -89,8 +89,7 @@ class SepConv(ReLUFirst):
         x = self.norm1(self.point1(self.depth1(F.relu(x))))
         return self.norm2(self.point2(self.depth2(F.relu(x))))
 
-    def halves(self) -> list[tuple[Callable[[Tensor], Tensor], nn.Module]]:
-        """The same, with faster gradients and less memory."""
+    def halves(self) -> list[tuple[Callable[[Tensor], Tensor], nn.Module]]:  # with faster gradients and less memory
         return [
             (lambda r: separable(r, self.depth1, self.point1), self.norm1),
             (lambda y: separable(F.relu_(y), self.depth2, self.point2), self.norm2),
@@ -291,18 +290,6 @@ class ImageNetStem(nn.Module):
         return F.relu(s0), F.relu(self.stem1(s0))
 
 
-def side_by_side(operations: Sequence[ReLUFirst], r: Sequence[Tensor]) -> list[Tensor]:
-    """The rest of each operation, given its r = relu(x); halves that are normalised at a time send one message, of several
-    ranks."""
-    found = list(r)
-    for half in range(max((len(op.halves()) for op in operations), default=0)):
-        going = [(k, *op.halves()[half]) for k, op in enumerate(operations) if half < len(op.halves())]
-        y = normalise([norm for _, _, norm in going], [convolutions(found[k]) for k, convolutions, _ in going])
-        for (k, _, _), each in zip(going, y, strict=True):
-            found[k] = each
-    return found
-
-
 def preprocessed(first: nn.Module, second: nn.Module, r0: Tensor, r1: Tensor) -> list[Tensor]:
     """Both inputs of a cell after these layers, given them after their ReLU; several ranks send one message."""
     return normalise([first.norm, second.norm], [first.unnormalised(r0), second.unnormalised(r1)])
@@ -310,5 +297,4 @@ def preprocessed(first: nn.Module, second: nn.Module, r0: Tensor, r1: Tensor) ->
 
 def preprocessing(C_prev_prev: int, C_prev: int, C: int, reduction_prev: bool, affine: bool) -> tuple[nn.Module, nn.Module]:
     """The layers that bring both inputs of a cell to C channels; the first also halves its input after a reduction cell."""
-    preprocess0 = FactorizedReduce if reduction_prev else ReLUConvBN
-    return preprocess0(C_prev_prev, C, affine), ReLUConvBN(C_prev, C, affine)
+    return (FactorizedReduce if reduction_prev else ReLUConvBN)(C_prev_prev, C, affine), ReLUConvBN(C_prev, C, affine)

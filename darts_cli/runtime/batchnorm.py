@@ -1,7 +1,7 @@
 """BatchNorm over the batches of all ranks, on CPUs too, unlike SyncBatchNorm.
 
-What does not depend on each other is sent in one message: all ranks wait for each. The gradient is written by hand. As ordinary
-autograd around a differentiable gather, a training step of two ranks took a fifth longer (6.9 s in place of 5.7 s for DARTS_V2
+What does not depend on each other is sent in one message: all ranks wait for each. Between messages PyTorch's own kernels
+compute: with sums and products of tensors in their place, a training step of two ranks took 5.15 s in place of 4.53 s (DARTS_V2
 with a batch of 64).
 """
 
