@@ -8,6 +8,7 @@ from conftest import darts
 from torch import nn
 
 from darts_cli import DartsError
+from darts_cli.cnn import model
 from darts_cli.cnn.search import search as search_cnn
 from darts_cli.cnn.train import train as train_cnn
 from darts_cli.commands import errors
@@ -103,6 +104,11 @@ def check_collectives() -> None:
     torch.testing.assert_close(of_x, gradients[0][distributed.share(7)])
     torch.testing.assert_close([distributed.total(each) for each in of_parameters], list(gradients[1:]))
     torch.testing.assert_close([*ours.buffers()], [*norm.buffers()])
+
+    cell, before = model.Cell(load("cnn/darts_v2").cells["normal"], 4, 4, 4, False, False), distributed.communicated["calls"]
+    cell(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)).sum().backward()
+    forward = 4  # both preprocessings; the first, then the second halves of five separable convolutions; a dilated one
+    assert distributed.communicated["calls"] - before == 2 * forward
 
 
 MISTAKES = {  # each is one line, and leaves nothing behind
