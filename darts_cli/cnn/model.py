@@ -139,8 +139,8 @@ class Cell(nn.Module):
 
     def _early(self, sources: Sequence[int], relu: Callable[[int], Tensor]) -> dict[nn.Module, Tensor]:
         """The operations of the cell's inputs, which wait for no node: halves that are normalised together send one message."""
-        early = zip(self.edges, sources, strict=True)
-        found = {op: relu(j) for op, j in early if j < 2 and isinstance(op, ops.ReLUFirst)}
+        edges = zip(self.edges, sources, strict=True)
+        found = {op: relu(j) for op, j in edges if j < 2 and isinstance(op, ops.ReLUFirst)}
         halves = {op: op.halves() for op in found}
         for k in range(max(map(len, halves.values()), default=0)):
             going = {op: each[k] for op, each in halves.items() if k < len(each)}
