@@ -83,3 +83,17 @@ def test_a_precision_that_gains_nothing_is_noted(monkeypatch):
         assert len(device.precision_notes(torch.device("cpu"), "bf16")) == count
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     assert device.precision_notes(torch.device("cpu"), "fp32") == device.precision_notes(torch.device("cuda"), "bf16") == []
+
+
+def test_momenta_that_begin_one_after_the_other():
+    """As with one operation per edge: PyTorch's fused SGD takes the momenta of all weights that have a gradient, or none."""
+    found = []
+    for fused in (False, True):
+        weights = [torch.full((2,), float(n)).requires_grad_() for n in range(3)]
+        optimizer = device.keep_fused(torch.optim.SGD(weights, 0.1, 0.9, weight_decay=0.01, fused=fused))
+        for computed in ([0], [0, 1], [1], [0, 1, 2], [2]):
+            optimizer.zero_grad()
+            sum((weights[i] ** 2).sum() for i in computed).backward()
+            optimizer.step()
+        found.append([weights, [optimizer.state[weight]["momentum_buffer"] for weight in weights]])
+    torch.testing.assert_close(found[0], found[1])

@@ -137,14 +137,25 @@ def large_kernels(device: torch.device) -> bool:
 
 
 def keep_fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimiser, which stays fused or not whatever the state dicts say that it loads: they may be of another device."""
-    kind = optimizer.defaults["fused"]
+    """The optimiser, which stays fused and capturable, or not, whatever the state dicts say that it loads: they may be of
+    another device."""
+    kind = {name: value for name, value in optimizer.defaults.items() if name in ("fused", "capturable")}
 
     def of_this_device(_, state: dict) -> dict:
-        return state | {"param_groups": [group | {"fused": kind} for group in state["param_groups"]]}
+        return state | {"param_groups": [group | kind for group in state["param_groups"]]}
 
     optimizer.register_load_state_dict_pre_hook(of_this_device)
+    if kind["fused"] and optimizer.defaults.get("momentum"):
+        optimizer.register_step_pre_hook(_begin_momenta)
     return optimizer
+
+
+def _begin_momenta(optimizer: torch.optim.Optimizer, *_) -> None:
+    """Begin the momenta of weights that have their first gradient. PyTorch's fused SGD does so for all weights at once only,
+    but an operation that a step leaves out has no gradient."""
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None):
+        if optimizer.state[weight].get("momentum_buffer") is None:
+            optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
 
 def generator(*position: int | str) -> torch.Generator:
