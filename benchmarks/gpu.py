@@ -23,6 +23,7 @@ from benchmarks.rows import ROWS, TINY
 from benchmarks.worker import timed
 from darts_cli import DartsError
 from darts_cli.runtime import device as devices
+from darts_cli.runtime.graphs import WARM_UP
 
 ROOT = Path(__file__).parent.parent
 COMPILE_SECONDS = 150  # that a row may take which is compiled
@@ -36,10 +37,11 @@ class Way:
     precision: str
     deterministic: bool = False
     compiled: bool = False
+    recorded: bool = False  # as a CUDA graph
 
     def __str__(self) -> str:
-        words = [self.side, self.precision, "deterministic" if self.deterministic else "", "compiled" if self.compiled else ""]
-        return ", ".join(word for word in words if word)
+        words = [name for name in ("deterministic", "compiled", "recorded") if getattr(self, name)]
+        return ", ".join([self.side, self.precision, *words])
 
 
 DEFAULT = Way("ours", "fp32", deterministic=True)  # that of the commands
@@ -48,15 +50,19 @@ WAYS = (  # the most important first: what is left when the time is over is not 
     DEFAULT,
     Way("ours", "fp32"),
     Way("ours", "bf16"),
+    Way("ours", "fp32", recorded=True),
+    Way("ours", "bf16", recorded=True),
     Way("plain", "bf16"),
     Way("ours", "tf32"),
     Way("ours", "bf16", deterministic=True),
     Way("ours", "fp32", compiled=True),
     Way("ours", "bf16", compiled=True),
+    Way("ours", "bf16", compiled=True, recorded=True),
 )
 EIGENVALUES = ("eigenvalue-cnn", "eigenvalue-rnn")
 NOT_PLAIN = ("one-hot-cnn", *EIGENVALUES)  # whose plain side is not the plain network
 NOT_COMPILED = ("one-hot-cnn", "train-rnn", *EIGENVALUES)  # which have nothing that --compile compiles
+NOT_RECORDED = ("one-hot-cnn", "eval-cnn", *EIGENVALUES)  # which are no steps that --cuda-graphs records
 SEARCHES = {  # the steps of what the paper publishes, as the defaults of the commands have them
     "search of convolutional cells, first order": ("search-cnn-first", 50 * (25_000 // 64)),
     "search of convolutional cells, second order": ("search-cnn-second", 50 * (25_000 // 64)),
@@ -89,7 +95,7 @@ def measure(row: str, way: Way, device: torch.device, repeats: int, warm_up: int
     try:
         devices.set_kernels(device, way.deterministic, way.precision)
         torch.manual_seed(0)
-        given = {"compiled": True} if way.compiled else {}
+        given = {name: True for name in ("compiled", "recorded") if getattr(way, name)}
         step = function(way.side, device, way.precision, **arguments | more | given)
         for _ in range(warm_up):
             step()
@@ -123,8 +129,10 @@ def apart(row: str, way: Way, device: torch.device, repeats: int, warm_up: int, 
 def ways_of(row: str, device: torch.device) -> Iterator[Way]:
     """How a row can be computed on a device."""
     for way in WAYS:
-        lacks = (way.side == "plain" and row in NOT_PLAIN) or (way.compiled and row in NOT_COMPILED)
-        if not lacks and (device.type == "cuda" or way.precision != "tf32"):
+        lacks = (way.side == "plain", way.compiled, way.recorded)
+        without = (NOT_PLAIN, NOT_COMPILED, NOT_RECORDED)
+        possible = device.type == "cuda" or not (way.precision == "tf32" or way.recorded)
+        if possible and not any(lack and row in rows for lack, rows in zip(lacks, without, strict=True)):
             yield way
 
 
@@ -179,7 +187,7 @@ def report(about: dict[str, str], tests: str, found: list[Measured], command: st
 @click.option("--device", default="cuda", show_default=True, help="cuda, cuda:N or cpu.")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="What the whole may take.")
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True, help="Steps measured, after the warm-up.")
-@click.option("--warm-up", type=click.IntRange(0), default=3, show_default=True, help="Steps before.")
+@click.option("--warm-up", type=click.IntRange(0), default=WARM_UP + 1, show_default=True, help="Steps before.")
 @click.option("--rows", "names", multiple=True, type=click.Choice(list(ROWS)), help="Rows to measure.  [default: all]")
 @click.option("--tests/--no-tests", default=True, show_default=True, help="Run the tests that need a card first.")
 @click.option("--tiny", is_flag=True, help="The smallest sizes, to try the command.")
@@ -198,7 +206,7 @@ def main(out, device, minutes, repeats, warm_up, names, tests, tiny):
     for _, row, way in sorted(positions, key=lambda each: each[0]):  # the first way of all rows, then the second
         if left() < 10:
             found.append(Measured(row, way, error="no time was left"))
-        elif way.compiled:
+        elif way.compiled or way.recorded:  # a compiler may take any time, a graph that fails may take the device along
             limit = min(left() - 5, COMPILE_SECONDS)
             found.append(apart(row, way, where, repeats, warm_up, tiny, limit))
         else:

@@ -17,7 +17,7 @@ from benchmarks.plain import rnn as plain_rnn
 from darts_cli.cnn import evaluate as evaluate_cnn
 from darts_cli.cnn import model as cnn
 from darts_cli.cnn.step import make_architect as make_architect_cnn
-from darts_cli.cnn.step import search_step as search_step_cnn
+from darts_cli.cnn.step import steps_of as steps_of_cnn
 from darts_cli.cnn.train import training_step as training_step_cnn
 from darts_cli.config import SearchCNN, SearchRNN, TrainCNN, TrainRNN
 from darts_cli.genotype import load
@@ -26,10 +26,11 @@ from darts_cli.rnn import evaluate as evaluate_rnn
 from darts_cli.rnn import model as rnn
 from darts_cli.rnn.step import Batch
 from darts_cli.rnn.step import make_architect as make_architect_rnn
-from darts_cli.rnn.step import search_step as search_step_rnn
+from darts_cli.rnn.step import steps_of as steps_of_rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime import device
 from darts_cli.runtime.compiling import compile_regions
+from darts_cli.runtime.graphs import Steps
 
 Work = Callable[[], None]
 STEP = Step(epoch=0, epochs=1, seed=0, number=0)
@@ -47,6 +48,11 @@ def _images(batch: int, where: torch.device, side: int = 32) -> tuple[torch.Tens
     return torch.randn(batch, 3, side, side, device=where), torch.randint(0, 10, (batch,), device=where)
 
 
+def _fail(line: str) -> None:
+    """What a row does where it would be measured in another way than it says."""
+    raise RuntimeError(line)
+
+
 def search_cnn(
     side: str,
     where: torch.device,
@@ -56,6 +62,7 @@ def search_cnn(
     channels: int = 16,
     layers: int = 8,
     compiled: bool = False,
+    recorded: bool = False,
 ) -> Work:
     train, valid = _images(batch, where), _images(batch, where)
     network = cnn.SearchNetwork(channels, 10, layers, fused=side == "ours" and not compiled).to(where)
@@ -70,9 +77,9 @@ def search_cnn(
 
     if compiled:
         compile_regions(network.regions(), where)
-    config = SearchCNN(unrolled=unrolled, precision=precision)
-    architect, relaxation = make_architect_cnn(network, config, where)
-    return lambda: search_step_cnn(architect, relaxation, STEP, train, valid, config.grad_clip)
+    config = SearchCNN(unrolled=unrolled, precision=precision, cuda_graphs=recorded)
+    step = steps_of_cnn(*make_architect_cnn(network, config, where), config, where, _fail)
+    return lambda: step(STEP, train, valid)
 
 
 def search_rnn(
@@ -85,6 +92,7 @@ def search_rnn(
     bptt: int = 35,
     vocab: int = 10_000,
     compiled: bool = False,
+    recorded: bool = False,
 ) -> Work:
     train, valid = ((*torch.randint(0, vocab, (2, bptt, batch), device=where),) for _ in range(2))
     network = (plain_rnn if side == "plain" else rnn).SearchNetwork(vocab, dim).to(where)
@@ -103,10 +111,10 @@ def search_rnn(
 
     if compiled:
         compile_regions(network.regions(), where)
-    config = SearchRNN(unrolled=unrolled, precision=precision)
-    architect, relaxation = make_architect_rnn(network, config, where)
+    config = SearchRNN(unrolled=unrolled, precision=precision, cuda_graphs=recorded)
+    step = steps_of_rnn(*make_architect_rnn(network, config, where), config, where, _fail)
     one, other = (Batch(*words, network.initial(batch), mask) for words, mask in zip((train, valid), masks, strict=True))
-    return lambda: search_step_rnn(architect, relaxation, STEP, network, config, one, other)
+    return lambda: step(STEP, one, other)
 
 
 def one_hot_cnn(side: str, where: torch.device, precision: str, batch: int = 64, channels: int = 16, layers: int = 8) -> Work:
@@ -154,6 +162,7 @@ def train_cnn(
     channels: int = 36,
     layers: int = 20,
     compiled: bool = False,
+    recorded: bool = False,
 ) -> Work:
     genotype, (images, labels) = load("cnn/darts_v2"), _images(batch, where)
     config = TrainCNN(channels=channels, layers=layers, batch_size=batch, precision=precision)
@@ -164,7 +173,8 @@ def train_cnn(
     if compiled:
         compile_regions(network.regions(), where)
     if side == "ours":
-        return lambda: training_step_cnn(network, optimizer, config, images, labels)
+        one_step = Steps(training_step_cnn, where, recorded, _fail)
+        return lambda: one_step(network, optimizer, config, images, labels)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -179,7 +189,14 @@ def train_cnn(
 
 
 def train_rnn(
-    side: str, where: torch.device, precision: str, batch: int = 64, dim: int = 850, bptt: int = 35, vocab: int = 10_000
+    side: str,
+    where: torch.device,
+    precision: str,
+    batch: int = 64,
+    dim: int = 850,
+    bptt: int = 35,
+    vocab: int = 10_000,
+    recorded: bool = False,
 ) -> Work:
     genotype = load("rnn/darts_v2")
     x, y = torch.randint(0, vocab, (2, bptt, batch), device=where)
@@ -189,8 +206,8 @@ def train_rnn(
     optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
     drawn = rnn.Network(genotype, vocab, dim).to(where)
     if side == "ours":
-        hidden = network.initial(batch)
-        return lambda: training_step_rnn(network, optimizer, config, x, y, hidden)
+        hidden, one_step = network.initial(batch), Steps(training_step_rnn, where, recorded, _fail)
+        return lambda: one_step(network, optimizer, config, x, y, hidden)
 
     def step() -> None:
         masks = tuple(drawn.masks(batch))

@@ -34,6 +34,11 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def first_line(text: str) -> str:
+    """Its first line that says something, shortened; nothing where there is none."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:120]
+
+
 class Unfailing:
     """A stream for everything but the result: a closed pipe or terminal, or a full disk, does not end the program."""
 

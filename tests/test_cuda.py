@@ -6,6 +6,7 @@ import json
 import statistics
 
 import pytest
+import test_graphs
 import torch
 import torch.nn.functional as F
 from conftest import assert_same_run, crash_and_resume, darts
@@ -177,6 +178,33 @@ def test_a_training_of_text_resumes_to_the_bit(text, tmp_path):
     assert darts(*command, "--run", tmp_path / "whole").exit_code == 0
     crash_and_resume(command, tmp_path / "killed", 3)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    ("after", "given"),
+    [
+        (test_graphs.after_search_of_images, ("darts", False)),
+        (test_graphs.after_search_of_images, ("darts", True)),
+        (test_graphs.after_search_of_images, ("pc-darts", False)),
+        (test_graphs.after_search_of_text, (False,)),
+        (test_graphs.after_search_of_text, (True,)),
+        (test_graphs.after_training_of_images, ()),
+        (test_graphs.after_training_of_text, ()),
+    ],
+)
+def test_steps_recorded_as_graphs_are_those_steps(after, given):
+    """To the bit. On a CPU there is nothing to record."""
+    devices.set_kernels(torch.device(DEVICE), True, "fp32")
+    plain, recorded = (after(*given, recorded, device=torch.device(DEVICE)) for recorded in (False, True))
+    assert test_graphs.same(plain, recorded)
+
+
+def test_a_run_with_graphs_is_the_run_without(tiny, tmp_path):
+    for name, more in (("plain", []), ("recorded", ["--cuda-graphs"])):
+        done = darts(*tiny, "--device", DEVICE, "--nodes", "1", "--run", tmp_path / name, *more)
+        assert done.exit_code == 0, done.stderr
+        assert "cannot be recorded" not in done.stderr
+    assert test_graphs.records(tmp_path / "plain") == test_graphs.records(tmp_path / "recorded")
 
 
 @pytest.mark.parametrize("run", ["colours", "language_run"])

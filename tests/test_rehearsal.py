@@ -62,6 +62,20 @@ def images(device, side=8, training=True):
 # ---- searches
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+def test_an_optimiser_of_alpha_that_is_recorded_knows_it(monkeypatch, graphs):
+    """PyTorch refuses to record another one; and it keeps what it is, whatever state of a CPU it loads."""
+    config = SearchCNN(nodes=1, channels=4, layers=3, cuda_graphs=graphs)
+    network = cnn.SearchNetwork(4, 2, 3, space=config.searched)
+    with rehearsal.rehearsal(CUDA, monkeypatch, network):
+        optimizer = step_cnn.make_architect(network, config, CUDA)[1].optimizer
+        state = optimizer.state_dict()
+        state["param_groups"] = [group | {"fused": False, "capturable": False} for group in state["param_groups"]]
+        optimizer.load_state_dict(state)
+        (group,) = optimizer.param_groups
+        assert (group["fused"], group["capturable"]) == (True, graphs)
+
+
 def search_of_images(device, monkeypatch, steps=1, **settings):
     """Steps of a search, with the metrics that its loop keeps."""
     config = SearchCNN(**{"nodes": 2, "channels": 8, "layers": 3, "epochs": 3} | settings)

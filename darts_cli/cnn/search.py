@@ -10,7 +10,7 @@ from darts_cli.cnn import data, report
 from darts_cli.cnn.datasets.batches import Batches
 from darts_cli.cnn.evaluate import accuracy, eigenvalue, measure
 from darts_cli.cnn.model import SearchNetwork
-from darts_cli.cnn.step import batches_of, make, search_step
+from darts_cli.cnn.step import batches_of, begin, make, steps_of
 from darts_cli.config import SearchCNN
 from darts_cli.genotype import Genotype
 from darts_cli.guard import words
@@ -25,7 +25,6 @@ from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import environment, prepare
 from darts_cli.runtime.nonfinite import detection
-from darts_cli.runtime.schedules import set_lr
 
 DISCRETE_BATCHES = 4  # of the validation half, that show what discrete cells are worth
 
@@ -62,18 +61,16 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         while (now := going_on(config, run, display, now, parts)) is not None:
             epoch, sums = now["epoch"], now["sums"].to(device)
             stage = method.stage(epoch, config.epochs)
-            lr = stage.lr(config.lr, config.lr_min, epoch)
-            weight_decay, drop_path = config.regularisation(run.reports.metrics)
-            set_lr(architect.w_optimizer, lr, weight_decay)
             if stage.starts_anew(epoch, now["step"]):
                 architect.w_optimizer.state.clear()
             at = partial(Step, epoch, config.epochs, config.seed)
-            network.begin(at(0), drop_path * epoch / max(1, config.epochs - 1))
+            lr = begin(network, architect.w_optimizer, config, run.reports.metrics, stage, at(0))
+            one_step = steps_of(architect, relaxation, config, device, display.say)
             with detection(network, config.detect_anomaly):
                 for step in range(now["step"], steps):
-                    batches = batches_of(at(step), train, valid)
+                    batches = batches_of(at(step), train, valid, network.draws)
                     with run.state.saved_without_memory(partial(state, epoch, step, sums), network, relaxation.optimizer):
-                        step_sums, norm = search_step(architect, relaxation, at(step), *batches, config.grad_clip)
+                        step_sums, norm = one_step(at(step), *batches)
                     sums += step_sums
                     run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
                     display.step(epoch, step)

@@ -1,6 +1,7 @@
 """The bilevel optimisation of a convolutional cell: a step of algorithm 1, and what it is made of."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,6 +22,7 @@ from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions, failure
 from darts_cli.runtime.device import autocast, exact, fused, keep_fused, seed, seed_stage
+from darts_cli.runtime.graphs import Steps
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -47,11 +49,41 @@ def search_step(
     return torch.stack([train_sums, torch.zeros_like(train_sums) if valid_sums is None else valid_sums]), norm
 
 
-def batches_of(step: Step, train: Batches, valid: Batches) -> tuple[Batch, Batch]:
-    """Those of a step, from the training and the validation half, which begins again when it ends."""
+def steps_of(
+    architect: Architect, relaxation: Relaxation, config: SearchCNN, device: torch.device, say: Callable[[str], None]
+) -> Callable:
+    """The steps of an epoch, as functions of where they stand and of both batches; see --cuda-graphs."""
+    network = relaxation.network
+
+    def step(at: Step, train: Batch, valid: Batch) -> tuple:
+        return search_step(architect, relaxation, at, train, valid, config.grad_clip)
+
+    recorded = Steps(step, device, config.cuda_graphs and network.repeats, say)
+    return lambda at, *batches: recorded(replace(at, number=0) if network.repeats else at, *batches)
+
+
+def begin(
+    network: SearchNetwork, w_optimizer: torch.optim.Optimizer, config: SearchCNN, records: list[dict], stage: Stage, step: Step
+) -> float:
+    """Begin an epoch, or go on with it: with its weight decay, what it adds to the edges, and its learning rate, which is
+    returned."""
+    weight_decay, drop_path = config.regularisation(records)
+    lr = stage.lr(config.lr, config.lr_min, step.epoch)
+    set_lr(w_optimizer, lr, weight_decay)
+    network.begin(step, drop_path * step.epoch / max(1, config.epochs - 1))
+    return lr
+
+
+def batches_of(step: Step, train: Batches, valid: Batches, draws: bool = True) -> tuple[Batch, Batch]:
+    """Those of a step, from the training and the validation half, which begins again when it ends.
+
+    draws    whether passes over them draw random numbers
+    """
     of_valid = divmod(step.epoch * len(train) + step.number, len(valid))
     places = ((train, (step.epoch, step.number), "train"), (valid, of_valid, "valid"))
-    one, other = (Batch(*half.augmented(*at), (step, name), half.share(at[1])[0]) for half, at, name in places)
+    one, other = (
+        Batch(*half.augmented(*at), (step, name) if draws else None, half.share(at[1])[0]) for half, at, name in places
+    )
     return one, other
 
 
@@ -59,9 +91,9 @@ def make(
     config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
-        if given:
-            distributed.check_alone(option)
+    distributed.check_alone("--unrolled exact", config.exact)
+    distributed.check_alone("--compile", config.compile)
+    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
     seed_stage(config.seed, stage.start)
     kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     kwargs |= {
@@ -78,8 +110,9 @@ def make(
 def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.device) -> tuple[Architect, Relaxation]:
     """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
     weights, options = network.weights(), {"fused": fused(device)}
+    of_alpha = {**options, "capturable": config.cuda_graphs and network.repeats and device.type == "cuda"}
     adam = torch.optim.Adam(
-        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
+        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **of_alpha
     )
     sgd = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options)
     relaxation = Relaxation(network, keep_fused(adam), config.alpha_clip)
@@ -129,9 +162,7 @@ def reopened(config: SearchCNN, run: Run, device: torch.device) -> Iterator[tupl
     network, architect, relaxation = make(config, len(used.classes), method, device, run, stage)
     network.load_state_dict(state["network"])
     architect.w_optimizer.load_state_dict(state["w_optimizer"])
-    weight_decay, drop_path = config.regularisation(run.state.finished())
-    set_lr(architect.w_optimizer, stage.lr(config.lr, config.lr_min, epoch), weight_decay)
     for number in range(done if done < len(train) else 0, len(train)):
         step = Step(epoch, config.epochs, config.seed, number)
-        network.begin(step, drop_path * epoch / max(1, config.epochs - 1))
+        begin(network, architect.w_optimizer, config, run.state.finished(), stage, step)
         yield architect, relaxation, step, *batches_of(step, train, valid)

@@ -24,6 +24,7 @@ from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
 from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
+from darts_cli.runtime.graphs import Steps
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import cosine, set_lr
 
@@ -69,15 +70,15 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--accumulate", config.accumulate)
+    distributed.check_alone("--compile", config.compile)
+    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
     batches, about = _batches(config, device, test, quiet)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, run.genotype, about)
     network = model.network(run.genotype)(run.genotype, **sizes).to(device)
     if config.compile:
-        distributed.check_alone("--compile")
         compile_regions(network.regions(), device)
-    kwargs = {"weight_decay": config.weight_decay, "nesterov": config.nesterov, "fused": fused(device)}
-    optimizer = keep_fused(torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs))
+    optimizer = _optimizer(network, config, device)
     steps = len(batches["train"])
 
     def state(epoch: int, step: int, sums: Tensor) -> dict:
@@ -99,15 +100,15 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         parts = [line for name, part in batches.items() for line in data.said(f"{name} part", part.dataset)]
         display.begin(now["epoch"], now["step"], [*report.train_opening(config, run, network, device, about, steps), *parts])
         for epoch in range(now["epoch"], config.epochs):
-            lr = learning_rate(config, epoch)
-            set_lr(optimizer, lr)
+            set_lr(optimizer, lr := learning_rate(config, epoch))
             network.drop_path = config.drop_path * epoch / config.epochs
             sums = now["sums"].to(device)
             network.train()
+            one_step = Steps(training_step, device, config.cuda_graphs, display.say)
             for step, batch in enumerate(batches["train"].shuffled(epoch, now["step"]), now["step"]):
                 seed(config.seed, "drop-path", epoch, step)
                 with run.state.saved_without_memory(partial(state, epoch, step, sums), network):
-                    step_sums, norm = training_step(network, optimizer, config, *batch, batches["train"].share(step))
+                    step_sums, norm = one_step(network, optimizer, config, *batch, batches["train"].share(step))
                 sums += step_sums
                 run.state.watch.note(epoch, step, step_sums[0], norm)
                 display.step(epoch, step)
@@ -158,6 +159,11 @@ def training_step(
     norm = nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()
     return distributed.total(sums), norm
+
+
+def _optimizer(network: nn.Module, config: TrainCNN, device: torch.device) -> torch.optim.Optimizer:
+    kwargs = {"weight_decay": config.weight_decay, "nesterov": config.nesterov, "fused": fused(device)}
+    return keep_fused(torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs))
 
 
 def learning_rate(config: TrainCNN, epoch: int) -> float:

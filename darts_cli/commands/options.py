@@ -29,7 +29,8 @@ SECTIONS = {
     "Architecture": "alpha_lr alpha_betas alpha_weight_decay alpha_clip alpha_scale",
     "Run": "stop then eigenvalue_every seeds select_epochs select_settings select_from_table random_cells repeats"
     " parallel engine extend checkpoint_minutes log_every tensorboard quiet seconds as_json",
-    "Machine": "device precision deterministic compile recompute fit_memory accumulate batch_chunks workers detect_anomaly",
+    "Machine": "device precision deterministic compile cuda_graphs recompute fit_memory accumulate batch_chunks workers "
+    "detect_anomaly",
 }
 _GUARD = 10_000  # an upper bound from here on only guards against waste, and --help leaves it out
 _TYPES = {"DIR": DIR, "RUN|FILE": CHECKPOINT, "SPACE": SPACE}  # of settings that are text, by metavar

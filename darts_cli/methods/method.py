@@ -49,11 +49,11 @@ def _gumbel(method: Method, tau_start: float, tau_end: float) -> Method:
     def mixture(alphas: Tables, step: Step) -> Tables:
         return gdas.gumbel(alphas, step, tau(step))
 
-    return replace(method, mixture=mixture, one_hot=True, shown=_shows(method, "temperature", tau))
+    return replace(method, mixture=mixture, chance=True, one_hot=True, shown=_shows(method, "temperature", tau))
 
 
 def _dirichlet(method: Method) -> Method:
-    return replace(method, mixture=drnas.dirichlet, mean=drnas.mean)
+    return replace(method, mixture=drnas.dirichlet, mean=drnas.mean, chance=True)
 
 
 def _uniform(method: Method, candidates: int, batches: int, finalists: int) -> Method:
@@ -65,7 +65,8 @@ def _uniform(method: Method, candidates: int, batches: int, finalists: int) -> M
         none = first.index("none") if "none" in first and space.keep is not None else None
         return random_sharing.best(strength, none, step, score, candidates, batches, finalists)
 
-    return replace(method, mixture=mixture, one_hot=True, conclude=conclude, decides=False, alpha_warmup=NEVER)
+    drawn = replace(method, mixture=mixture, chance=True, one_hot=True)
+    return replace(drawn, conclude=conclude, decides=False, alpha_warmup=NEVER)
 
 
 # ---- the perturbed step of the weights
@@ -81,7 +82,7 @@ def _random(method: Method, radius_start: float, radius_end: float) -> Method:
     def disturbed(p: Tables, step: Step, loss: Loss, average: Average) -> Tables:
         return sdarts.random(p, step, radius(step))
 
-    return replace(method, disturbed=disturbed, shown=_shows(method, "radius", radius))
+    return replace(method, disturbed=disturbed, chance=True, shown=_shows(method, "radius", radius))
 
 
 def _adversarial(method: Method, radius_start: float, radius_end: float, ascents: int) -> Method:
@@ -90,7 +91,7 @@ def _adversarial(method: Method, radius_start: float, radius_end: float, ascents
     def disturbed(p: Tables, step: Step, loss: Loss, average: Average) -> Tables:
         return sdarts.climb(p, sdarts.noise(p, step, radius(step)), loss, radius(step), ascents, average)
 
-    return replace(method, disturbed=disturbed, shown=_shows(method, "radius", radius))
+    return replace(method, disturbed=disturbed, chance=True, shown=_shows(method, "radius", radius))
 
 
 # ---- edges and channels

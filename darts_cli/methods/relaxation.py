@@ -37,6 +37,17 @@ class Searching:
         """End the steps of an epoch: what is measured after it drops nothing."""
         self.added = replace(self.added, skip_dropout=0.0, drop_path=0.0)
 
+    @property
+    def draws(self) -> bool:
+        """Whether a pass draws random numbers: noise, dropout after skip connections, drop-path."""
+        return "noise" in self.space.operations or self.method.skip_dropout is not None or self.added.drop_path > 0
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the steps of an epoch differ in nothing but their tensors: nothing is drawn, no operation is left out."""
+        chooses = self.method.one_hot or (self.decisions is not None and self.method.decides)
+        return not (self.draws or self.method.chance or chooses)
+
     def weights(self) -> list[nn.Parameter]:
         """All parameters except the alphas: the w of the bilevel problem."""
         return [weight for name, weight in self.named_parameters() if not name.startswith("alphas.")]
@@ -150,7 +161,10 @@ class Relaxation:
         alphas = list(self.alphas.values())
         found = torch.autograd.grad(outputs, alphas, gradients, allow_unused=True, materialize_grads=True)
         for alpha, gradient in zip(alphas, found, strict=True):
-            alpha.grad = gradient
+            if alpha.grad is None:
+                alpha.grad = gradient
+            else:  # in the same memory, where a recorded step leaves it too
+                alpha.grad.copy_(gradient)
 
 
 def active(tables: Tables, space: Space) -> dict[str, list[set[str]]]:

@@ -129,6 +129,7 @@ class Method:
     mixture         those of one step: a function of alpha and of the step
     penalty         what is added to the validation loss, a function of alpha; None where there is nothing
     disturbed       those of the step of the weights, given the undisturbed ones, the step, the loss of the batch, and averages
+    chance          whether mixtures, or what is disturbed, are drawn
     one_hot         whether a mixture has one operation per edge, which is then computed alone
     partial         operations see one of so many parts of the channels
     edge_weights    whether the edges of a node are weighted, by tables of alpha that end in `_edges`
@@ -150,6 +151,7 @@ class Method:
     mixture: Callable[[Tables, Step], Tables] = lambda alphas, step: softmax(alphas)
     penalty: Callable[[Tables, Step], Tensor | None] = lambda alphas, step: None
     disturbed: Callable[[Tables, Step, Loss, Average], Tables] | None = None
+    chance: bool = False
     one_hot: bool = False
     partial: int = 1
     edge_weights: bool = False

@@ -13,7 +13,7 @@ from darts_cli.methods.value import Step
 from darts_cli.rnn import data, report
 from darts_cli.rnn.evaluate import eigenvalue, likelihood, measure, sums_dtype
 from darts_cli.rnn.model import SearchNetwork
-from darts_cli.rnn.step import batches_of, make, pieces_of, search_step, streams_of
+from darts_cli.rnn.step import batches_of, make, pieces_of, steps_of, streams_of
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
@@ -59,6 +59,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             sums = now["sums"].to(device, copy=True)
             at = partial(Step, epoch, config.epochs, config.seed)
             network.begin(at(0))
+            one_step = steps_of(architect, relaxation, config, device, display.say)
             with detection(network, config.detect_anomaly):
                 for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                     seed(config.seed, "masks", epoch, step)
@@ -66,8 +67,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
                     set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
                     before = partial(state, epoch, step, sums, hidden, valid_hidden)
                     with run.state.saved_without_memory(before, network, relaxation.optimizer):
-                        after = search_step(architect, relaxation, at(step), network, config, *batches)
-                    added, norm, hidden, valid_hidden = after
+                        added, norm, hidden, valid_hidden = one_step(at(step), *batches)
                     sums += added
                     run.state.watch.note(epoch, step, added[0], norm, added[1], list(network.alphas.values()))
                     display.step(epoch, start + length - 1)

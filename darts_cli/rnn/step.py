@@ -1,6 +1,7 @@
 """The bilevel optimisation of a recurrent cell: a step of algorithm 1, and what it is made of."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
 from darts_cli.runtime.device import autocast, fused, keep_fused, seed, seed_stage
+from darts_cli.runtime.graphs import Steps
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -63,6 +65,19 @@ def search_step(
     valid_scores = torch.zeros_like(train_scores) if valid_nll is None else scores(valid_nll, valid.y)
     sums = distributed.total(torch.stack([train_scores, valid_scores]))
     return sums, norm, hidden, valid_hidden
+
+
+def steps_of(
+    architect: Architect, relaxation: Relaxation, config: SearchRNN, device: torch.device, say: Callable[[str], None]
+) -> Callable:
+    """The steps of an epoch, as functions of where they stand and of both batches; see --cuda-graphs."""
+    network = relaxation.network
+
+    def step(at: Step, train: Batch, valid: Batch) -> tuple:
+        return search_step(architect, relaxation, at, network, config, train, valid)
+
+    recorded = Steps(step, device, config.cuda_graphs and network.repeats, say)
+    return lambda at, *batches: recorded(replace(at, number=0) if network.repeats else at, *batches)
 
 
 def regularised(network: SearchNetwork, relaxation: Relaxation, config: SearchRNN) -> Callable:
@@ -109,9 +124,9 @@ def make(
     config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    for option, given in (("--unrolled exact", config.exact), ("--compile", config.compile)):
-        if given:
-            distributed.check_alone(option)
+    distributed.check_alone("--unrolled exact", config.exact)
+    distributed.check_alone("--compile", config.compile)
+    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
     seed_stage(config.seed, stage.start)
     kwargs = {
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
@@ -128,8 +143,9 @@ def make(
 def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.device) -> tuple[Architect, Relaxation]:
     """The bilevel optimiser of a network, with SGD for the weights, and its alphas, with Adam."""
     weights, options = network.weights(), {"fused": fused(device)}
+    of_alpha = {**options, "capturable": config.cuda_graphs and network.repeats and device.type == "cuda"}
     adam = torch.optim.Adam(
-        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **options
+        network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **of_alpha
     )
     sgd = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options)
     relaxation = Relaxation(network, keep_fused(adam))

@@ -23,6 +23,7 @@ from darts_cli.runs.run import Run, ensure_run
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import autocast, environment, prepare, seed
+from darts_cli.runtime.graphs import Steps
 from darts_cli.runtime.nonfinite import NotFinite, detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -61,12 +62,12 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
+    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     source = data.streams(corpus.train, config.batch_size, "training")[:, share].to(device)
     held_out = {"valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)}
-    if test:
-        held_out["test"] = data.streams(corpus.test, 1, "test").to(device)
+    held_out |= {"test": data.streams(corpus.test, 1, "test").to(device)} if test else {}
     torch.manual_seed(config.seed)
     sizes = {"vocab": len(corpus.vocab), "dim": config.dim, **dropouts(config), "init_op": config.init_op}
     network = Network(run.genotype, **sizes).to(device)
@@ -88,8 +89,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         """The state at the start of an epoch."""
         return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
 
-    words = len(source) - 1
-    display = Display(config.epochs, words, quiet)
+    display = Display(config.epochs, words := len(source) - 1, quiet)
+    one_step = Steps(training_step, device, config.cuda_graphs, display.say)
     with display, run.interruptible(display.stopping), detection(network, config.detect_anomaly):
         if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
@@ -101,7 +102,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         while not _ended(config, run.reports.metrics):
             epoch, roll_backs = now["epoch"], now["roll_backs"]
             try:
-                sums, after_each = _steps(run, display, network, optimizer, source, now, state)
+                sums, after_each = _steps(run, display, one_step, network, optimizer, source, now, state)
                 record = {"epoch": epoch + 1, "averages": optimizer.averages, **metrics("train", sums)}
                 record |= _evaluations(run, network, optimizer, held_out, epoch, after_each)
             except NotFinite as error:
@@ -132,7 +133,14 @@ def counts(config: TrainRNN, *, test: bool = True) -> dict[str, int]:
 
 
 def _steps(
-    run: Run, display: Display, network: Network, optimizer: Averaging, source: Tensor, now: dict, state: Callable[..., dict]
+    run: Run,
+    display: Display,
+    one_step: Callable,
+    network: Network,
+    optimizer: Averaging,
+    source: Tensor,
+    now: dict,
+    state: Callable[..., dict],
 ) -> tuple[Tensor, Callable[[], None]]:
     """The steps of an epoch that are left; returns its scores, and what to call after each piece of the evaluation."""
     config, epoch, roll_backs = run.config, now["epoch"], now["roll_backs"]
@@ -140,12 +148,13 @@ def _steps(
     hidden = now["hidden"][:, distributed.share(config.batch_size)].to(source.device)
     sums = now["sums"].to(source.device)
     network.train()
+    one_step = training_step if optimizer.averages else one_step  # torch.optim.ASGD reads numbers
     for step in range(now["step"], len(pieces)):
         start, length = pieces[step]
         seed(config.seed, "masks", epoch, step, roll_backs)
         x, y = data.piece(source, start, length)
         with run.state.saved_without_memory(partial(state, epoch, step, roll_backs, sums, hidden), network):
-            step_sums, hidden, norm = training_step(network, optimizer.optimizer, config, x, y, hidden)
+            step_sums, hidden, norm = one_step(network, optimizer.optimizer, config, x, y, hidden)
         sums += step_sums
         run.state.watch.note(epoch, step, step_sums[0], norm)
         display.step(epoch, start + length - 1)

@@ -18,6 +18,7 @@ from darts_cli.runs import checkpoint, history
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.reports import Reports
 from darts_cli.runtime import distributed
+from darts_cli.runtime.copies import copies, copy_into
 from darts_cli.runtime.nonfinite import ADVICE, NotFinite, Watch, first_not_finite, named_tensors
 from darts_cli.text import out_of_memory
 
@@ -82,7 +83,7 @@ class State:
         """
         alphas = [alpha for group in alpha_optimizer.param_groups for alpha in group["params"]] if alpha_optimizer else []
         changing = [*network.buffers(), *alphas]
-        before = [tensor.detach().clone() for tensor in changing]
+        before = copies(changing)
         of_alpha = copy.deepcopy(alpha_optimizer.state_dict()) if alpha_optimizer else None
         try:
             yield
@@ -94,8 +95,7 @@ class State:
             traceback.clear_frames(error.__traceback__)  # and with them the tensors of the pass
         else:
             return
-        for tensor, value in zip(changing, before, strict=True):
-            tensor.detach().copy_(value)
+        copy_into(before, changing)
         if alpha_optimizer:
             alpha_optimizer.load_state_dict(of_alpha)
         now = state()

@@ -8,6 +8,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from darts_cli.text import first_line
+
 BACKEND = "inductor"
 RECOMPILE_LIMIT = 128  # of the code of one region: cells differ in size, and the passes in what they differentiate by
 
@@ -41,7 +43,7 @@ def failure(device: torch.device) -> str | None:
             torch.compile(lambda x: (2 * x.sin()).sum(), backend=BACKEND)(x).backward()
     except Exception as error:  # each backend and compiler raises its own
         reason = str(getattr(error, "inner_exception", error))
-        return next((line.strip() for line in reason.splitlines() if line.strip()), type(error).__name__)[:120]
+        return first_line(reason) or type(error).__name__
     return None
 
 

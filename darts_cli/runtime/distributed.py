@@ -98,9 +98,9 @@ def check_batch(size: int) -> None:
         raise DartsError(f"--batch-size {size}: must be a multiple of the number of processes, {ranks()}", exit_code=2)
 
 
-def check_alone(option: str) -> None:
-    """Raises DartsError when there are several ranks."""
-    if ranks() > 1:
+def check_alone(option: str, given: bool) -> None:
+    """Raises DartsError when an option is given that several ranks cannot have."""
+    if given and ranks() > 1:
         raise DartsError(f"{option}: runs in one process only, not in {ranks()}", exit_code=2)
 
 

@@ -174,6 +174,12 @@ precision = partial(
 )
 deterministic = partial(setting, True, "The same bits every time; off lets CUDA take kernels that are faster and less exact.")
 compiled = partial(setting, False, "Compile the cells with torch.compile: minutes at first, then less time for a step.")
+cuda_graphs = partial(
+    setting,
+    False,
+    "Record a step once as a CUDA graph and replay it: fewer launches, more memory.",
+    changes_result=False,
+)
 device = partial(setting, "auto", "Device to run on: auto, cpu, cuda, cuda:N or mps.", changes_result=False, metavar="DEVICE")
 minutes = partial(
     setting, 10.0, "Save a checkpoint every N minutes within an epoch.", changes_result=False, infinite=True, ge=0

@@ -23,7 +23,7 @@ from darts_cli.sweeps.seeds import HERE, Placement
 
 SHARED = (  # settings that a search and the trainings of its cells have in common
     *("dataset", "data", "tokens", "max_images", "subset", "train_portion", "split", "split_seed", "device", "precision"),
-    *("deterministic", "compile", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"),
+    *("deterministic", "compile", "cuda_graphs", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"),
 )
 
 
