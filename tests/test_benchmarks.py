@@ -144,10 +144,10 @@ def test_operators_are_counted():
 
 
 @pytest.mark.slow
-def test_a_search_step_dispatches_less_than_half_of_the_operators_of_the_plain_network():
-    row = "cnn, first order"
+@pytest.mark.parametrize("row", operators.ROWS)
+def test_a_search_step_dispatches_at_most_a_third_of_the_operators_of_the_plain_network(row):
     plain, ours = (sum(operators.count(row, side).by_phase()) for side in ("plain", "ours"))
-    assert ours < 0.4 * plain
+    assert 3 * ours <= plain
 
 
 def test_the_kinds_of_operators_cover_a_step():

@@ -1,6 +1,6 @@
 """The cells of the search networks, whose edges mix all operations (sec. 2.2 and 3.1.1)."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,9 +8,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from darts_cli.cnn import ops
-from darts_cli.cnn.fused.node import State, mixed_node, padded_kernels
+from darts_cli.cnn.fused.node import Common, State, mixed_node, together
 from darts_cli.methods.papers.pc_darts import shuffled
 from darts_cli.methods.value import NOTHING, Added
 from darts_cli.runtime import distributed
@@ -80,34 +81,38 @@ class MixedCell(nn.Module):
         shared = [self._shared(x, self.stride) for x in states]
         passing = [self._passing(x, self.stride) for x in states]
         skips = self.space.by_node(self.skips) if len(self.skips) else [()] * self.space.nodes
-        by_edge = weights.new_ones(len(self.edges)) if edge_weights is None else edge_weights
-        mixed = partial(self._mixed, padded=padded_kernels(self.edges, active, states[0]) if self.form.fused else {})
-        nodes = zip(*map(self.space.by_node, (self.edges, weights, active, by_edge)), skips, strict=True)
+        by_edge = [1.0] * len(self.edges) if edge_weights is None else edge_weights.unbind()
+        common = Common(self.edges, active) if self.form.fused and together(self.edges, states[0]) else None
+        mixed = partial(self._mixed, common=common)
+        rows = numbers(weights)
+        nodes = zip(*map(self.space.by_node, (self.edges, rows, active, by_edge)), skips, strict=True)
         for edges, rows, names, along, extra in nodes:
             keep = [1.0] * len(edges)
             if added.drop_path and self.training:
                 draw = partial(kept, drop_path=added.drop_path, like=states[0])
                 keep = [distributed.drawn(draw, len(states[0])) for _ in edges]
                 by_edge = zip(keep, shared, edges, rows, names, strict=True)
-                x = sum(k * mixed([s], [edge], row[None], [name], added) for k, s, edge, row, name in by_edge)
+                x = sum(k * mixed([s], [edge], [row], [name], added) for k, s, edge, row, name in by_edge)
             else:
                 x = mixed(shared, edges, rows, names, added)
             if self.form.partial > 1:
-                rest = sum(a * k * y for a, k, y in zip(along.unbind(), keep, passing, strict=True))
+                rest = sum(a * k * y for a, k, y in zip(along, keep, passing, strict=True))
                 x = torch.cat([x, rest], dim=1)[:, self.order]
             if len(extra) and added.auxiliary_skip:
                 x = x + added.auxiliary_skip * sum(skip(s) for skip, s in zip(extra, states, strict=True))
             states.append(x)
             shared.append(self._shared(x, 1))
             passing.append(self._passing(x, 1))
+        if common is not None:
+            common.statistics.move()
         return states[len(inputs) :]
 
     def _mixed(
-        self, shared: Sequence, edges: Sequence, rows: Tensor, active: Sequence, added: Added, padded: Mapping
+        self, shared: Sequence, edges: Sequence, rows: Sequence, active: Sequence, added: Added, common: Common | None
     ) -> Tensor:
         """The sum of the mixed operations of edges, of what they share."""
         if self.form.fused:
-            x = mixed_node(shared, edges, rows, active, self.form.recompute, padded)
+            x = mixed_node(shared, edges, rows, active, self.form.recompute, common)
         else:
             x = sum(edge(s, row, names) for edge, s, row, names in zip(edges, shared, rows, active, strict=True))
         dropout = added.skip_dropout if self.training else 0
@@ -126,16 +131,37 @@ class MixedCell(nn.Module):
             return None
         return x[:, self.mixed_channels :] if stride == 1 else F.max_pool2d(x[:, self.mixed_channels :], 2)
 
-    def _dropped(self, shared: Sequence, edges: Sequence, rows: Tensor, active: Sequence, rate: float) -> Tensor | float:
+    def _dropped(self, shared: Sequence, edges: Sequence, rows: Sequence, active: Sequence, rate: float) -> Tensor | float:
         """What dropout changes where it follows the skip connections of stride 1 (P-DARTS, arXiv 1904.12760): the sum of
         a (dropout(x) - x)."""
         change = 0.0
-        for state, edge, row, names in zip(shared, edges, rows.unbind(), active, strict=True):
+        for state, edge, row, names in zip(shared, edges, rows, active, strict=True):
             if edge.stride == 1 and "skip_connect" in edge and (names is None or "skip_connect" in names):
                 x = state.x if self.form.fused else state
                 mask = distributed.drawn(lambda rows, x=x: F.dropout(x.new_ones(rows, *x.shape[1:]), rate), len(x))
                 change = change + row[list(edge).index("skip_connect")] * (mask * x - x)
         return change
+
+
+def numbers(table: Tensor) -> list[Sequence[Tensor]]:
+    """The rows of a table as sequences of its numbers."""
+    found = Numbers.apply(table)
+    return [found[start : start + table.shape[1]] for start in range(0, table.numel(), table.shape[1])]
+
+
+class Numbers(Function):
+    """A table as its numbers. The gradients of those that are not used are zero, all of them in one kernel."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.shape = table.shape
+        return table.flatten().unbind()
+
+    @staticmethod
+    def backward(ctx, *g: Tensor | None) -> Tensor:
+        zero = next(each for each in g if each is not None).new_zeros(())
+        return torch.stack([zero if each is None else each for each in g]).view(ctx.shape)
 
 
 @contextmanager

@@ -214,6 +214,27 @@ def _gram(d: Tensor) -> Tensor:
     return (d.mT @ d).sum(0)
 
 
+class Statistics:
+    """Means and variances of batches, towards which running ones are moved together."""
+
+    def __init__(self):
+        self.norms: list[nn.BatchNorm2d] = []
+        self.found: list[tuple[Tensor, Tensor]] = []
+        self.count: Tensor | int = 0
+
+    def add(self, norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+        """Those (K, C) of K BatchNorms, of `count` numbers each, as all that are moved together."""
+        self.norms += norms
+        self.found.append((mean, variance))
+        self.count = count
+
+    def move(self) -> None:
+        """Move the running statistics."""
+        if self.norms:
+            mean, variance = (torch.cat(each) for each in zip(*self.found, strict=True))
+            track(self.norms, mean, variance, self.count)
+
+
 @torch.no_grad()
 def track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
     """Move the running statistics of K BatchNorms towards means and variances (K, C) of `count` numbers each."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from darts_cli.cnn import ops
 from darts_cli.cnn.fused import stacked
 from darts_cli.cnn.fused.depthwise import from_phases, images, rows, to_phases
-from darts_cli.cnn.fused.folded import Half, Normalised, normalised, sums, track
+from darts_cli.cnn.fused.folded import Half, Normalised, Statistics, normalised, sums, track
 from darts_cli.runtime.device import exact, large_kernels, no_autocast
 
 Term = tuple["State", nn.Module, Tensor]  # an operation of an edge, with its state and its weight
@@ -34,7 +34,7 @@ class State:
     def __init__(self, x: Tensor, stride: int):
         self.x, self.stride = x, stride
         self.shape = len(x), x.shape[2] // stride, x.shape[3] // stride  # B, H, W of the nodes after it
-        self.phased = stride == 1 and x.shape[2] % 2 == x.shape[3] % 2 == 0
+        self.phased = stride == 1 and x.shape[2] % 2 == x.shape[3] % 2 == 0 and not large_kernels(x.device)
         self.dilation = 2 if stride == 1 and not self.phased else 1  # of the dilated convolutions, when applied to `dilated`
         self._pooled: dict[str, Tensor] = {}  # by pooling
         self.normalised: dict[str | nn.Module, Normalised] = {}  # by pooling or reduction
@@ -50,6 +50,11 @@ class State:
             return to_phases(self.relu)
         return self.relu if self.stride == 1 else self.relu[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
 
+    @cached_property
+    def odd(self) -> Tensor:
+        """Every second pixel of relu(x), from the second on."""
+        return self.relu[:, :, 1::2, 1::2]
+
     def pool(self, pool: nn.Module) -> Tensor:
         """The pooled state, (B, C, H, W)."""
         if repr(pool) not in self._pooled:
@@ -58,7 +63,7 @@ class State:
 
     def reduced(self, op: ops.PoolBN | ops.FactorizedReduce) -> Tensor:
         """The operation without its BatchNorm, (B, C, H, W)."""
-        return op[0](self.x) if isinstance(op, ops.PoolBN) else op.halved(self.dilated, self.relu[:, :, 1::2, 1::2])
+        return op[0](self.x) if isinstance(op, ops.PoolBN) else op.halved(self.dilated, self.odd)
 
     def result(self, op: ops.PoolBN | ops.FactorizedReduce) -> Tensor:
         """The operation with its BatchNorm, (N, C), in training, of what is in `normalised`."""
@@ -75,34 +80,36 @@ def shared(op: ops.PoolBN | ops.FactorizedReduce) -> str | nn.Module:
 def mixed_node(
     states: Sequence[State],
     edges: Sequence[nn.ModuleDict],
-    weights: Tensor,
+    weights: Tensor | Sequence[Sequence[Tensor]],
     active: Sequence[Collection[str] | None],
     recompute: bool = False,
-    padded: stacked.Padded | None = None,
+    common: "Common | None" = None,
 ) -> Tensor:
     """The sum of the mixed operations of E edges, one per state: (B, C, H, W).
 
     weights      (E, operations), in the order of the operations of an edge
     active       for every edge the names of the operations to compute, or None for all; the others add nothing
     recompute    compute depthwise convolutions once more for the gradient instead of keeping their results
-    padded       the `padded_kernels` of the cell, which are made for this node if none are given
+    common       what the node has in common with others of its cell, where they are computed together
     """
     terms = [
         (state, op, a)
-        for state, edge, row, names in zip(states, edges, weights.unbind(), active, strict=True)
-        for (name, op), a in zip(edge.items(), row.unbind(), strict=True)
+        for state, edge, row, names in zip(states, edges, weights, active, strict=True)
+        for (name, op), a in zip(edge.items(), row, strict=True)
         if names is None or name in names
     ]
-    together = edges[0].training and large_kernels(states[0].x.device)
-    padded = (padded or padded_kernels(edges, active, states[0].x)) if together else {}
-    if together:
+    large = together(edges, states[0].x)
+    if large:
+        of_node = common or Common(edges, active)
         with no_autocast(states[0].x.device):
-            y = _together(terms, states[0], padded, recompute)
+            y = _together(terms, states[0], of_node, recompute)
+        if common is None:
+            of_node.statistics.move()
     else:
         y = _one_by_one(terms, states[0], recompute)
     y = images(y, *states[0].shape)
     for state, op, a in terms:
-        if together and isinstance(op, ops.FactorizedReduce):
+        if large and isinstance(op, ops.FactorizedReduce):
             y = y + a * op.bn(state.reduced(op))
         elif not isinstance(op, ops.SepConv | ops.DilConv | ops.PoolBN | ops.FactorizedReduce | nn.Identity | ops.Zero):
             y = y + a * (op.after_relu(state.relu) if isinstance(op, ops.ReLUFirst) else op(state.x))
@@ -133,38 +140,53 @@ def _one_by_one(terms: Sequence[Term], like: State, recompute: bool) -> Tensor:
     return y
 
 
-def padded_kernels(edges: Sequence[nn.ModuleDict], active: Sequence[Collection[str] | None], like: Tensor) -> stacked.Padded:
-    """The kernels of all active convolutions of a cell, of one size; none where its nodes are not computed together."""
-    if not (edges[0].training and large_kernels(like.device)):
-        return {}
-    found = [
-        op for edge, names in zip(edges, active, strict=True) for name, op in edge.items() if names is None or name in names
-    ]
-    separable = [depth for op in found if isinstance(op, ops.SepConv) for depth in (op.depth1, op.depth2)]
-    return stacked.padded([*separable, *(op.depth for op in found if isinstance(op, ops.DilConv))])
+def together(edges: Sequence[nn.ModuleDict], like: Tensor) -> bool:
+    """Whether the operations of a node are computed in few large kernels."""
+    return edges[0].training and large_kernels(like.device)
 
 
-def _together(terms: Sequence[Term], like: State, padded: stacked.Padded, recompute: bool) -> Tensor:
+class Common:
+    """What nodes have in common whose operations are computed together, such as those of a cell.
+
+    kernels       those of all active depthwise convolutions, of one size
+    statistics    of their BatchNorms, moved together when the last node is computed
+    """
+
+    def __init__(self, edges: Sequence[nn.ModuleDict], active: Sequence[Collection[str] | None]):
+        operations = [
+            op for edge, names in zip(edges, active, strict=True) for name, op in edge.items() if names is None or name in names
+        ]
+        separable = [depth for op in operations if isinstance(op, ops.SepConv) for depth in (op.depth1, op.depth2)]
+        self.kernels = stacked.padded([*separable, *(op.depth for op in operations if isinstance(op, ops.DilConv))])
+        self.statistics = Statistics()
+        self._one: Tensor | None = None
+
+    def one(self, like: Tensor) -> Tensor:
+        """The identity (C, C) for a state (B, C, H, W), made once."""
+        if self._one is None:
+            self._one = torch.eye(like.shape[1], dtype=exact(like).dtype, device=like.device)
+        return self._one
+
+
+def _together(terms: Sequence[Term], like: State, common: Common, recompute: bool) -> Tensor:
     """The same in few large kernels."""
     kinds = (ops.SepConv, ops.DilConv, ops.PoolBN, nn.Identity)
     separable, dilated, pooled, identities = ([term for term in terms if isinstance(term[1], kind)] for kind in kinds)
-    ends = [*_second_halves(separable, like, padded, recompute), *_dilated(dilated, padded), *_pooled(pooled)]
+    ends = [*_second_halves(separable, like, common, recompute), *_dilated(dilated, common), *_pooled(pooled, common)]
     B, H, W = like.shape
     y = like.x.new_zeros(B * H * W, like.x.shape[1]) if not ends else None
     if ends:
         parts, factors = zip(*ends, strict=True)
         a, points, norms = zip(*chain(*factors), strict=True)
-        y, *by_phase = stacked.sums(parts, norms, torch.stack(a), torch.stack(points), recompute)
-        if by_phase:
-            y = y + rows(from_phases(*by_phase, B, H, W))
+        (y,) = stacked.sums(parts, norms, torch.stack(a), torch.stack(points), common.statistics, recompute)
     if identities:
         x = torch.stack([rows(state.x) for state, _, _ in identities])
         a = torch.stack([a for _, _, a in identities]).to(x.dtype)
-        y = y + (a @ x.flatten(1)).view_as(y)
+        y = torch.addmv(y.flatten(), x.flatten(1).t(), a).view_as(y)
     return y
 
 
-def _second_halves(terms: Sequence[Term], like: State, padded: stacked.Padded, recompute: bool) -> Ends:
+def _second_halves(terms: Sequence[Term], like: State, common: Common, recompute: bool) -> Ends:
     """The second halves of separable convolutions, whose first halves are computed."""
     if not terms:
         return []
@@ -172,30 +194,33 @@ def _second_halves(terms: Sequence[Term], like: State, padded: stacked.Padded, r
     groups = stacked.by_geometry([Half(0, x.relu, op.depth1, op.point1, op.norm1, x.stride) for x, op, _ in terms])
     first = list(chain(*groups))
     points = torch.stack([half.point.weight.flatten(1) for half in first])
-    r = stacked.sums([stacked.part(group, padded) for group in groups], [half.norm for half in first], None, points, recompute)
+    parts, norms = [stacked.part(group, common.kernels) for group in groups], [half.norm for half in first]
+    r = stacked.sums(parts, norms, None, points, common.statistics, recompute)
     r = F.relu_(r[0] if len(r) == 1 else torch.cat(r, dim=1))
     second = [of_half[id(half.depth)] for half in first]
-    kernels = torch.cat([padded[op.depth2] for op, _ in second]).to(r.dtype)
+    kernels = torch.cat([common.kernels[op.depth2] for op, _ in second]).to(r.dtype)
     return [
         (stacked.Part([images(r, *like.shape)], 1, kernels), [(a, op.point2.weight.flatten(1), op.norm2) for op, a in second])
     ]
 
 
-def _dilated(terms: Sequence[Term], padded: stacked.Padded) -> Ends:
+def _dilated(terms: Sequence[Term], common: Common) -> Ends:
     a_of = {id(op.depth): a for _, op, a in terms}
-    halves = [Half(int(x.phased), x.dilated, op.depth, op.point, op.norm, 1, x.dilation) for x, op, _ in terms]
+    halves = [Half(0, x.dilated, op.depth, op.point, op.norm, 1, x.dilation) for x, op, _ in terms]
     return [
-        (stacked.part(group, padded), [(a_of[id(half.depth)], half.point.weight.flatten(1), half.norm) for half in group])
+        (
+            stacked.part(group, common.kernels),
+            [(a_of[id(half.depth)], half.point.weight.flatten(1), half.norm) for half in group],
+        )
         for group in stacked.by_geometry(halves)
     ]
 
 
-def _pooled(terms: Sequence[Term]) -> Ends:
+def _pooled(terms: Sequence[Term], common: Common) -> Ends:
     if not terms:
         return []
     x = [state.pool(op[0]) for state, op, _ in terms]
-    one = torch.eye(x[0].shape[1], dtype=exact(x[0]).dtype, device=x[0].device)
-    return [(stacked.Part(x, 1, None), [(a, one, op[1]) for _, op, a in terms])]
+    return [(stacked.Part(x, 1, None), [(a, common.one(x[0]), op[1]) for _, op, a in terms])]
 
 
 def _convolutions(

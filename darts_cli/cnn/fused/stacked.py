@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from darts_cli.cnn.fused.depthwise import depthwise, depthwise_backward, images, rows
-from darts_cli.cnn.fused.folded import Half, track
+from darts_cli.cnn.fused.folded import Half, Statistics
 from darts_cli.runtime import distributed
 from darts_cli.runtime.autograd import once_differentiable
 from darts_cli.runtime.batchnorm import over_ranks
@@ -28,13 +28,11 @@ class Part(NamedTuple):
 
     sources    (B, C', H, W) each; side by side, and all of that `times` times, they have K C channels
     kernels    (K C, 1, k, k)
-    into       the number of the sum that the part is added to
     """
 
     sources: Sequence[Tensor]
     times: int
     kernels: Tensor | None
-    into: int = 0
     stride: int = 1
     dilation: int = 1
 
@@ -46,14 +44,14 @@ def part(halves: Sequence[Half], padded: Padded) -> Part:
     sources, times = (runs[0], len(runs)) if alike else (list(chain(*runs)), 1)
     _, x, _, _, _, stride, dilation = halves[0]
     kernels = torch.cat([padded[half.depth] for half in halves]).to(x.dtype)
-    return Part(sources, times, kernels, halves[0].into, stride, dilation)
+    return Part(sources, times, kernels, stride, dilation)
 
 
 def by_geometry(halves: Sequence[Half]) -> list[list[Half]]:
-    """The halves of each sum, geometry and size of image, those with smaller kernels first."""
+    """The halves of each geometry and size of image, those with smaller kernels first."""
 
     def key(half: Half) -> tuple:
-        return half.into, half.stride, half.dilation, *half.x.shape
+        return half.stride, half.dilation, *half.x.shape
 
     ordered = sorted(halves, key=lambda half: (key(half), half.depth.kernel_size))
     return [list(group) for _, group in groupby(ordered, key)]
@@ -73,13 +71,18 @@ def padded(convolutions: Sequence[nn.Conv2d]) -> Padded:
 
 
 def sums(
-    parts: Sequence[Part], norms: Sequence[nn.BatchNorm2d], a: Tensor | None, W: Tensor, recompute: bool = False
+    parts: Sequence[Part],
+    norms: Sequence[nn.BatchNorm2d],
+    a: Tensor | None,
+    W: Tensor,
+    statistics: Statistics,
+    recompute: bool = False,
 ) -> Sequence[Tensor]:
-    """y_j (N, C), each the sum of a_k BN(W_k d_k) over the parts of sum j; weights a (K,), W (K, C, C).
+    """The sum of a_k BN(W_k d_k) over all parts, (N, C); weights a (K,), W (K, C, C).
 
-    Without `a` nothing is added up: (N, K C) of each part.
+    Without `a` nothing is added up: (N, K C) of each part. The statistics of the batch are added to those given.
     """
-    return Stacked.apply(parts, norms, recompute, a, W, *(x for each in parts for x in _tensors(each)))
+    return Stacked.apply(parts, norms, statistics, recompute, a, W, *(x for each in parts for x in _tensors(each)))
 
 
 class Stacked(Function):
@@ -90,12 +93,14 @@ class Stacked(Function):
     """
 
     @staticmethod
-    def forward(ctx, parts, norms, recompute: bool, a: Tensor | None, W: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx, parts, norms, statistics: Statistics, recompute: bool, a: Tensor | None, W: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         C, dtype = W.shape[-1], parts[0].sources[0].dtype
         d = [_columns(part) for part in parts]
         m, S, count = _centre(d, torch.empty_like(W))
         variance = ((W @ S) * W).sum(-1).clamp_min_(0)
-        track(norms, (W @ m.view(-1, C, 1))[..., 0], variance, count)
+        statistics.add(norms, (W @ m.view(-1, C, 1))[..., 0], variance, count)
         spread = variance + norms[0].eps
         r = spread.rsqrt()
         scale = r if a is None else a[:, None] * r
@@ -106,10 +111,11 @@ class Stacked(Function):
         sizes = [d_p.shape[1] // C for d_p in d]
         if a is None:
             return tuple(_each(d_p, V_p.mT) for d_p, V_p in zip(d, V.split(sizes), strict=True))
-        y: list[Tensor | None] = [None] * (1 + max(part.into for part in parts))
-        for part, d_p, V_p in zip(parts, d, V.mT.reshape(-1, C).split([d_p.shape[1] for d_p in d]), strict=True):
-            y[part.into] = d_p @ V_p if y[part.into] is None else y[part.into].addmm_(d_p, V_p)
-        return tuple(d[0].new_zeros(len(d[0]), C) if y_j is None else y_j for y_j in y)
+        columns = V.mT.reshape(-1, C).split([d_p.shape[1] for d_p in d])
+        y = d[0] @ columns[0]
+        for d_p, V_p in zip(d[1:], columns[1:], strict=True):
+            y.addmm_(d_p, V_p)
+        return (y,)
 
     @staticmethod
     @once_differentiable
@@ -120,7 +126,7 @@ class Stacked(Function):
         if not d:
             means = m.to(V.dtype).split([C * K for K in sizes])
             d = [_columns(part).sub_(m_p) for part, m_p in zip(parts, means, strict=True)]
-        into = list(range(len(parts))) if ctx.apart else [part.into for part in parts]
+        into = list(range(len(parts))) if ctx.apart else [0] * len(parts)
         g_V = torch.cat([_g_V(g[j], d_p, C, ctx.apart) for j, d_p in zip(into, d, strict=True)]).to(W.dtype)
         h = (g_V * W).sum(-1)
         uW = (h * scale / spread)[..., None] * W
@@ -129,14 +135,14 @@ class Stacked(Function):
         G = G.to(V.dtype).split(sizes)
         g = [g_j - mean.to(V.dtype) for g_j, mean in zip(g, means, strict=True)]
         side_by_side = None if ctx.apart else V.transpose(0, 1).reshape(C, -1).split([C * K for K in sizes], 1)
-        found, needs = [], list(ctx.needs_input_grad[5:])
+        found, needs = [], list(ctx.needs_input_grad[6:])
         for p, (part, j) in enumerate(zip(parts, into, strict=True)):
             g_d = _each(g[j], V.split(sizes)[p]) if ctx.apart else g[j] @ side_by_side[p]
             _matrices(g_d, C).baddbmm_(_matrices(d[p], C), G[p], alpha=-share)
             count = len(_tensors(part))
             found += _of_part(g_d, part, needs[:count])
             del needs[:count]
-        return None, None, None, None if ctx.apart else (h * r).sum(-1), g_W, *found
+        return None, None, None, None, None if ctx.apart else (h * r).sum(-1), g_W, *found
 
 
 def _tensors(part: Part) -> list[Tensor]:
@@ -161,8 +167,8 @@ def _columns(part: Part) -> Tensor:
 
 def _side_by_side(part: Part) -> Tensor:
     """The input (B, K C, H, W) of the convolution of a part, channels-last."""
-    x = part.sources[0] if len(part.sources) == 1 else torch.cat(list(part.sources), dim=1)
-    return x if part.times == 1 else torch.cat([x] * part.times, dim=1)
+    x = list(part.sources) * part.times
+    return x[0] if len(x) == 1 else torch.cat(x, dim=1)
 
 
 def _of_part(g_d: Tensor, part: Part, needs: Sequence[bool]) -> list[Tensor | None]:
@@ -205,7 +211,7 @@ def _centre(d: Sequence[Tensor], S: Tensor) -> tuple[Tensor, Tensor, Tensor | in
     """Subtract the means m (K C,) from the columns of all parts, in place; returns m, the covariances S (K, C, C), and the
     number of rows. Several ranks send one message."""
     n, C, alone = len(d[0]), S.shape[-1], distributed.ranks() == 1
-    means = torch.cat([exact(d_p).sum(0) for d_p in d]) / max(n, 1)
+    means = torch.cat([exact(d_p).mean(0) if n else exact(d_p).sum(0) for d_p in d])
     _subtract(means, d)
     for d_p, S_p in zip(d, S.split([d_p.shape[1] // C for d_p in d]), strict=True):
         columns = _matrices(exact(d_p), C)
