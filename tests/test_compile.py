@@ -74,12 +74,14 @@ def test_a_recurrent_search_network():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_convolutional_network(monkeypatch):
-    """Traced and differentiated as for the compiler, which would take minutes. Drop-path draws the same numbers."""
+def test_a_convolutional_network(monkeypatch, recwarn):
+    """Traced and differentiated as for the compiler, which would take minutes. Drop-path draws the same numbers. The user is
+    not told of what PyTorch's compiler thinks of the code."""
     monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
     plain, compiled = pair(lambda: cnn.Network(load("cnn/darts_v2"), 2, 10, 3))
     plain.drop_path = compiled.drop_path = 0.2
     assert_same(plain, compiled, torch.randn(4, 3, 8, 8))
+    assert not [warning for warning in recwarn if "Dynamo" in str(warning.message)]
 
 
 @pytest.mark.slow

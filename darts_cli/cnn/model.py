@@ -119,7 +119,13 @@ class Cell(nn.Module):
         In training each edge is dropped with probability `drop_path`, except skip connections of stride 1.
         """
         states = ops.preprocessed(self.preprocess0, self.preprocess1, s0, s1)
-        relu = functools.cache(lambda j: F.relu(states[j]))  # computed once for all edges of a state
+        relus: dict[int, Tensor] = {}  # each is computed once for all edges of a state
+
+        def relu(j: int) -> Tensor:
+            if j not in relus:
+                relus[j] = F.relu(states[j])
+            return relus[j]
+
         sources = [edge.input for node in self.genotype.nodes for edge in node]
         early = self._early(sources, relu) if self.training and distributed.ranks() > 1 else {}
         operations = iter(zip(self.edges, sources, strict=True))
