@@ -52,6 +52,20 @@ class Devices(TorchDispatchMode):
         return found
 
 
+class Recorded(TorchDispatchMode):
+    """Inside, as while CUDA records a graph, nothing may be copied from the CPU: its memory may be another's when the graph is
+    replayed."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, found = func.name().partition(".")[0], func(*args, **kwargs or {})
+        if name in COPIES:
+            to, source = (args[0], args[1]) if name.endswith("copy_") and name != "aten::_to_copy" else (found, args[0])
+            for one, other in zip(tree_leaves(to), tree_leaves(source), strict=True):
+                if other.device.type == "cpu" != one.device.type:
+                    raise TwoDevices(f"{name}: from the CPU to {one.device}")
+        return found
+
+
 @contextlib.contextmanager
 def rehearsal(device, monkeypatch, network, back=False):
     """Inside, every new tensor is fake, and the network's tensors are fake ones on that device.

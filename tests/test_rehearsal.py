@@ -4,6 +4,7 @@
 """
 
 import ast
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def test_an_optimiser_of_alpha_that_is_recorded_knows_it(monkeypatch, graphs):
         assert (group["fused"], group["capturable"]) == (True, graphs)
 
 
+def recorded_from(number, repeats=True):
+    """Steps are recorded after the first; those that do not repeat never."""
+    return rehearsal.Recorded() if number and repeats else contextlib.nullcontext()
+
+
 def search_of_images(device, monkeypatch, steps=1, **settings):
     """Steps of a search, with the metrics that its loop keeps."""
     config = SearchCNN(**{"nodes": 2, "channels": 8, "layers": 3, "epochs": 3} | settings)
@@ -88,27 +94,27 @@ def search_of_images(device, monkeypatch, steps=1, **settings):
         network.begin(LAST, config.drop_path)
         for number in range(steps):
             step = dataclasses.replace(LAST, number=number)
-            step_sums, norm = step_cnn.search_step(
-                architect, relaxation, step, *step_cnn.batches_of(step, train, train), config.grad_clip
-            )
+            batches = step_cnn.batches_of(step, train, train, network.draws)
+            with recorded_from(number, network.repeats):
+                step_sums, norm = step_cnn.search_step(architect, relaxation, step, *batches, config.grad_clip)
             sums += step_sums
             watch.note(0, 0, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
     assert sums.device.type == device.type
 
 
 def test_a_search_of_convolutional_cells(device, monkeypatch):
-    search_of_images(device, monkeypatch, nodes=1)
+    search_of_images(device, monkeypatch, nodes=1, steps=2)
 
 
 @pytest.mark.slow
 def test_a_search_of_second_order_of_convolutional_cells(device, monkeypatch):
-    search_of_images(device, monkeypatch, steps=2, unrolled=True)  # the second with momentum
+    search_of_images(device, monkeypatch, steps=2, unrolled=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_of_a_search_of_convolutional_cells(device, monkeypatch, method):
-    search_of_images(device, monkeypatch, nodes=1, method=method)
+    search_of_images(device, monkeypatch, nodes=1, method=method, steps=1 if parse(method).chance else 2)
 
 
 @pytest.mark.slow
@@ -146,7 +152,8 @@ def search_of_text(device, monkeypatch, steps=1, **settings):
         for number in range(steps):
             step = dataclasses.replace(LAST, number=number)
             batches = step_rnn.batches_of(config, network, texts, hidden, 0, 3)
-            added, norm, *hidden = step_rnn.search_step(architect, relaxation, step, network, config, *batches)
+            with recorded_from(number, network.repeats):
+                added, norm, *hidden = step_rnn.search_step(architect, relaxation, step, network, config, *batches)
             sums += added
             watch.note(0, 0, added[0], norm, added[1], list(network.alphas.values()))
     assert sums.device.type == device.type
@@ -175,9 +182,10 @@ def training_of_text(device, monkeypatch, steps=2, **settings):
     with rehearsal.rehearsal(device, monkeypatch, network):
         optimizer, watch, hidden = train_rnn.Averaging(network, config).optimizer, nonfinite.Watch(), network.initial(3)
         source, sums = torch.zeros(9, 3, dtype=torch.long).to(device), torch.zeros(2, dtype=torch.double).to(device)
-        for _ in range(steps):
+        for number in range(steps):
             x, y = train_rnn.data.piece(source, 0, 4)
-            added, hidden, norm = train_rnn.training_step(network, optimizer, config, x, y, hidden)
+            with recorded_from(number):
+                added, hidden, norm = train_rnn.training_step(network, optimizer, config, x, y, hidden)
             sums += added
             watch.note(0, 0, added[0], norm)
     assert sums.device.type == device.type
@@ -194,7 +202,7 @@ def test_a_training_of_recurrent_cells_in_bf16(monkeypatch):
 # ---- trainings of convolutional cells
 
 
-def training_of_images(device, monkeypatch, steps=1, side=32, stem="cifar", genotype="cnn/darts_v2", **settings):
+def training_of_images(device, monkeypatch, steps=2, side=32, stem="cifar", genotype="cnn/darts_v2", **settings):
     config = TrainCNN(**{"channels": 4, "layers": 3, "cutout": 4, "accumulate": 2} | settings)
     cells = load(genotype)
     auxiliary = {"auxiliary": True, "stem": stem} if cells.macro == "darts" else {}
@@ -205,14 +213,16 @@ def training_of_images(device, monkeypatch, steps=1, side=32, stem="cifar", geno
         optimizer, watch = torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs), nonfinite.Watch()
         train, sums = images(device, side), torch.zeros(4).to(device)
         for step in range(steps):
-            step_sums, norm = train_cnn.training_step(network, optimizer, config, *train.augmented(1, step), train.share(step))
+            batch = train.augmented(1, step)
+            with recorded_from(step):
+                step_sums, norm = train_cnn.training_step(network, optimizer, config, *batch, train.share(step))
             sums += step_sums
             watch.note(0, 0, step_sums[0], norm)
     assert sums.device.type == device.type
 
 
 def test_a_training_of_convolutional_cells(device, monkeypatch):
-    training_of_images(device, monkeypatch, steps=2)
+    training_of_images(device, monkeypatch)
 
 
 @pytest.mark.slow
@@ -337,6 +347,15 @@ def test_a_number_that_is_read_in_a_step_is_noticed(device, monkeypatch, read):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", reading)
     with pytest.raises(NUMBER_READ):
         training_of_text(device, monkeypatch)
+
+
+def test_a_copy_from_the_cpu_in_a_recorded_step_is_noticed(device, monkeypatch):
+    """Which any other step may make."""
+    norm = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: norm(*args) * torch.ones(3).to(device).sum())
+    training_of_text(device, monkeypatch, steps=1)
+    with pytest.raises(TwoDevices, match="from the CPU to"):
+        training_of_text(device, monkeypatch, steps=2)
 
 
 def test_numbers_of_the_cpu_are_noticed(monkeypatch):
