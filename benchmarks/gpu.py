@@ -26,7 +26,7 @@ from darts_cli.runtime import device as devices
 from darts_cli.runtime.graphs import WARM_UP
 
 ROOT = Path(__file__).parent.parent
-COMPILE_SECONDS = 150  # that a row may take which is compiled
+APART_SECONDS = 150  # that a row may take which is compiled or recorded
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ WAYS = (  # the most important first: what is left when the time is over is not 
     Way("ours", "bf16"),
     Way("ours", "fp32", recorded=True),
     Way("ours", "bf16", recorded=True),
+    Way("ours", "fp32", deterministic=True, recorded=True),
     Way("plain", "bf16"),
     Way("ours", "tf32"),
     Way("ours", "bf16", deterministic=True),
@@ -102,7 +103,7 @@ def measure(row: str, way: Way, device: torch.device, repeats: int, warm_up: int
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = tuple(timed(step, device) for _ in range(repeats))
-        return Measured(row, way, seconds, torch.cuda.max_memory_allocated() if device.type == "cuda" else 0)
+        return Measured(row, way, seconds, _peak(way) if device.type == "cuda" else 0)
     except (RuntimeError, DartsError, TypeError) as error:
         return Measured(row, way, error=" ".join(str(error).split())[:200] or type(error).__name__)
     finally:
@@ -110,6 +111,11 @@ def measure(row: str, way: Way, device: torch.device, repeats: int, warm_up: int
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _peak(way: Way) -> int:
+    """The most bytes of a way; the memory of a graph is reserved, not allocated, while it is replayed."""
+    return torch.cuda.max_memory_reserved() if way.recorded else torch.cuda.max_memory_allocated()
 
 
 def apart(row: str, way: Way, device: torch.device, repeats: int, warm_up: int, tiny: bool, limit: float) -> Measured:
@@ -129,10 +135,9 @@ def apart(row: str, way: Way, device: torch.device, repeats: int, warm_up: int, 
 def ways_of(row: str, device: torch.device) -> Iterator[Way]:
     """How a row can be computed on a device."""
     for way in WAYS:
-        lacks = (way.side == "plain", way.compiled, way.recorded)
-        without = (NOT_PLAIN, NOT_COMPILED, NOT_RECORDED)
-        possible = device.type == "cuda" or not (way.precision == "tf32" or way.recorded)
-        if possible and not any(lack and row in rows for lack, rows in zip(lacks, without, strict=True)):
+        only_cuda = way.precision == "tf32" or way.recorded
+        rows = (NOT_PLAIN, way.side == "plain"), (NOT_COMPILED, way.compiled), (NOT_RECORDED, way.recorded)
+        if (device.type == "cuda" or not only_cuda) and not any(asked and row in without for without, asked in rows):
             yield way
 
 
@@ -207,7 +212,7 @@ def main(out, device, minutes, repeats, warm_up, names, tests, tiny):
         if left() < 10:
             found.append(Measured(row, way, error="no time was left"))
         elif way.compiled or way.recorded:  # a compiler may take any time, a graph that fails may take the device along
-            limit = min(left() - 5, COMPILE_SECONDS)
+            limit = min(left() - 5, APART_SECONDS)
             found.append(apart(row, way, where, repeats, warm_up, tiny, limit))
         else:
             found.append(measure(row, way, where, repeats, warm_up, tiny))

@@ -30,7 +30,7 @@ from darts_cli.rnn.step import steps_of as steps_of_rnn
 from darts_cli.rnn.train import training_step as training_step_rnn
 from darts_cli.runtime import device
 from darts_cli.runtime.compiling import compile_regions
-from darts_cli.runtime.graphs import Steps
+from darts_cli.runtime.graphs import Graphs, Steps
 
 Work = Callable[[], None]
 STEP = Step(epoch=0, epochs=1, seed=0, number=0)
@@ -78,7 +78,7 @@ def search_cnn(
     if compiled:
         compile_regions(network.regions(), where)
     config = SearchCNN(unrolled=unrolled, precision=precision, cuda_graphs=recorded)
-    step = steps_of_cnn(*make_architect_cnn(network, config, where), config, where, _fail)
+    step = steps_of_cnn(*make_architect_cnn(network, config, where), config, Graphs(recorded, where, _fail))
     return lambda: step(STEP, train, valid)
 
 
@@ -112,7 +112,7 @@ def search_rnn(
     if compiled:
         compile_regions(network.regions(), where)
     config = SearchRNN(unrolled=unrolled, precision=precision, cuda_graphs=recorded)
-    step = steps_of_rnn(*make_architect_rnn(network, config, where), config, where, _fail)
+    step = steps_of_rnn(*make_architect_rnn(network, config, where), config, Graphs(recorded, where, _fail))
     one, other = (Batch(*words, network.initial(batch), mask) for words, mask in zip((train, valid), masks, strict=True))
     return lambda: step(STEP, one, other)
 
@@ -173,7 +173,7 @@ def train_cnn(
     if compiled:
         compile_regions(network.regions(), where)
     if side == "ours":
-        one_step = Steps(training_step_cnn, where, recorded, _fail)
+        one_step = Steps(training_step_cnn, Graphs(recorded, where, _fail))
         return lambda: one_step(network, optimizer, config, images, labels)
 
     def step() -> None:
@@ -206,7 +206,7 @@ def train_rnn(
     optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
     drawn = rnn.Network(genotype, vocab, dim).to(where)
     if side == "ours":
-        hidden, one_step = network.initial(batch), Steps(training_step_rnn, where, recorded, _fail)
+        hidden, one_step = network.initial(batch), Steps(training_step_rnn, Graphs(recorded, where, _fail))
         return lambda: one_step(network, optimizer, config, x, y, hidden)
 
     def step() -> None:

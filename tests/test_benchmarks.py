@@ -175,6 +175,22 @@ def test_a_device_is_measured_in_every_way(tmp_path):
     assert all(each["error"] is None for each in data["rows"])
 
 
+def test_the_ways_of_a_row_on_a_card():
+    """A row is not measured in a way that it cannot be computed in."""
+    ways = {row: list(gpu.ways_of(row, torch.device("cuda"))) for row in gpu.ROWS}
+    assert ways["search-cnn-first"] == list(gpu.WAYS)
+    assert not [way for way in ways["eval-cnn"] if way.recorded]
+    assert [way for way in ways["train-rnn"] if way.recorded]
+    assert not [way for way in ways["train-rnn"] if way.compiled]
+
+
+@pytest.mark.parametrize("row", [row for row in gpu.ROWS if row not in gpu.NOT_RECORDED])
+def test_a_row_that_cannot_be_recorded_is_not_measured_as_if_it_were(row):
+    function, arguments, _ = ROWS[row]
+    with pytest.raises(RuntimeError, match="--cuda-graphs: there are none on cpu"):
+        function("ours", torch.device("cpu"), "fp32", **arguments | rows.TINY[function], recorded=True)()
+
+
 @pytest.mark.slow
 def test_what_may_take_any_time_is_measured_in_a_process_of_its_own():
     cpu = torch.device("cpu")

@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import inspect
 import json
 import statistics
+from functools import partial
 
 import pytest
 import test_graphs
@@ -22,6 +24,7 @@ from darts_cli.rnn import model as rnn
 from darts_cli.rnn import step as step_rnn
 from darts_cli.rnn import train as train_rnn
 from darts_cli.runtime import device as devices
+from darts_cli.runtime import graphs
 
 DEVICE = "cuda"
 pytestmark = [
@@ -192,18 +195,35 @@ def test_a_training_of_text_resumes_to_the_bit(text, tmp_path):
         (test_graphs.after_training_of_text, ()),
     ],
 )
-def test_steps_recorded_as_graphs_are_those_steps(after, given):
-    """To the bit. On a CPU there is nothing to record."""
+def test_steps_recorded_as_graphs_are_those_steps(after, given, recorded_times):
+    """To the bit."""
     devices.set_kernels(torch.device(DEVICE), True, "fp32")
     plain, recorded = (after(*given, recorded, device=torch.device(DEVICE)) for recorded in (False, True))
     assert test_graphs.same(plain, recorded)
+    assert recorded_times
 
 
-def test_a_run_with_graphs_is_the_run_without(tiny, tmp_path):
+@pytest.fixture
+def recorded_times(monkeypatch):
+    """What is recorded; its tensors must live as long as the graph."""
+    record, found = graphs.CudaRecorder.record, []
+
+    def noted(recorder, call):
+        found.append(call)
+        return record(recorder, call)
+
+    monkeypatch.setattr(graphs.CudaRecorder, "record", noted)
+    if "check_input_liveness" in inspect.signature(torch.cuda.graph).parameters:
+        monkeypatch.setattr(torch.cuda, "graph", partial(torch.cuda.graph, check_input_liveness=True))
+    return found
+
+
+def test_a_run_with_graphs_is_the_run_without(tiny, tmp_path, recorded_times):
     for name, more in (("plain", []), ("recorded", ["--cuda-graphs"])):
-        done = darts(*tiny, "--device", DEVICE, "--nodes", "1", "--run", tmp_path / name, *more)
+        done = darts(*tiny, "--batch-size", "4", "--device", DEVICE, "--nodes", "1", "--run", tmp_path / name, *more)
         assert done.exit_code == 0, done.stderr
-        assert "cannot be recorded" not in done.stderr
+        assert "--cuda-graphs" not in done.stderr
+    assert recorded_times
     assert test_graphs.records(tmp_path / "plain") == test_graphs.records(tmp_path / "recorded")
 
 

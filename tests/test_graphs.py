@@ -6,6 +6,7 @@ records is in the recording for good, as in a CUDA graph, and a number that is r
 
 import dataclasses
 import json
+import weakref
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_a_step_is_recorded_after_three_and_then_replayed(recordings):
         state.add_(factor * x)
         return state * 2, {"x": x + 1}
 
-    steps = graphs.Steps(step, CPU, True, not_told)
+    steps = graphs.Steps(step, graphs.Graphs(True, CPU, not_told))
     results = [steps(torch.full((2,), float(n)), 10) for n in range(6)]
     assert (len(ran), len(recordings)) == (graphs.WARM_UP + 1, 1)
     assert [result[0].tolist() for result in results] == [[20.0 * sum(range(n + 1))] * 2 for n in range(6)]
@@ -117,7 +118,7 @@ def test_a_step_is_recorded_after_three_and_then_replayed(recordings):
 
 
 def test_every_size_and_value_has_a_recording_of_its_own(recordings):
-    steps = graphs.Steps(lambda x, pair: x * pair[0], CPU, True, not_told)
+    steps = graphs.Steps(lambda x, pair: x * pair[0], graphs.Graphs(True, CPU, not_told))
     for _ in range(graphs.WARM_UP + 2):
         for x in (torch.ones(2), torch.ones(3), torch.ones(3, dtype=torch.float64), torch.ones(4, 4), torch.ones(4, 4).T):
             for factor in (2, 3):
@@ -128,7 +129,7 @@ def test_every_size_and_value_has_a_recording_of_its_own(recordings):
 def test_what_python_decides_is_in_the_recording_for_good(recordings):
     """Otherwise the tests of this file would show nothing."""
     now = {"lr": 1.0}
-    steps = graphs.Steps(lambda x: x * now["lr"], CPU, True, not_told)
+    steps = graphs.Steps(lambda x: x * now["lr"], graphs.Graphs(True, CPU, not_told))
     for _ in range(graphs.WARM_UP + 1):
         steps(torch.ones(1))
     now["lr"] = 5.0
@@ -136,56 +137,96 @@ def test_what_python_decides_is_in_the_recording_for_good(recordings):
 
 
 def test_results_are_the_callers_to_keep(recordings):
-    steps = graphs.Steps(lambda x: x + 1, CPU, True, not_told)
+    steps = graphs.Steps(lambda x: x + 1, graphs.Graphs(True, CPU, not_told))
     results = [steps(torch.full((1,), float(n))) for n in range(8)]
     assert [result.item() for result in results] == [n + 1.0 for n in range(8)]
 
 
 def test_at_most_so_many_recordings_are_kept(recordings, monkeypatch):
     monkeypatch.setattr(graphs, "MOST", 2)
-    steps = graphs.Steps(lambda x: x + 1, CPU, True, not_told)
+    steps = graphs.Steps(lambda x: x + 1, graphs.Graphs(True, CPU, not_told))
     for _ in range(graphs.WARM_UP + 2):
         for size in range(1, 5):
             assert same(steps(torch.ones(size)), torch.ones(size) + 1)
     assert len(recordings) == 2
 
 
-def test_a_step_that_cannot_be_recorded_is_computed_as_it_is(recordings):
-    """As one that reads a number: it is said once."""
+def reads_a_number(x):
+    return x * x.sum().item()
+
+
+def runs_out_of_memory(x):
+    if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return x * x.sum()
+
+
+def fails_twice(x):
+    """As PyTorch does: the end of a recording that has failed fails too."""
+    try:
+        return reads_a_number(x)
+    except RuntimeError as error:
+        raise RuntimeError("operation failed due to a previous error during capture") from error
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (reads_a_number, "operation not permitted when stream is capturing"),
+        (runs_out_of_memory, "CUDA out of memory"),
+        (fails_twice, "operation not permitted when stream is capturing"),
+    ],
+)
+def test_a_step_that_cannot_be_recorded_is_computed_as_it_is(recordings, step, reason):
+    """It is said once in a run, whose other graphs are given up."""
     said = []
-    steps = graphs.Steps(lambda x: x * x.sum().item(), CPU, True, said.append)
-    for n in range(6):
-        assert same(steps(torch.full((2,), float(n))), torch.full((2,), 2.0 * n * n))
-    assert recordings == []
+    of_run = graphs.Graphs(True, CPU, said.append)
+    for _ in range(3):
+        steps = graphs.Steps(lambda x: x + 1 if len(x) == 1 else step(x), of_run)
+        for _ in range(6):
+            assert same(steps(torch.ones(1)), torch.full((1,), 2.0))
+        for n in range(6):
+            assert same(steps(torch.full((2,), float(n))), torch.full((2,), 2.0 * n * n))
+        assert not steps._recorded
+    assert len(recordings) == 1
     (line,) = said
-    assert line.startswith("--cuda-graphs: the step cannot be recorded (operation not permitted when stream is capturing")
+    assert line.startswith(f"--cuda-graphs: the step cannot be recorded ({reason}")
     assert line.endswith("; every step is computed as it is")
 
 
-def test_memory_that_runs_out_while_recording_is_not_taken_for_that(recordings):
-    def step(x):
-        if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return x
+def test_a_step_is_free_of_the_tensors_of_the_recording_that_failed(recordings):
+    """Otherwise it would need twice the memory."""
+    alive = []
 
-    steps = graphs.Steps(step, CPU, True, not_told)
-    for _ in range(graphs.WARM_UP):
+    def step(x):
+        temporary = torch.zeros(3)
+        assert not [each for each in alive if each() is not None]
+        alive.append(weakref.ref(temporary))
+        return x * (x + temporary.sum()).sum().item()
+
+    steps = graphs.Steps(step, graphs.Graphs(True, CPU, lambda line: None))
+    for _ in range(graphs.WARM_UP + 1):
         steps(torch.ones(1))
-    with pytest.raises(torch.OutOfMemoryError):
-        steps(torch.ones(1))
+    assert len(alive) == graphs.WARM_UP + 2
 
 
 def test_nothing_is_recorded_unasked_or_while_every_number_is_looked_at(recordings):
+    said = []
     for wanted, anomalies in ((False, False), (True, True)):
-        steps = graphs.Steps(lambda x: x + 1, CPU, wanted, not_told)
+        steps = graphs.Steps(lambda x: x + 1, graphs.Graphs(wanted, CPU, said.append))
         with torch.autograd.set_detect_anomaly(anomalies):
             for _ in range(6):
                 steps(torch.ones(1))
     assert recordings == []
+    assert said == ["--cuda-graphs: not together with --detect-anomaly; every step is computed as it is"]
 
 
-def test_no_device_but_cuda_has_graphs():
+def test_no_device_but_cuda_has_graphs_and_only_from_some_version_on(monkeypatch):
     assert graphs.recorder(CPU) is graphs.recorder(torch.device("meta")) is None
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.10.1+cu130"))
+    said = []
+    assert graphs.Graphs(True, torch.device("cuda"), said.append).recorder is None
+    assert said == ["--cuda-graphs: there are none on cuda, before PyTorch 2.11; every step is computed as it is"]
 
 
 # ---- the steps of searches and trainings
@@ -197,10 +238,10 @@ def after_search_of_images(method, unrolled, recorded, accumulate=1, device=CPU)
     value = dataclasses.replace(parse(config.method), alpha_warmup=0)
     network = cnn.SearchNetwork(config.channels, 10, 3, space=config.searched, method=value).to(device)
     architect, relaxation = step_cnn.make_architect(network, config, device)
-    g, found = torch.Generator().manual_seed(1), []
+    g, found, of_run = torch.Generator().manual_seed(1), [], graphs.Graphs(recorded, device, not_told)
     for epoch in range(2):
         step_cnn.begin(network, architect.w_optimizer, config, [], value.stage(epoch, 50), Step(epoch, 50, 0, 0))
-        one_step = step_cnn.steps_of(architect, relaxation, config, device, not_told)
+        one_step = step_cnn.steps_of(architect, relaxation, config, of_run)
         for number in range(7):
             size = 6 if number == 5 else 4  # as the last batch of one half, which begins again before the other
             drawn = [(torch.randn(n, 3, 8, 8, generator=g), torch.randint(0, 10, (n,), generator=g)) for n in (4, size)]
@@ -236,22 +277,33 @@ def test_a_search_in_parts(recordings):
     assert same(after_search_of_images("darts", False, True, accumulate=2), plain)
 
 
+DRAWS = "--cuda-graphs: the steps of this search draw random numbers, or leave operations out; every step is computed as it is"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["gdas", "drnas", "random-sharing", "sdarts-rs", "p-darts"])
-def test_steps_that_draw_or_leave_operations_out_are_not_recorded(recordings, method):
-    config = SearchCNN(method=method, nodes=2, channels=24, cuda_graphs=True)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"method": name} for name in ("gdas", "drnas", "random-sharing", "sdarts-rs", "sdarts-adv", "p-darts", "darts-pt")),
+        {"space": "s4"},
+        {"drop_path": 0.3},
+    ],
+    ids=str,
+)
+def test_steps_that_draw_or_leave_operations_out_are_not_recorded(recordings, settings):
+    """Drop-path begins in the second epoch."""
+    config = SearchCNN(**{"nodes": 2, "channels": 24, "cuda_graphs": True} | settings)
     network = cnn.SearchNetwork(config.channels, 10, 3, space=config.searched, method=parse(config.method))
-    assert not network.repeats
-    (line,) = graphs.notes(True, CPU, False, network.repeats)
-    assert line == (
-        "--cuda-graphs: the steps of this search draw random numbers, or leave operations out; every step is computed as it is"
-    )
     architect, relaxation = step_cnn.make_architect(network, config, CPU)
-    network.begin(Step(0, 50, 0, 0))
-    one_step = step_cnn.steps_of(architect, relaxation, config, CPU, not_told)
-    for number in range(graphs.WARM_UP + 1):
-        batch = Batch(torch.randn(4, 3, 8, 8), torch.randint(0, 10, (4,)), None, 4)
-        one_step(Step(0, 50, 0, number), batch, batch)
+    said = []
+    of_run, stage = graphs.Graphs(True, CPU, said.append), network.method.stage(0, 50)
+    for epoch in range(2):
+        step_cnn.begin(network, architect.w_optimizer, config, [], stage, Step(epoch, 50, 0, 0))
+        one_step = step_cnn.steps_of(architect, relaxation, config, of_run)
+        for number in range(graphs.WARM_UP + 1):
+            batch = Batch(torch.randn(4, 3, 8, 8), torch.randint(0, 10, (4,)), ("chance", number), 4)
+            one_step(Step(epoch, 50, 0, number), batch, batch)
+        assert said == ([] if "drop_path" in settings and epoch == 0 else [DRAWS])
     assert recordings == []
 
 
@@ -301,7 +353,7 @@ def after_search_of_text(unrolled, recorded, device=CPU):
     network = rnn.SearchNetwork(30, 8, space=config.searched).to(device)
     architect, relaxation = step_rnn.make_architect(network, config, device)
     network.begin(Step(0, 50, 0, 0))
-    one_step, found = step_rnn.steps_of(architect, relaxation, config, device, not_told), []
+    one_step, found = step_rnn.steps_of(architect, relaxation, config, graphs.Graphs(recorded, device, not_told)), []
     hidden = [network.initial(4)] * 2
     for number in range(9):
         length = 3 if number in (1, 4, 7) else 6
@@ -330,7 +382,7 @@ def after_training_of_images(recorded, device=CPU):
     network.drop_path = 0.3
     config = TrainCNN(precision="fp32")
     optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, fused=True)
-    one_step, found = graphs.Steps(train_cnn.training_step, device, recorded, not_told), []
+    one_step, found = graphs.Steps(train_cnn.training_step, graphs.Graphs(recorded, device, not_told)), []
     for number in range(6):
         torch.manual_seed(number)
         batch = torch.randn(4, 3, 32, 32).to(device), torch.randint(0, 10, (4,)).to(device)
@@ -350,7 +402,8 @@ def after_training_of_text(recorded, device=CPU):
     torch.manual_seed(0)
     network, config = rnn.Network(load("rnn/darts_v2"), 30, 8).to(device), TrainRNN(dim=8, bptt=5)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
-    one_step, found, hidden = graphs.Steps(train_rnn.training_step, device, recorded, not_told), [], network.initial(4)
+    one_step = graphs.Steps(train_rnn.training_step, graphs.Graphs(recorded, device, not_told))
+    found, hidden = [], network.initial(4)
     for number in range(12):
         torch.manual_seed(number)
         x, y = torch.randint(0, 30, (2, 3 + number % 2, 4)).to(device)

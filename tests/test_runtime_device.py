@@ -90,7 +90,7 @@ def test_momenta_that_begin_one_after_the_other():
     found = []
     for fused in (False, True):
         weights = [torch.full((2,), float(n)).requires_grad_() for n in range(3)]
-        optimizer = device.keep_fused(torch.optim.SGD(weights, 0.1, 0.9, weight_decay=0.01, fused=fused))
+        optimizer = device.keep_kind(torch.optim.SGD(weights, 0.1, 0.9, weight_decay=0.01, fused=fused))
         for computed in ([0], [0, 1], [1], [0, 1, 2], [2]):
             optimizer.zero_grad()
             sum((weights[i] ** 2).sum() for i in computed).backward()

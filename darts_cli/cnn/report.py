@@ -20,7 +20,7 @@ from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runs.shown.known import known
-from darts_cli.runtime import compiling, graphs
+from darts_cli.runtime import compiling
 from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted
 
@@ -34,7 +34,6 @@ def search_opening(config: SearchCNN, run: Run, network: SearchNetwork, device: 
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
         *network.method.notes(config.epochs),
         *compiling.notes(config.compile, device),
-        *graphs.notes(config.cuda_graphs, device, config.detect_anomaly, network.repeats),
         *precision_notes(device, config.precision),
         *words.opening(config),
     ]
@@ -149,7 +148,6 @@ def train_opening(config: TrainCNN, run: Run, network: Network, device: torch.de
         f"{device}, {config.precision}, {parameters(network):,} parameters, {adds:.1f} M multiply-adds per image, "
         f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')}",
         *compiling.notes(config.compile, device),
-        *graphs.notes(config.cuda_graphs, device, config.detect_anomaly),
         *precision_notes(device, config.precision),
     ]
 

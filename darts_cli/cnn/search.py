@@ -24,6 +24,7 @@ from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import environment, prepare
+from darts_cli.runtime.graphs import Graphs
 from darts_cli.runtime.nonfinite import detection
 
 DISCRETE_BATCHES = 4  # of the validation half, that show what discrete cells are worth
@@ -58,6 +59,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
         now = run.state.restore(state(0, 0, torch.zeros(2, 3)), **parts)
         opening = [*report.search_opening(config, run, network, device, steps), *data.said("both halves", used)]
         display.begin(now["epoch"], now["step"], opening, complete=config.ends(run.reports.metrics) or None)
+        graphs = Graphs(config.cuda_graphs, device, display.say)
         while (now := going_on(config, run, display, now, parts)) is not None:
             epoch, sums = now["epoch"], now["sums"].to(device)
             stage = method.stage(epoch, config.epochs)
@@ -65,7 +67,7 @@ def search(config: SearchCNN, run: Run, quiet: bool = False) -> Genotype:
                 architect.w_optimizer.state.clear()
             at = partial(Step, epoch, config.epochs, config.seed)
             lr = begin(network, architect.w_optimizer, config, run.reports.metrics, stage, at(0))
-            one_step = steps_of(architect, relaxation, config, device, display.say)
+            one_step = steps_of(architect, relaxation, config, graphs)
             with detection(network, config.detect_anomaly):
                 for step in range(now["step"], steps):
                     batches = batches_of(at(step), train, valid, network.draws)

@@ -84,8 +84,8 @@ class MixedCell(nn.Module):
         by_edge = [1.0] * len(self.edges) if edge_weights is None else edge_weights.unbind()
         common = Common(self.edges, active) if self.form.fused and together(self.edges, states[0]) else None
         mixed = partial(self._mixed, common=common)
-        rows = numbers(weights)
-        nodes = zip(*map(self.space.by_node, (self.edges, rows, active, by_edge)), skips, strict=True)
+        tables = (self.edges, numbers(weights), active, by_edge)
+        nodes = zip(*map(self.space.by_node, tables), skips, strict=True)
         for edges, rows, names, along, extra in nodes:
             keep = [1.0] * len(edges)
             if added.drop_path and self.training:
@@ -159,8 +159,11 @@ class Numbers(Function):
         return table.flatten().unbind()
 
     @staticmethod
-    def backward(ctx, *g: Tensor | None) -> Tensor:
-        zero = next(each for each in g if each is not None).new_zeros(())
+    def backward(ctx, *g: Tensor | None) -> Tensor | None:
+        used = [each for each in g if each is not None]
+        if not used:
+            return None
+        zero = used[0].new_zeros(())
         return torch.stack([zero if each is None else each for each in g]).view(ctx.shape)
 
 

@@ -21,8 +21,8 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions, failure
-from darts_cli.runtime.device import autocast, exact, fused, keep_fused, seed, seed_stage
-from darts_cli.runtime.graphs import Steps
+from darts_cli.runtime.device import autocast, exact, fused, keep_kind, seed, seed_stage
+from darts_cli.runtime.graphs import Graphs, Steps
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -49,17 +49,19 @@ def search_step(
     return torch.stack([train_sums, torch.zeros_like(train_sums) if valid_sums is None else valid_sums]), norm
 
 
-def steps_of(
-    architect: Architect, relaxation: Relaxation, config: SearchCNN, device: torch.device, say: Callable[[str], None]
-) -> Callable:
-    """The steps of an epoch, as functions of where they stand and of both batches; see --cuda-graphs."""
+def steps_of(architect: Architect, relaxation: Relaxation, config: SearchCNN, graphs: Graphs) -> Callable:
+    """The steps of an epoch, as functions of where they stand and of both batches; recorded where they repeat."""
     network = relaxation.network
 
     def step(at: Step, train: Batch, valid: Batch) -> tuple:
         return search_step(architect, relaxation, at, train, valid, config.grad_clip)
 
-    recorded = Steps(step, device, config.cuda_graphs and network.repeats, say)
-    return lambda at, *batches: recorded(replace(at, number=0) if network.repeats else at, *batches)
+    if network.repeats:
+        recorded = Steps(step, graphs)
+        return lambda at, *batches: recorded(replace(at, number=0), *batches)
+    if graphs.recorder is not None:
+        graphs.refuse("the steps of this search draw random numbers, or leave operations out")
+    return step
 
 
 def begin(
@@ -91,9 +93,8 @@ def make(
     config: SearchCNN, classes: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    distributed.check_alone("--unrolled exact", config.exact)
-    distributed.check_alone("--compile", config.compile)
-    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
+    alone = {"--unrolled exact": config.exact, "--compile": config.compile, "--cuda-graphs": config.cuda_graphs}
+    distributed.check_alone(alone)
     seed_stage(config.seed, stage.start)
     kwargs = {"alpha_scale": config.alpha_scale, "recompute": config.recompute}
     kwargs |= {
@@ -115,12 +116,12 @@ def make_architect(network: SearchNetwork, config: SearchCNN, device: torch.devi
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **of_alpha
     )
     sgd = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, **options)
-    relaxation = Relaxation(network, keep_fused(adam), config.alpha_clip)
+    relaxation = Relaxation(network, keep_kind(adam), config.alpha_clip)
     architect = Architect(
         loss_function(network, relaxation, device, config.precision),
         weights,
         relaxation.weights,
-        keep_fused(sgd),
+        keep_kind(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

@@ -23,8 +23,8 @@ from darts_cli.runs.run import Run, ensure_run
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
-from darts_cli.runtime.device import autocast, environment, exact, fused, keep_fused, prepare, seed
-from darts_cli.runtime.graphs import Steps
+from darts_cli.runtime.device import autocast, environment, exact, fused, keep_kind, prepare, seed
+from darts_cli.runtime.graphs import Graphs, Steps
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import cosine, set_lr
 
@@ -68,10 +68,7 @@ def train(genotype: Genotype, config: TrainCNN, run: Run | None = None, quiet: b
 
 def _train(run: Run, quiet: bool, test: bool) -> Result:
     config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
-    distributed.check_batch(config.batch_size)
-    distributed.check_unsplit("--accumulate", config.accumulate)
-    distributed.check_alone("--compile", config.compile)
-    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
+    _check_ranks(config)
     batches, about = _batches(config, device, test, quiet)
     torch.manual_seed(config.seed)
     sizes = _sizes(config, run.genotype, about)
@@ -99,12 +96,14 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         now = run.state.restore(state(0, 0, torch.zeros(4)), network=network, optimizer=optimizer)
         parts = [line for name, part in batches.items() for line in data.said(f"{name} part", part.dataset)]
         display.begin(now["epoch"], now["step"], [*report.train_opening(config, run, network, device, about, steps), *parts])
+        graphs = Graphs(config.cuda_graphs, device, display.say)
         for epoch in range(now["epoch"], config.epochs):
-            set_lr(optimizer, lr := learning_rate(config, epoch))
+            lr = learning_rate(config, epoch)
+            set_lr(optimizer, lr)
             network.drop_path = config.drop_path * epoch / config.epochs
             sums = now["sums"].to(device)
             network.train()
-            one_step = Steps(training_step, device, config.cuda_graphs, display.say)
+            one_step = Steps(training_step, graphs)
             for step, batch in enumerate(batches["train"].shuffled(epoch, now["step"]), now["step"]):
                 seed(config.seed, "drop-path", epoch, step)
                 with run.state.saved_without_memory(partial(state, epoch, step, sums), network):
@@ -161,9 +160,15 @@ def training_step(
     return distributed.total(sums), norm
 
 
+def _check_ranks(config: TrainCNN) -> None:
+    distributed.check_batch(config.batch_size)
+    distributed.check_unsplit("--accumulate", config.accumulate)
+    distributed.check_alone({"--compile": config.compile, "--cuda-graphs": config.cuda_graphs})
+
+
 def _optimizer(network: nn.Module, config: TrainCNN, device: torch.device) -> torch.optim.Optimizer:
     kwargs = {"weight_decay": config.weight_decay, "nesterov": config.nesterov, "fused": fused(device)}
-    return keep_fused(torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs))
+    return keep_kind(torch.optim.SGD(network.parameters(), config.lr, config.momentum, **kwargs))
 
 
 def learning_rate(config: TrainCNN, epoch: int) -> float:

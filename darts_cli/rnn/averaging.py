@@ -7,7 +7,7 @@ import torch
 
 from darts_cli.config import TrainRNN
 from darts_cli.rnn.model import Network
-from darts_cli.runtime.device import fused, keep_fused
+from darts_cli.runtime.device import fused, keep_kind
 
 
 class Averaging:
@@ -46,7 +46,7 @@ class Averaging:
             self.average()
         else:
             lr, weight_decay, device = self.config.lr, self.config.weight_decay, self.weights[0].device
-            self.optimizer = keep_fused(torch.optim.SGD(self.weights, lr, weight_decay=weight_decay, fused=fused(device)))
+            self.optimizer = keep_kind(torch.optim.SGD(self.weights, lr, weight_decay=weight_decay, fused=fused(device)))
 
     def state_dict(self) -> dict:
         return {"averages": self.averages, "optimizer": self.optimizer.state_dict()}

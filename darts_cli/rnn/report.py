@@ -18,7 +18,7 @@ from darts_cli.rnn.sizes import parameters
 from darts_cli.runs.display import Display, added, added_last, cell_table
 from darts_cli.runs.run import Run
 from darts_cli.runs.shown.known import known
-from darts_cli.runtime import compiling, graphs
+from darts_cli.runtime import compiling
 from darts_cli.runtime.device import precision_notes
 from darts_cli.text import counted
 
@@ -31,7 +31,6 @@ def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: 
         f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
         *network.method.notes(config.epochs),
         *compiling.notes(config.compile, device),
-        *graphs.notes(config.cuda_graphs, device, config.detect_anomaly, network.repeats),
         *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
     ]
@@ -117,7 +116,6 @@ def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.de
         f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
         f"{device}, {config.precision}, {parameters(network):,} parameters, at most {counted(config.epochs, 'epoch')} of "
         f"{words:,} words in {config.batch_size} streams",
-        *graphs.notes(config.cuda_graphs, device, config.detect_anomaly),
         *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
     ]

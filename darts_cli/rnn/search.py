@@ -18,6 +18,7 @@ from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import environment, prepare, seed
+from darts_cli.runtime.graphs import Graphs
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -26,7 +27,6 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     """Search, or resume, in that run folder; returns the cell. Raises DartsError if numbers are not finite, or if stopped."""
     device = prepare(config.device, config.deterministic, config.precision)
     distributed.check_batch(config.batch_size)
-    distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     train, valid, evaluation = (text.to(device) for text in streams_of(config, corpus, share))
@@ -53,13 +53,14 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         now = run.state.restore(state(0, *start_of_epoch), **parts)
         done = sum(length for _, length in pieces_of(config, train, now["epoch"])[: now["step"]])
         display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus), unit="word")
+        graphs = Graphs(config.cuda_graphs, device, display.say)
         for epoch in range(now["epoch"], config.epochs):
             stage, pieces = method.stage(epoch, config.epochs), pieces_of(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
             sums = now["sums"].to(device, copy=True)
             at = partial(Step, epoch, config.epochs, config.seed)
             network.begin(at(0))
-            one_step = steps_of(architect, relaxation, config, device, display.say)
+            one_step = steps_of(architect, relaxation, config, graphs)
             with detection(network, config.detect_anomaly):
                 for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
                     seed(config.seed, "masks", epoch, step)

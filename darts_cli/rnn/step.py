@@ -22,8 +22,8 @@ from darts_cli.runs import checkpoint
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
-from darts_cli.runtime.device import autocast, fused, keep_fused, seed, seed_stage
-from darts_cli.runtime.graphs import Steps
+from darts_cli.runtime.device import autocast, fused, keep_kind, seed, seed_stage
+from darts_cli.runtime.graphs import Graphs, Steps
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -67,17 +67,19 @@ def search_step(
     return sums, norm, hidden, valid_hidden
 
 
-def steps_of(
-    architect: Architect, relaxation: Relaxation, config: SearchRNN, device: torch.device, say: Callable[[str], None]
-) -> Callable:
-    """The steps of an epoch, as functions of where they stand and of both batches; see --cuda-graphs."""
+def steps_of(architect: Architect, relaxation: Relaxation, config: SearchRNN, graphs: Graphs) -> Callable:
+    """The steps of an epoch, as functions of where they stand and of both batches; recorded where they repeat."""
     network = relaxation.network
 
     def step(at: Step, train: Batch, valid: Batch) -> tuple:
         return search_step(architect, relaxation, at, network, config, train, valid)
 
-    recorded = Steps(step, device, config.cuda_graphs and network.repeats, say)
-    return lambda at, *batches: recorded(replace(at, number=0) if network.repeats else at, *batches)
+    if network.repeats:
+        recorded = Steps(step, graphs)
+        return lambda at, *batches: recorded(replace(at, number=0), *batches)
+    if graphs.recorder is not None:
+        graphs.refuse("the steps of this search draw random numbers, or leave operations out")
+    return step
 
 
 def regularised(network: SearchNetwork, relaxation: Relaxation, config: SearchRNN) -> Callable:
@@ -124,9 +126,9 @@ def make(
     config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
-    distributed.check_alone("--unrolled exact", config.exact)
-    distributed.check_alone("--compile", config.compile)
-    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
+    distributed.check_unsplit("--batch-chunks", config.batch_chunks)
+    alone = {"--unrolled exact": config.exact, "--compile": config.compile, "--cuda-graphs": config.cuda_graphs}
+    distributed.check_alone(alone)
     seed_stage(config.seed, stage.start)
     kwargs = {
         "space": space_of(stage, config.searched, run.reports.metrics or run.state.finished()),
@@ -148,7 +150,7 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         network.alphas.values(), config.alpha_lr, config.alpha_betas, weight_decay=config.alpha_weight_decay, **of_alpha
     )
     sgd = torch.optim.SGD(weights, config.lr, weight_decay=config.weight_decay, **options)
-    relaxation = Relaxation(network, keep_fused(adam))
+    relaxation = Relaxation(network, keep_kind(adam))
 
     def loss(batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         with autocast(device, config.precision):
@@ -159,7 +161,7 @@ def make_architect(network: SearchNetwork, config: SearchRNN, device: torch.devi
         loss,
         weights,
         relaxation.weights,
-        keep_fused(sgd),
+        keep_kind(sgd),
         None,
         unrolled=bool(config.unrolled),
         exact=config.exact,

@@ -23,7 +23,7 @@ from darts_cli.runs.run import Run, ensure_run
 from darts_cli.runs.task import Task
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import autocast, environment, prepare, seed
-from darts_cli.runtime.graphs import Steps
+from darts_cli.runtime.graphs import Graphs, Steps
 from darts_cli.runtime.nonfinite import NotFinite, detection
 from darts_cli.runtime.schedules import set_lr
 
@@ -62,12 +62,9 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     config, device = run.config, prepare(run.config.device, run.config.deterministic, run.config.precision)
     distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
-    distributed.check_alone("--cuda-graphs", config.cuda_graphs)
-    share = distributed.share(config.batch_size)  # the streams of this rank
+    distributed.check_alone({"--cuda-graphs": config.cuda_graphs})
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
-    source = data.streams(corpus.train, config.batch_size, "training")[:, share].to(device)
-    held_out = {"valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)}
-    held_out |= {"test": data.streams(corpus.test, 1, "test").to(device)} if test else {}
+    source, held_out = _streams(config, corpus, device, test)
     torch.manual_seed(config.seed)
     sizes = {"vocab": len(corpus.vocab), "dim": config.dim, **dropouts(config), "init_op": config.init_op}
     network = Network(run.genotype, **sizes).to(device)
@@ -89,8 +86,8 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         """The state at the start of an epoch."""
         return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
 
-    display = Display(config.epochs, words := len(source) - 1, quiet)
-    one_step = Steps(training_step, device, config.cuda_graphs, display.say)
+    words = len(source) - 1
+    display = Display(config.epochs, words, quiet)
     with display, run.interruptible(display.stopping), detection(network, config.detect_anomaly):
         if config.init_from is not None and run.state.newest() is None:
             load_weights(network, sizes, run.genotype, config.init_from)
@@ -99,6 +96,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         done = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
         opening = report.train_opening(config, run, network, device, corpus, words)
         display.begin(now["epoch"], done, opening, unit="word", complete=_ended(config, run.reports.metrics))
+        one_step = Steps(training_step, Graphs(config.cuda_graphs, device, display.say))
         while not _ended(config, run.reports.metrics):
             epoch, roll_backs = now["epoch"], now["roll_backs"]
             try:
@@ -118,6 +116,15 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
     result = _result(run, network)
     run.reports.write(report.train_report(config, run, network, device, result.best_epoch))
     return result
+
+
+def _streams(config: TrainRNN, corpus: data.Corpus, device: torch.device, test: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """This rank's streams of the training text, and all streams of those that are evaluated."""
+    source = data.streams(corpus.train, config.batch_size, "training")[:, distributed.share(config.batch_size)].to(device)
+    held_out = {"valid": data.streams(corpus.valid, config.eval_batch_size, "validation").to(device)}
+    if test:
+        held_out["test"] = data.streams(corpus.test, 1, "test").to(device)
+    return source, held_out
 
 
 def counts(config: TrainRNN, *, test: bool = True) -> dict[str, int]:

@@ -136,7 +136,7 @@ def large_kernels(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def keep_fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def keep_kind(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimiser, which stays fused and capturable, or not, whatever the state dicts say that it loads: they may be of
     another device."""
     kind = {name: value for name, value in optimizer.defaults.items() if name in ("fused", "capturable")}

@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -98,10 +98,11 @@ def check_batch(size: int) -> None:
         raise DartsError(f"--batch-size {size}: must be a multiple of the number of processes, {ranks()}", exit_code=2)
 
 
-def check_alone(option: str, given: bool) -> None:
-    """Raises DartsError when an option is given that several ranks cannot have."""
+def check_alone(options: Mapping[str, bool]) -> None:
+    """Raises DartsError when one of these options is given, and there are several ranks."""
+    given = [option for option, value in options.items() if value]
     if given and ranks() > 1:
-        raise DartsError(f"{option}: runs in one process only, not in {ranks()}", exit_code=2)
+        raise DartsError(f"{given[0]}: runs in one process only, not in {ranks()}", exit_code=2)
 
 
 def check_unsplit(option: str, parts: int) -> None:

@@ -18,48 +18,66 @@ from darts_cli.text import first_line
 
 WARM_UP = 3  # steps that are computed as they are before one is recorded: kernels are chosen, optimisers make their state
 MOST = 64  # graphs that are kept
+SINCE = (2, 11)  # of PyTorch: its random numbers survive a recording that fails
 Call = Callable[[], object]
 
 
-class Steps:
-    """The steps of a run, replayed where they repeat.
+class Graphs:
+    """The graphs of a run, if `wanted`. What keeps steps from being recorded is told to `say`, in one line."""
 
-    step      tensors and other values, nested -> nested tensors; it changes tensors in place. All that it depends on is in its
-              arguments, or stays as it is for as long as this object is used
-    wanted    whether to record steps at all
-    say       told in one line when a step cannot be recorded; it and those after it are then computed as they are
+    def __init__(self, wanted: bool, device: torch.device, say: Callable[[str], None]):
+        self.say, self._said = say, False
+        self.recorder = recorder(device) if wanted else None
+        if wanted and self.recorder is None:
+            self.refuse(f"there are none on {device}" + (", before PyTorch 2.11" if device.type == "cuda" else ""))
+
+    def refuse(self, reason: str) -> None:
+        """From now on every step is computed as it is."""
+        if not self._said:
+            self.say(f"--cuda-graphs: {reason}; every step is computed as it is")
+        self.recorder, self._said = None, True
+
+
+class Steps:
+    """Steps of a run, replayed where they are repeated.
+
+    step    tensors and other values, nested -> nested tensors. The tensors that it changes must stay where they are in memory,
+            and what Python reads elsewhere must stay as it is, for as long as this object is used
     """
 
-    def __init__(self, step: Callable, device: torch.device, wanted: bool, say: Callable[[str], None]):
-        self.step, self.say = step, say
-        self.recorder = recorder(device) if wanted else None
+    def __init__(self, step: Callable, graphs: Graphs):
+        self.step, self.graphs = step, graphs
         self._seen: Counter[Hashable] = Counter()
-        self._graphs: dict[Hashable, Graph] = {}
+        self._recorded: dict[Hashable, Recorded] = {}
 
     def __call__(self, *given):
         """A step; its results are the caller's to keep."""
-        if self.recorder is None or torch.is_anomaly_enabled():  # which looks at every number
+        if self.graphs.recorder is not None and torch.is_anomaly_enabled():
+            self.graphs.refuse("not together with --detect-anomaly")
+        if self.graphs.recorder is None:
             return self.step(*given)
         kind = _kind(given)
-        if kind in self._graphs:
-            return self._graphs[kind](given)
-        self._seen[kind] += 1
-        if self._seen[kind] <= WARM_UP or len(self._graphs) == MOST:
-            return self.recorder.warm_up(lambda: self.step(*given))
+        if kind not in self._recorded:
+            self._seen[kind] += 1
+            if self._seen[kind] <= WARM_UP or len(self._recorded) == MOST:
+                return self.graphs.recorder.warm_up(lambda: self.step(*given))
+            failure = self._record(kind, given)
+            if failure is not None:
+                self._recorded.clear()
+                self.graphs.refuse(f"the step cannot be recorded ({failure})")
+                return self.step(*given)
+        return self._recorded[kind](given)
+
+    def _record(self, kind: Hashable, given: Sequence) -> str | None:
+        """Record a step; returns why it cannot be recorded. With the error its tensors are gone before the step is computed."""
         try:
-            graph = Graph(self.step, given, self.recorder)
-        except torch.OutOfMemoryError:
-            raise
+            self._recorded[kind] = Recorded(self.step, given, self.graphs.recorder)
         except RuntimeError as error:
-            self.recorder = None
-            reason = first_line(str(error)) or type(error).__name__
-            self.say(f"--cuda-graphs: the step cannot be recorded ({reason}); every step is computed as it is")
-            return self.step(*given)
-        self._graphs[kind] = graph
-        return graph(given)
+            return _reason(error)
+        return None
 
 
-class Graph:
+class Recorded:
     """A recorded step, with the memory of its arguments and its results."""
 
     def __init__(self, step: Callable, given: Sequence, recorder: "CudaRecorder"):
@@ -73,7 +91,7 @@ class Graph:
 
 
 class CudaRecorder:
-    """Records what is launched on CUDA. All graphs of a recorder share the memory of what a step forgets.
+    """Records what is launched on CUDA. All graphs of a recorder share the memory of temporary tensors.
 
     Warm-up and recording have a stream of their own, as PyTorch advises.
     """
@@ -81,43 +99,40 @@ class CudaRecorder:
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
+        warnings.filterwarnings("ignore", message=".*capturable=True")  # Adam expects to be recorded at once
 
     def warm_up(self, call: Call):
         """Compute it as it is."""
         now = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(now)
-        with torch.cuda.stream(self.stream), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*capturable=True")  # Adam expects to be recorded at once
-            found = call()
-        now.wait_stream(self.stream)
-        return found
+        try:
+            with torch.cuda.stream(self.stream):
+                return call()
+        finally:
+            now.wait_stream(self.stream)
 
     def record(self, call: Call) -> tuple[Callable[[], None], object]:
-        """What replays it, and where its results then are. Nothing is computed yet."""
+        """What replays it, and where its results then are. Nothing is computed yet.
+
+        Other threads may reserve memory meanwhile, as those that load images do.
+        """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        recording = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
+        with torch.cuda.stream(self.stream), recording:  # which leaves its stream as it is when it fails
             results = call()
         return graph.replay, results
 
 
 def recorder(device: torch.device) -> CudaRecorder | None:
     """The recorder of a device; None where it has none."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    return CudaRecorder(device) if device.type == "cuda" and torch.__version__ >= SINCE else None
 
 
-def notes(wanted: bool, device: torch.device, anomalies: bool, repeats: bool = True) -> list[str]:
-    """What a run with `--cuda-graphs` says at its start, where it records nothing.
-
-    anomalies    whether every number is looked at
-    repeats      whether the steps of an epoch differ in nothing but their tensors
-    """
-    reasons = {
-        f"there are none on {device}": recorder(device) is None,
-        "not together with --detect-anomaly": anomalies,
-        "the steps of this search draw random numbers, or leave operations out": not repeats,
-    }
-    why = [reason for reason, applies in reasons.items() if applies]
-    return [f"--cuda-graphs: {why[0]}; every step is computed as it is"] if wanted and why else []
+def _reason(error: BaseException) -> str:
+    """What a recording failed with; that its end fails then too says nothing."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return first_line(str(error)) or type(error).__name__
 
 
 def _tensors(nested) -> list[torch.Tensor]:
