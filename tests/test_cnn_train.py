@@ -420,6 +420,7 @@ def test_a_run_of_something_else_is_refused(tmp_path):
 
 def test_ctrl_c_ends_a_training_without_a_run_like_any_function():
     program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background may ignore\n"
         "from darts_cli.cnn.train import train; from darts_cli.config import TrainCNN; from darts_cli.genotype import load\n"
         "try: train(load('darts_v1', 'cnn'), TrainCNN(dataset='digits', epochs=600, channels=2, layers=3, log_every=1))\n"
         "except KeyboardInterrupt: print('interrupted')"

@@ -1,7 +1,6 @@
 """The bilevel optimisation of a convolutional cell: a step of algorithm 1, and what it is made of."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,7 +21,7 @@ from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions, failure
 from darts_cli.runtime.device import autocast, exact, fused, keep_kind, seed, seed_stage
-from darts_cli.runtime.graphs import Graphs, Steps
+from darts_cli.runtime.graphs import Graphs, repeated
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -51,17 +50,11 @@ def search_step(
 
 def steps_of(architect: Architect, relaxation: Relaxation, config: SearchCNN, graphs: Graphs) -> Callable:
     """The steps of an epoch, as functions of where they stand and of both batches; recorded where they repeat."""
-    network = relaxation.network
 
     def step(at: Step, train: Batch, valid: Batch) -> tuple:
         return search_step(architect, relaxation, at, train, valid, config.grad_clip)
 
-    if network.repeats:
-        recorded = Steps(step, graphs)
-        return lambda at, *batches: recorded(replace(at, number=0), *batches)
-    if graphs.recorder is not None:
-        graphs.refuse("the steps of this search draw random numbers, or leave operations out")
-    return step
+    return repeated(step, relaxation.network.repeats, graphs)
 
 
 def begin(

@@ -1,7 +1,6 @@
 """The bilevel optimisation of a recurrent cell: a step of algorithm 1, and what it is made of."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
 from darts_cli.runtime.compiling import compile_regions
 from darts_cli.runtime.device import autocast, fused, keep_kind, seed, seed_stage
-from darts_cli.runtime.graphs import Graphs, Steps
+from darts_cli.runtime.graphs import Graphs, repeated
 from darts_cli.runtime.schedules import set_lr
 
 
@@ -74,12 +73,7 @@ def steps_of(architect: Architect, relaxation: Relaxation, config: SearchRNN, gr
     def step(at: Step, train: Batch, valid: Batch) -> tuple:
         return search_step(architect, relaxation, at, network, config, train, valid)
 
-    if network.repeats:
-        recorded = Steps(step, graphs)
-        return lambda at, *batches: recorded(replace(at, number=0), *batches)
-    if graphs.recorder is not None:
-        graphs.refuse("the steps of this search draw random numbers, or leave operations out")
-    return step
+    return repeated(step, network.repeats, graphs)
 
 
 def regularised(network: SearchNetwork, relaxation: Relaxation, config: SearchRNN) -> Callable:

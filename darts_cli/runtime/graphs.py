@@ -9,6 +9,7 @@ replay as they do from step to step; they may be seeded before a step, but not w
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -75,6 +76,17 @@ class Steps:
         except RuntimeError as error:
             return _reason(error)
         return None
+
+
+def repeated(step: Callable, repeats: bool, graphs: Graphs) -> Callable:
+    """The steps of a search, functions of where they stand and of their batches. Those that repeat are recorded: they are the
+    same wherever in an epoch they stand."""
+    if repeats:
+        steps = Steps(step, graphs)
+        return lambda at, *batches: steps(replace(at, number=0), *batches)
+    if graphs.recorder is not None:
+        graphs.refuse("the steps of this search draw random numbers, or leave operations out")
+    return step
 
 
 class Recorded:
