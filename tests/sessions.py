@@ -9,12 +9,15 @@ import resource
 import socket
 import subprocess
 import sys
-from multiprocessing.connection import Connection
+import threading
+from multiprocessing import connection
 
 PRELOADED = ["crash", "sessions", "darts_cli.cli", "darts_cli.sweeps.worker", "darts_cli.plans.probe"]
 PRELOADED += ["torch._inductor.config", "torchvision.transforms.v2"]
 PRELOADED += [f"darts_cli.{domain}.{stage}" for domain in ("cnn", "rnn") for stage in ("search", "train")]
 
+# The exit code of a process can be read once. To start one looks at those of all others, so no other thread may read meanwhile.
+READING = threading.Lock()
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(PRELOADED)
 
@@ -69,7 +72,8 @@ def start(
         without_privileges,
     )
     process = context.Process(target=work, args=arguments)
-    process.start()
+    with READING:
+        process.start()
     return process
 
 
@@ -102,7 +106,8 @@ class Worker:
         threads = threads or int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
         place = dict(os.environ), os.path.abspath(cwd or "."), start_new_session
         self.process = context.Process(target=work_as, args=(module, streams, threads, *place))
-        self.process.start()
+        with READING:
+            self.process.start()
         self.pid = self.process.pid
         for stream in (ours, *streams):
             stream.close()
@@ -116,17 +121,20 @@ class Worker:
             setattr(self, name, os.fdopen(os.dup(ours.fileno()), "rb"))
             ours.close()
             return theirs
-        return Connection(
+        return connection.Connection(
             os.open(os.devnull, os.O_WRONLY) if where == subprocess.DEVNULL else os.dup(where.fileno()), readable=False
         )
 
     def wait(self):
-        self.process.join()
-        return self.process.exitcode
+        connection.wait([self.process.sentinel])
+        with READING:
+            self.process.join()
+            return self.process.exitcode
 
     def send_signal(self, number):
-        if self.process.exitcode is None:
-            os.kill(self.pid, number)
+        with READING:
+            if self.process.exitcode is None:
+                os.kill(self.pid, number)
 
     def kill(self):
         self.process.kill()
