@@ -186,8 +186,11 @@ def test_random_architectures_are_uniform():
     for start, edges in ((0, 2), (2, 3), (5, 4), (9, 5)):
         mean = 2000 * 2 / edges / 8
         assert (counts["normal"][start : start + edges] - mean).abs().max() < 5 * math.sqrt(mean)
-    without = [random_sharing.architecture(alphas, generator, none=0)["normal"] for _ in range(100)]
-    assert sum(table[:, 0].sum() for table in without) == 0 < sum(table[:, 1].sum() for table in without)
+    none = {cell: [row % 2 for row in range(len(table))] for cell, table in alphas.items()}  # of every edge another column
+    without = sum(random_sharing.architecture(alphas, generator, none=none)["normal"] for _ in range(100))
+    assert without[0::2, 0].sum() == without[1::2, 1].sum() == 0
+    assert (without[0::2, 1:] > 0).all()
+    assert (without[1::2, 0] > 0).all()
 
 
 @pytest.mark.parametrize("case", range(len(REFERENCE["pdarts"]["stages"])))

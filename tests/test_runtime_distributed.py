@@ -169,6 +169,8 @@ def test_a_training_of_three_processes_is_killed_and_goes_on(tmp_path, text, dom
     assert together(3, tmp_path, *args, "--run", tmp_path / "killed") == [0, 0, 0]
     assert "resuming after" in (tmp_path / "0.txt").read_text()
     assert_same_run(tmp_path / "undisturbed", tmp_path / "killed")
+    assert together(3, tmp_path, *args, "--epochs", 3, "--extend", "--run", tmp_path / "killed") == [0, 0, 0]
+    assert len(records(tmp_path / "killed")) == 3
 
 
 def together(count, folder, *args, **options):

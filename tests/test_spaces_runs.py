@@ -229,7 +229,7 @@ from torch import nn
 
 def blur(C, stride, affine):
     conv = nn.Conv2d(C, C, 3, stride, padding=1, groups=C, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(C, affine=affine))
+    return nn.Sequential(conv, nn.BatchNorm2d(C, affine=affine), nn.ReLU())  # which needs its result in the backward pass
 
 def wrong_size(C, stride, affine):
     return nn.Conv2d(C, C, 3)
@@ -280,7 +280,7 @@ def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(installed)  # what follows is done in this process, which is faster
     operations.added.cache_clear()
-    sizes = "--epochs 1 --layers 3 --channels 2 --batch-size 8".split()
+    sizes = "--epochs 2 --layers 3 --channels 2 --batch-size 8 --drop-path 0.5".split()
     trained = darts("train", "cnn", "--genotype", "a", "--data", parts, "--dataset", "folder", *sizes, "--run", "b")
     assert trained.exit_code == 0, trained.stderr
     assert "blur_3x3" in darts("visualize", "a", "--format", "text").stdout

@@ -233,6 +233,19 @@ def test_equal_methods_do_not_differ(tmp_path):
     assert len(list((tmp_path / "run" / "trainings").iterdir())) == 1  # equal cells are trained once
 
 
+def test_all_cells_are_trained_alike(tmp_path):
+    """Also where the batch size is the default of one method and not of the other."""
+    done = darts(
+        *("compare", "cnn", "--dataset", "digits", "--layers", "3", "--channels", "8", "--max-images", "256", "--epochs", "1"),
+        *("--nodes", "1", "--batch-size", "64", "--methods", "darts,pc-darts,random", "--seeds", "1", "--select-epochs", "1"),
+        *("--select-settings", "layers=3,channels=2", "--run", tmp_path / "run"),
+    )
+    assert done.exit_code == 0, done.stderr
+    trained = [yaml.safe_load(path.read_text()) for path in (tmp_path / "run" / "trainings").glob("*/config.yaml")]
+    assert len(trained) > 1
+    assert all(settings | {"genotype": None} == trained[0] | {"genotype": None} for settings in trained)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

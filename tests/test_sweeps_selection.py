@@ -60,10 +60,13 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
     expected = TrainCNN(batch_size=48, channels=8, train_portion=0.5)
     assert training(SearchCNN(batch_size=32), TrainCNN, {"batch_size": 48, "channels": 8}) == expected
     assert training(SearchCNN(dataset="folder", data="images", split="random"), TrainCNN).split == "random"
-    given = short_settings({"channels": "8", "image-size": "32", "lr": "1e-3", "auxiliary": "false"}, TrainCNN)
-    assert given == {"channels": 8, "image_size": "32", "lr": 1e-3, "auxiliary": False}
+    fitted = SearchCNN(dataset="folder", data="images", image_size="32", resize="crop", flip=False, pad=2)
+    short = training(fitted, TrainCNN)
+    assert (short.image_size, short.resize, short.flip, short.pad) == ("32x32", "crop", False, 2)
+    given = short_settings({"channels": "8", "schedule": "cosine", "lr": "1e-3", "auxiliary": "false"}, TrainCNN)
+    assert given == {"channels": 8, "schedule": "cosine", "lr": 1e-3, "auxiliary": False}
     (words,) = short_options(given)
-    assert words == "--select-settings channels=8,image-size=32,lr=0.001,auxiliary=false"
+    assert words == "--select-settings channels=8,schedule=cosine,lr=0.001,auxiliary=false"
     with pytest.raises(DartsError, match="--select-settings: --lr-min 0.1"):
         training(search, TrainCNN, short_settings({"lr": "0.001", "lr_min": "0.1"}, TrainCNN))
     assert training(SearchRNN(dataset="wt2", data="wt"), TrainRNN, epochs=300) == TrainRNN(dataset="wt2", data="wt", epochs=300)
@@ -283,18 +286,21 @@ def test_recurrent_seeds_without_a_selection(text, tmp_path):
 
 @pytest.mark.slow
 def test_a_recurrent_selection(text, tmp_path):
-    """The lowest validation perplexity wins."""
+    """The lowest validation perplexity wins; a training that patience ends is complete without a test."""
     args = ["--dataset", "text", "--data", text, "--batch-size", 4, "--dim", 4, "--nodes", 2, "--epochs", 1]
-    args += ["--seeds", "3,5", "--select-epochs", 1, "--parallel", 2]
+    args += ["--seeds", "3,5", "--select-epochs", 40, "--select-settings", "patience=1", "--parallel", 2]
     result = darts("search", "rnn", *args, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     selection = yaml.safe_load((tmp_path / "run" / "selection.yaml").read_text())
     first, second = selection["candidates"]
     assert first["score"] == min(first["valid_perplexity"]) <= second["score"]
+    assert len(first["valid_perplexity"]) < 40
     assert load(tmp_path / "run") == load(tmp_path / "run" / selection["winner"])
     short = tmp_path / "run" / "select" / "seed-3"
     assert "test_" not in (short / "metrics.jsonl").read_text()
     assert "perplexity" in darts("eval", "--checkpoint", short).stdout
+    (tmp_path / "run" / "seed-3" / "gone").symlink_to("nowhere")
+    assert darts("runs", tmp_path / "run").stdout.count("search rnn") == 2
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def split(dataset: Dataset, portion: float, seed: int, by_class: bool = False) -
     count = len(dataset.labels)
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
-    if not 1 < first < count:
+    if not 1 < first < count - 1:
         raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part; choose nearer to 0.5", 2)
     if by_class:
         chosen = first_of_each(dataset.labels[order], first)

@@ -16,7 +16,7 @@ from darts_cli import DartsError
 from darts_cli.cnn import nasbench201, ops
 from darts_cli.cnn.search_cell import Active, Form, SearchCell, kept
 from darts_cli.genotype import Cell as CellGenotype
-from darts_cli.genotype import Genotype
+from darts_cli.genotype import Edge, Genotype
 from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.relaxation import Searching, edges_of
 from darts_cli.methods.value import DARTS, Method, Tables
@@ -126,27 +126,31 @@ class Cell(nn.Module):
                 relus[j] = F.relu(states[j])
             return relus[j]
 
-        sources = [edge.input for node in self.genotype.nodes for edge in node]
-        early = self._early(sources, relu) if self.training and distributed.ranks() > 1 else {}
-        operations = iter(zip(self.edges, sources, strict=True))
+        edges = [edge for node in self.genotype.nodes for edge in node]
+        early = self._early(edges, relu) if self.training and distributed.ranks() > 1 else {}
+        operations = iter(zip(self.edges, edges, strict=True))
 
         def output() -> Tensor:
-            op, j = next(operations)
+            op, edge = next(operations)
+            j = edge.input
             if isinstance(op, nn.Identity):
                 return states[j]
             y = early.pop(op, None)
             if y is None:
                 y = op.after_relu(relu(j)) if isinstance(op, ops.ReLUFirst) else op(states[j])
-            return drop_path_(y, drop_path, share) if self.training else y
+            if not self.training or drop_path == 0:
+                return y
+            ours = edge.op in ops.OPERATIONS  # another package's may return its input, or need its result in the backward pass
+            return drop_path_(y if ours else y.clone(), drop_path, share)
 
         for node in self.genotype.nodes:
             states.append(functools.reduce(torch.add, [output() for _ in node]))
         return torch.cat([states[i] for i in self.genotype.concat], dim=1)
 
-    def _early(self, sources: Sequence[int], relu: Callable[[int], Tensor]) -> dict[nn.Module, Tensor]:
+    def _early(self, edges: Sequence[Edge], relu: Callable[[int], Tensor]) -> dict[nn.Module, Tensor]:
         """The operations of the cell's inputs, which wait for no node: halves that are normalised together send one message."""
-        edges = zip(self.edges, sources, strict=True)
-        found = {op: relu(j) for op, j in edges if j < 2 and isinstance(op, ops.ReLUFirst)}
+        both = zip(self.edges, edges, strict=True)
+        found = {op: relu(edge.input) for op, edge in both if edge.input < 2 and isinstance(op, ops.ReLUFirst)}
         halves = {op: op.halves() for op in found}
         for k in range(max(map(len, halves.values()), default=0)):
             going = {op: each[k] for op, each in halves.items() if k < len(each)}

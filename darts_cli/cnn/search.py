@@ -18,6 +18,7 @@ from darts_cli.guard.rules import times_regularised
 from darts_cli.guard.watch import discrete
 from darts_cli.methods.derive import derive
 from darts_cli.methods.method import parse
+from darts_cli.methods.relaxation import edges_of
 from darts_cli.methods.stages import follow
 from darts_cli.methods.value import Step, plain
 from darts_cli.runs.display import Display
@@ -124,8 +125,11 @@ def watched(
     """What tells a collapse: the accuracies of the network and of the discrete cells with the same weights, on some batches of
     the validation half by whose statistics both are normalised, and in some epochs the largest eigenvalue of the Hessian."""
     tables = discrete(derive(plain(network.strength()), network.space), network.space, network.alphas)
+    tables |= {edges_of(kind): table.amax(dim=1) for kind, table in tables.items() if edges_of(kind) in network.alphas}
     seen = partial(accuracy, network, valid, config.precision, after_each, batches=DISCRETE_BATCHES, training=True)
-    found = {"mixed_accuracy": seen(), "discrete_accuracy": seen(tables)}
+    found = {"mixed_accuracy": seen()}
+    with network.bare():
+        found["discrete_accuracy"] = seen(tables)
     if config.eigenvalue_every and epoch % config.eigenvalue_every == 0:
         found["eigenvalue"] = eigenvalue(network, valid, config.alpha_weight_decay)
     return found

@@ -1,5 +1,6 @@
 """The command `darts runs`."""
 
+import contextlib
 import json
 import os
 import time
@@ -60,7 +61,10 @@ def _run_folders(folder: Path) -> list[Path]:
 
 def described(folder: Path) -> dict:
     """What is said of a run or a sweep: folder, command, dataset, done, of, and where there is one the last result."""
-    newest = max(path.stat().st_mtime for path in folder.iterdir())
+    newest = folder.stat().st_mtime
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on removes files
+            newest = max(newest, path.lstat().st_mtime)
     about = {"folder": str(folder), "command": "", "dataset": "", "done": 0, "of": None, "changed": newest}
     about["seconds"] = sum(history.seconds(path.parent) for path in folder.rglob("log.jsonl"))
     try:
@@ -75,7 +79,7 @@ def described(folder: Path) -> dict:
         if (folder / "metrics.jsonl").exists():
             run = history.read(folder)
             about |= {"done": len(run.records)} | _result(run.records[-1])
-            if run.stage == "search" and run.config.then == "end" and run.config.stopped(run.records):
+            if run.stage == "search" and run.config.stopped(run.records) and run.config.then == "end":
                 about["of"] = len(run.records)  # a rule has ended it
     except DartsError as error:
         about["problem"] = f"cannot be read: {error}"

@@ -61,8 +61,8 @@ def _uniform(method: Method, candidates: int, batches: int, finalists: int) -> M
         return random_sharing.architecture(alphas, step.generator("architecture"))
 
     def conclude(decided: Tables, strength: Tables, step: Step, score: Score, space: Space) -> Tables:
-        first = space.choices(space.cells[0])[0]
-        none = first.index("none") if "none" in first and space.keep is not None else None
+        none = {cell: [ops.index("none") if "none" in ops else None for ops in space.choices(cell)] for cell in space.cells}
+        none = None if space.keep is None else none
         return random_sharing.best(strength, none, step, score, candidates, batches, finalists)
 
     drawn = replace(method, mixture=mixture, chance=True, one_hot=True)

@@ -1,6 +1,7 @@
 """Alpha, and the operation weights of a step as leaves: where the method meets the architect."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -36,6 +37,15 @@ class Searching:
     def end(self) -> None:
         """End the steps of an epoch: what is measured after it drops nothing."""
         self.added = replace(self.added, skip_dropout=0.0, drop_path=0.0)
+
+    @contextlib.contextmanager
+    def bare(self) -> Iterator[None]:
+        """Within it, nothing is added to the edges."""
+        added, self.added = self.added, NOTHING
+        try:
+            yield
+        finally:
+            self.added = added
 
     @property
     def draws(self) -> bool:

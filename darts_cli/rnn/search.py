@@ -39,7 +39,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         return {  # everything that resuming needs
             "epoch": epoch,
             "step": step,
-            "sums": sums,  # of the epoch so far: negative log-likelihood and words of both texts
+            "sums": sums.cpu().double(),  # of the epoch so far: negative log-likelihood and words of both texts
             "hidden": distributed.gather(hidden, 1),
             "valid_hidden": distributed.gather(valid_hidden, 1),
             "network": network.state_dict(),
@@ -47,7 +47,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             "alpha_optimizer": relaxation.optimizer.state_dict(),
         }
 
-    start_of_epoch = (0, torch.zeros(2, 2, dtype=sums_dtype(device)), *[network.initial(train.shape[1])] * 2)
+    start_of_epoch = (0, torch.zeros(2, 2), *[network.initial(train.shape[1])] * 2)
     with Display(config.epochs, len(train) - 1, quiet) as display, run.interruptible(display.stopping):
         run.start(environment(device), corpus.about())
         now = run.state.restore(state(0, *start_of_epoch), **parts)
@@ -57,7 +57,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         for epoch in range(now["epoch"], config.epochs):
             stage, pieces = method.stage(epoch, config.epochs), pieces_of(config, train, epoch)
             hidden, valid_hidden = (now[name][:, share].to(device) for name in ("hidden", "valid_hidden"))
-            sums = now["sums"].to(device, copy=True)
+            sums = now["sums"].to(device, sums_dtype(device), copy=True)
             at = partial(Step, epoch, config.epochs, config.seed)
             network.begin(at(0))
             one_step = steps_of(architect, relaxation, config, graphs)

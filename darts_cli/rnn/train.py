@@ -76,7 +76,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
             "epoch": epoch,
             "roll_backs": roll_backs,
             "step": step,
-            "sums": sums,  # the scores of the epoch so far
+            "sums": sums.cpu().double(),  # the scores of the epoch so far
             "hidden": distributed.gather(hidden, 1),
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -84,7 +84,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
 
     def start_of(epoch: int, roll_backs: int) -> dict:
         """The state at the start of an epoch."""
-        return state(epoch, 0, roll_backs, torch.zeros(2, dtype=sums_dtype(device)), network.initial(source.shape[1]))
+        return state(epoch, 0, roll_backs, torch.zeros(2), network.initial(source.shape[1]))
 
     words = len(source) - 1
     display = Display(config.epochs, words, quiet)
@@ -153,7 +153,7 @@ def _steps(
     config, epoch, roll_backs = run.config, now["epoch"], now["roll_backs"]
     pieces = _pieces(config, source, epoch)
     hidden = now["hidden"][:, distributed.share(config.batch_size)].to(source.device)
-    sums = now["sums"].to(source.device)
+    sums = now["sums"].to(source.device, sums_dtype(source.device))
     network.train()
     one_step = training_step if optimizer.averages else one_step  # torch.optim.ASGD reads numbers
     for step in range(now["step"], len(pieces)):

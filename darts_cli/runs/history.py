@@ -163,7 +163,8 @@ def complete(folder: Path) -> bool:
         found = Genotype.from_dict((history.records[stopped[1]] if stopped else last).get("genotype", trained))
     except DartsError:
         return False
-    stopped_early = getattr(history.config, "patience", None) and "test_loss" in last
+    patience = getattr(history.config, "patience", None)
+    stopped_early = patience and (history.stage == "select" or "test_loss" in last)  # of which the last epoch tests
     ended = len(history.records) == history.config.epochs or stopped_early or stopped
     return bool(ended) and found == cells and (folder / "report.md").exists()
 

@@ -87,6 +87,8 @@ class Run:
                 self.state.extend()
                 self.identity.extend()
             self.identity.write(environment, data["fingerprint"])
+        if self.extend:
+            distributed.wait()  # for the checkpoint, which all ranks read
 
     def taken(self) -> Genotype | None:
         """The cells of the earlier epoch that a search takes which `--stop` has ended; None where it has not."""

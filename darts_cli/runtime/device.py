@@ -47,9 +47,12 @@ def prepare(name: str, deterministic: bool = True, precision: str = "fp32") -> t
     or where it has no TF32.
     """
     distributed.join()
+    if name == "auto" and distributed.ranks() > 1:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = resolve(name)
     if distributed.ranks() > 1 and device.type != "cpu":
-        device = torch.device(distributed.local_device(device.type if name == "auto" else name, torch.cuda.device_count()))
+        device = torch.device(distributed.local_device(name, torch.cuda.device_count()))
+    if device.index is not None:
         torch.cuda.set_device(device)
     set_kernels(device, deterministic, precision)
     keep_memory()
@@ -181,7 +184,7 @@ def _number(position: tuple) -> int:
 
 
 def synchronize() -> None:
-    """Wait until every GPU has done what it was given, so that a clock can be read."""
+    """Wait until the device of this run has done what it was given, so that a clock can be read."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():

@@ -57,10 +57,10 @@ def compare(
     epochs = EPOCHS[domain] if epochs is None else epochs
     kind = Task("select", domain).config
     given = short_settings(short, kind)
-    short_training = partial(training, kind=kind, given=given, epochs=epochs)
+    short_training = partial(training, base, kind, given, epochs=epochs)
     for config in configs.values():
         if not nasbench201.holds(config.searched):
-            short_training(config)  # refuses settings that do not fit before anything is searched
+            short_training(space=config.searched)  # refuses settings that do not fit before anything is searched
     settings = _settings(base, configs, seeds, epochs, given, placement)
     sweep = Sweep(Task("compare", domain, "seeds"), settings, folder, placement=placement)
     entries = [entry_of(*key, seed, config, epochs) for key, config in configs.items() for seed in seeds]
@@ -194,7 +194,7 @@ class _Judge:
                 known[cells.hash()] = nasbench201.load(epochs).accuracy(cell, config.benchmark_data, part)
             else:
                 task = Task("select", self.sweep.task.domain)
-                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, self.short(config, seed=seed), cells)
+                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, self.short(space=config.searched, seed=seed), cells)
         check_all_done(self.pool.run(list(jobs.values())), self.sweep)
         scale = 100 if self.sweep.task.domain == "cnn" else 1
         curves = {hash: curve(self.sweep.folder / job.name, self.measure.name) for hash, job in jobs.items()}

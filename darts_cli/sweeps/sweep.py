@@ -19,10 +19,12 @@ from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
 from darts_cli.schema import Config, digest, option_name
 from darts_cli.settings.search import SearchConfig
+from darts_cli.spaces.space import Space
 from darts_cli.sweeps.seeds import HERE, Placement
 
 SHARED = (  # settings that a search and the trainings of its cells have in common
     *("dataset", "data", "tokens", "max_images", "subset", "train_portion", "split", "split_seed", "device", "precision"),
+    *("image_size", "resize", "flip", "pad"),
     *("deterministic", "compile", "cuda_graphs", "checkpoint_minutes", "log_every", "tensorboard", "detect_anomaly"),
 )
 
@@ -122,8 +124,8 @@ class Sweep:
 
 def load_data(domain: str, config: Config):
     """The data set of a configuration, or the corpus. Raises DartsError."""
-    kwargs = {"tokens": config.tokens} if domain == "rnn" else {}
-    return importlib.import_module(f"darts_cli.{domain}.data").load(config.dataset, config.data, **kwargs)
+    data = importlib.import_module(f"darts_cli.{domain}.data")
+    return data.training_set(config) if domain == "cnn" else data.load(config.dataset, config.data, tokens=config.tokens)
 
 
 def short_settings(given: Mapping[str, object] | None, kind: type[Config]) -> dict:
@@ -160,8 +162,12 @@ def short_options(settings: Mapping[str, object]) -> list[str]:
     return [shlex.join(["--select-settings", ",".join(words)])] if settings else []
 
 
-def training(config: Config, kind: type[Config], given: Mapping[str, object] | None = None, **settings) -> Config:
+def training(
+    config: Config, kind: type[Config], given: Mapping[str, object] | None = None, space: Space | None = None, **settings
+) -> Config:
     """The configuration of a training by the recipe of a search's data set, but for the `short_settings` that are given.
+
+    space    of the cells, where it is not that of the search
 
     It shares with the search the data, split, device, precision and care, and the batch size if that is not the default.
     Raises DartsError where the given settings do not fit each other.
@@ -169,8 +175,9 @@ def training(config: Config, kind: type[Config], given: Mapping[str, object] | N
     shared = list(SHARED)
     if config.batch_size != config.default(config.settings()["batch_size"]):
         shared.append("batch_size")
-    if isinstance(config, SearchConfig) and config.searched.macro in RECIPES:
-        settings["recipe"] = config.searched.macro
+    if isinstance(config, SearchConfig):
+        macro = (space or config.searched).macro
+        settings |= {"recipe": macro} if macro in RECIPES else {}
     both = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
     settings = {name: getattr(config, name) for name in shared if name in both} | settings
     try:

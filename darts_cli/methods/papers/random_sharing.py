@@ -1,34 +1,39 @@
 """Random search with weight sharing (Li and Talwalkar, arXiv 1902.07638): weights for all architectures."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from darts_cli.methods.papers.pc_darts import per_node
 from darts_cli.methods.value import Score, Step, Tables, cells
 
+Columns = Mapping[str, Sequence[int | None]]
+
 INPUTS = {"normal": 2, "reduce": 2, "recurrent": 1}  # of a node, by kind of cell; all in others
 INTERIM = 10  # candidates after every epoch but the last
 
 
-def architecture(alphas: Tables, generator: torch.Generator, none: int | None = None) -> dict[str, Tensor]:
+def architecture(alphas: Tables, generator: torch.Generator, none: Columns | None = None) -> dict[str, Tensor]:
     """An architecture, drawn uniformly, as operation weights of 0 and 1: for every node its inputs, for each an operation.
 
-    none    a column that is not drawn
+    none    by cell the column of every edge that is not drawn
     """
     drawn = {}
     for cell, alpha in cells(alphas).items():
         table, start = torch.zeros(alpha.shape), 0  # on the CPU, as the numbers that fill it
-        columns = [k for k in range(alpha.shape[1]) if k != none]
         for edges in per_node(len(alpha)):
             for edge in torch.randperm(edges, generator=generator)[: INPUTS.get(cell, edges)].tolist():
-                table[start + edge, columns[int(torch.randint(len(columns), (), generator=generator))]] = 1.0
+                row = start + edge
+                columns = [k for k in range(alpha.shape[1]) if none is None or k != none[cell][row]]
+                table[row, columns[int(torch.randint(len(columns), (), generator=generator))]] = 1.0
             start += edges
         drawn[cell] = table.to(alpha)
     return drawn
 
 
 def best(
-    alphas: Tables, none: int | None, step: Step, score: Score, candidates: int, batches: int, finalists: int
+    alphas: Tables, none: Columns | None, step: Step, score: Score, candidates: int, batches: int, finalists: int
 ) -> dict[str, Tensor]:
     """The best of random architectures with the shared weights, in evaluation mode.
 

@@ -33,7 +33,8 @@ def logarithmic(values: Sequence[float], first: float, last: float) -> Axis:
     span = high - low
     mantissas = (1,) if span > 3 else (1, 3) if span > 1.5 else (1, 2, 5)
     decades = range(math.floor(low), math.ceil(high) + 1, max(1, round(span / 5)))
-    marks = [m * 10.0**k for k in decades for m in mantissas if low <= math.log10(m * 10.0**k) <= high]
+    near = (m * float(f"1e{k}") for k in decades for m in mantissas)  # infinity beyond the largest float
+    marks = [mark for mark in near if mark > 0 and low <= math.log10(mark) <= high]
     return Axis(
         lambda value: first + (math.log10(value) - low) / span * (last - first),
         [(m, f"{m:,g}" if m < 1e6 else f"{m:.0e}") for m in marks],
