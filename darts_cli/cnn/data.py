@@ -159,12 +159,12 @@ def split(dataset: Dataset, portion: float, seed: int, by_class: bool = False) -
     """The data set in two random parts, the first with that portion of the images; the split depends only on the seed.
 
     With `by_class`, the classes keep their shares in both parts, and those of two images or more are in both. Raises
-    DartsError where a part would have fewer than two images.
+    DartsError where the first part would have fewer than two images, or the second none.
     """
     count = len(dataset.labels)
     order = torch.randperm(count, generator=generator(seed, "split"))
     first = int(portion * count)
-    if not 1 < first < count - 1:
+    if not 1 < first < count:
         raise DartsError(f"--train-portion {portion}: of {count} images it leaves too few in one part; choose nearer to 0.5", 2)
     if by_class:
         chosen = first_of_each(dataset.labels[order], first)
