@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from darts_cli import DartsError
 from darts_cli.cnn import evaluate, search_cell
+from darts_cli.cnn.data import halves
 from darts_cli.cnn.model import search_network
+from darts_cli.cnn.search import watched
 from darts_cli.cnn.search_cell import MixedCell, plain_nodes
 from darts_cli.config import SearchCNN
 from darts_cli.guard import words
@@ -22,6 +24,7 @@ from darts_cli.guard.curvature import hessian_product, largest_eigenvalue
 from darts_cli.guard.rules import averages, parse
 from darts_cli.guard.watch import discrete, parameter_free
 from darts_cli.methods.derive import derive
+from darts_cli.methods.method import parse as parse_method
 from darts_cli.methods.value import DARTS, NOTHING, Added, Step, plain, softmax
 from darts_cli.pictures.curves import curves
 from darts_cli.pictures.pages.search import charts_of, page
@@ -275,6 +278,25 @@ def test_discrete_cells_in_the_search_network():
     free = ("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3")
     edges = [edge for cell in cells.cells.values() for node in cell.nodes for edge in node]
     assert parameter_free(cells) == sum(edge.op in free for edge in edges) / 16
+
+
+@pytest.mark.parametrize("method", ["darts", "pc-darts", "darts-minus"])
+def test_the_discrete_cells_have_nothing_that_the_cells_lack(method):
+    """No channels pass along edges that they do not keep, and no skip connection is added to those that they do."""
+    config = SearchCNN(dataset="digits", max_images=16, batch_size=8, layers=3, channels=8, method=method)
+    network = search_network(config.searched)(8, 10, 3, space=config.searched, method=parse_method(config.method, "cnn"))
+    network.begin(Step(0, 2, 0, 0))
+    network.end()
+    seen, added = [], network.added
+    network.register_forward_pre_hook(lambda _, __, given: seen.append((given.get("mixture"), network.added)), with_kwargs=True)
+    watched(config, network, halves(config, torch.device("cpu"))[-1], 1, lambda: None)
+    (mixed, in_mixed), (tables, in_discrete) = seen[0], seen[-1]
+    assert (in_mixed, in_discrete, network.added) == (added, NOTHING, added)
+    assert (added.auxiliary_skip > 0) == (method == "darts-minus")
+    assert mixed is None or mixed.keys() == tables.keys()
+    assert ("normal_edges" in tables) == (method == "pc-darts")
+    for kind in ("normal", "reduce") if method == "pc-darts" else ():
+        assert torch.equal(tables[f"{kind}_edges"], tables[kind].sum(dim=1))
 
 
 COLLAPSING = "--operations none,skip_connect,dil_conv_3x3 --alpha-lr 0.3 --seed 1".split()  # after the first epoch
