@@ -12,7 +12,7 @@ import sys
 import threading
 from multiprocessing import connection
 
-PRELOADED = ["crash", "sessions", "darts_cli.cli", "darts_cli.sweeps.worker", "darts_cli.plans.probe"]
+PRELOADED = ["crash", "sessions", "darts_cli.cli", "darts_cli.sweeps.worker", "darts_cli.sweeps.probe"]
 PRELOADED += ["torch._inductor.config", "torchvision.transforms.v2"]
 PRELOADED += [f"darts_cli.{domain}.{stage}" for domain in ("cnn", "rnn") for stage in ("search", "train")]
 

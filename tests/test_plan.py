@@ -8,10 +8,10 @@ import pytest
 from conftest import darts
 
 from darts_cli.config import SearchCNN, TrainRNN
-from darts_cli.genotype import load
-from darts_cli.plans.measure import Kind, Measured, counts, segments
+from darts_cli.plans.measure import Kind, Measured, segments
 from darts_cli.plans.variants import variants
 from darts_cli.runs.task import Task
+from darts_cli.sweeps.worker import counts
 
 DIGITS = ["cnn", "--dataset", "digits", "--layers", "3", "--channels", "4", "--nodes", "2", "--batch-size", "120"]
 PYDOC = ["rnn", "--dataset", "pydoc", "--dim", "16", "--batch-size", "160"]
@@ -92,10 +92,10 @@ def test_variants_are_other_runs():
 
 def test_counts_are_those_of_the_data():
     """1,438 digits to train on, of which half; a pass over the other half, and four batches twice for the discrete cells."""
-    assert counts(Kind(Task("search", "cnn"), SearchCNN(dataset="digits"))) == {"steps": 12, "evaluation": 20, "end": 0}
-    config, cells = TrainRNN(dataset="pydoc"), load("darts_v2", "rnn")
-    assert counts(Kind(Task("select", "rnn"), config, cells))["end"] == 0
-    assert counts(Kind(Task("train", "rnn"), config, cells))["end"] > 0
+    assert counts(Task("search", "cnn"), SearchCNN(dataset="digits")) == {"steps": 12, "evaluation": 20, "end": 0}
+    config = TrainRNN(dataset="pydoc")
+    assert counts(Task("select", "rnn"), config)["end"] == 0
+    assert counts(Task("train", "rnn"), config)["end"] > 0
 
 
 def test_the_time_of_a_run_is_that_of_its_parts():

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,13 +16,19 @@ from conftest import darts, finish, start
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_cli.config import SearchCNN
+from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
+from darts_cli.runs.task import Task
 from darts_cli.sweeps.comparison import affordable, entry_of
+from darts_cli.sweeps.estimate import estimate
+from darts_cli.sweeps.pool import Job, Pool
 from darts_cli.sweeps.reports import comparison as comparison_report
 from darts_cli.sweeps.reports.comparison import word
+from darts_cli.sweeps.seeds import Placement
 from darts_cli.sweeps.significance import holm, permutation_test, student_t, summary
+from darts_cli.sweeps.sweep import Sweep, SweepConfig
+from darts_cli.sweeps.worker import counts
 
 scipy_stats = pytest.importorskip("scipy.stats")
 NUMBERS = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
@@ -244,6 +251,31 @@ def test_all_cells_are_trained_alike(tmp_path):
     trained = [yaml.safe_load(path.read_text()) for path in (tmp_path / "run" / "trainings").glob("*/config.yaml")]
     assert len(trained) > 1
     assert all(settings | {"genotype": None} == trained[0] | {"genotype": None} for settings in trained)
+
+
+def test_the_estimate_is_of_every_method_and_of_the_short_trainings(tmp_path, capsys):
+    """Measured already: 1 s a step for DARTS, 3 for GDAS, 2 for a training; epochs are of 12 steps and of 30. Three at a time
+    are done with searches of 12, 12, 36 and 36 s after 48 s, and with four trainings of 1200 s after 2400 s: 40 min 48 s."""
+    each = {"darts": 1, "gdas": 3}
+    jobs = [
+        Job(f"{method}/{seed}", Task("search", "cnn"), SearchCNN(dataset="digits", method=method, epochs=1, seed=seed))
+        for method in each
+        for seed in (2, 3)
+    ]
+    short = TrainCNN(dataset="digits", epochs=20, batch_size=24, train_portion=0.5)
+    jobs += [Job(f"trainings/{n}", Task("select", "cnn"), replace(short, seed=n)) for n in range(4)]
+    sweep = Sweep(Task("compare", "cnn", "seeds"), SweepConfig(jobs[0].config, name="x", options=(), settings={}), tmp_path)
+    for name, seconds in {"darts/2": 1, "gdas/2": 3, "trainings/0": 2}.items():
+        (tmp_path / "measured" / name).mkdir(parents=True)
+        text = json.dumps({"seconds_per_step": seconds, "checkpoint": 2_000_000})
+        (tmp_path / "measured" / name / "measured.json").write_text(text)
+    steps = [counts(job.task, job.config)["steps"] for job in (jobs[0], jobs[-1])]
+    assert steps == [12, 30]
+    with Pool(sweep, Placement(parallel=3), quiet=False) as pool:
+        estimate(pool, jobs)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("about 41 min"), said
+    assert "4 searches of 1 epoch, 1 to 3 s per step; 4 trainings of 20 epochs, 2 s per step; 3 at a time" in said
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from darts_cli.runs.task import Task
 from darts_cli.spaces.choose import choose
 from darts_cli.sweeps import worker
 from darts_cli.sweeps.pool import Job
+from darts_cli.sweeps.probe import measurement
 from darts_cli.sweeps.repeats import _summary
 from darts_cli.sweeps.reports.repeats import shown
 from darts_cli.sweeps.seeds import seed_list, seed_options
@@ -73,7 +74,7 @@ def test_the_short_training_is_the_recipe_on_the_searchs_halves():
 
 
 def test_a_measurement_that_is_stopped_is_not_kept(tmp_path, monkeypatch):
-    """Ctrl-C during the estimate stops the sweep; a probe that has measured enough stops itself in the same way."""
+    """Ctrl-C during the estimate stops the sweep."""
     config = SearchCNN(dataset="digits")
     job = {
         "task": ["search", "cnn", None],
@@ -82,15 +83,15 @@ def test_a_measurement_that_is_stopped_is_not_kept(tmp_path, monkeypatch):
         "folder": str(tmp_path / "measured"),
     }
 
-    def execute(run, _quiet):
+    def execute(run, quiet):
         run.state.signal = signal.SIGTERM  # as a signal sets it
         run.start({}, {"fingerprint": "0"})
         run.state.checkpoint(lambda: {"epoch": 0, "step": 1, "sums": torch.zeros(1)})
 
     monkeypatch.setattr(worker, "execute", execute)
     with pytest.raises(DartsError, match="stopped by SIGTERM"):
-        worker._work(job | {"measure": True, "quiet": True, "sweep": None})
-    assert list(tmp_path.iterdir()) == []
+        worker._work(job | {"measure": measurement(0, 0, seconds=1, most=3), "quiet": True, "sweep": None})
+    assert list((tmp_path / "measured").iterdir()) == []
 
 
 # ---- for real
@@ -199,7 +200,7 @@ def test_a_part_without_all_of_its_record_is_not_done(tmp_path, text):
 def test_a_damaged_measurement_gives_one_line(whole, tmp_path, text):
     run = tmp_path / "run"
     shutil.copytree(whole[1], run)
-    path = run / "measured" / "search" / "measured.json"
+    path = run / "measured" / "seed-4" / "measured.json"
     path.write_text(text)
     shutil.rmtree(run / "seed-4")  # it is read while something is left to do
     result = darts(*MANY, "--run", run)
@@ -320,11 +321,12 @@ def test_nothing_is_left_when_all_searches_fail(tmp_path):
 def test_epochs_of_a_single_step_are_measured(tmp_path):
     settings = SearchCNN(dataset="digits", nodes=2, epochs=1, layers=3, channels=2, batch_size=1000).to_dict()
     job = {"task": ["search", "cnn", None], "settings": settings, "genotype": None, "folder": str(tmp_path), "sweep": ""}
-    worker._work(job | {"measure": True, "quiet": True})
+    worker._work(job | {"measure": measurement(0, 0, seconds=1, most=3), "quiet": True})
     measured = json.loads((tmp_path / worker.MEASURED).read_text())
     assert measured["steps"] == 1
     assert measured["seconds_per_step"] > 0
-    assert measured["bytes"] > 1000
+    assert measured["checkpoint"] > 1000
+    assert [path.name for path in tmp_path.iterdir()] == [worker.MEASURED]
 
 
 @pytest.mark.slow

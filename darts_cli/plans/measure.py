@@ -1,11 +1,10 @@
 """Measurements of a run, each in a process of its own, and what follows from them for the whole run."""
 
-import importlib
 import json
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from darts_cli import DartsError
 from darts_cli.genotype import Genotype
@@ -16,6 +15,8 @@ from darts_cli.schema import Config
 from darts_cli.sweeps.engines.engine import process_of
 from darts_cli.sweeps.estimate import COPIES
 from darts_cli.sweeps.pool import reason
+from darts_cli.sweeps.probe import measurement
+from darts_cli.sweeps.worker import MEASURED
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,6 @@ class Measured:
         return [probe for _, probe in self.segments]
 
 
-def counts(kind: Kind) -> dict[str, int]:
-    """Steps and batches of a run; see `counts` of its domain. Raises DartsError, as the run does, where its data is missing."""
-    stage = "search" if kind.task.stage == "search" else "train"
-    count = importlib.import_module(f"darts_cli.{kind.task.domain}.{stage}").counts
-    return count(kind.config) if stage == "search" else count(kind.config, test=kind.task.stage != "select")
-
-
 def segments(kind: Kind) -> list[tuple[int, int]]:
     """The first epoch, from 0, and the number of the epochs whose steps do the same work.
 
@@ -112,26 +106,19 @@ def probe(
             "settings": kind.config.to_dict(),
             "genotype": kind.genotype and kind.genotype.to_dict(),
             "folder": folder,
-            "epoch": epoch,
-            "step": step,
-            "end_of_epoch": end_of_epoch,
-            "seconds": seconds,
-            "most": most,
-            "started": time.time(),
+            "measure": measurement(epoch, step, seconds=seconds, most=most, end_of_epoch=end_of_epoch),
         }
         # In a session of its own: Ctrl-C reaches only this process, which then ends it.
-        outputs = {"stdout": subprocess.PIPE, "stderr": errors}
-        process = process_of("darts_cli.plans.probe", job, threads, **outputs, start_new_session=True)
+        outputs = {"stdout": subprocess.DEVNULL, "stderr": errors}
+        process = process_of("darts_cli.sweeps.worker", job, threads, **outputs, start_new_session=True)
         try:
-            result = process.stdout.read()
             code = process.wait()
         finally:
             process.kill()
             process.wait()
             process.stdin.close()
-            process.stdout.close()
         errors.seek(0)
         if code:
             last = ([""] + [line for line in errors.read().splitlines() if line.strip()])[-1]
             raise DartsError(reason(code, last), exit_code=2 if code == 2 else 1)
-        return json.loads(result)
+        return json.loads((Path(folder) / MEASURED).read_text(encoding="utf-8"))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from darts_cli import DartsError
 from darts_cli.methods.method import parse
-from darts_cli.plans.measure import Kind, Measured, counts, probe, segments
+from darts_cli.plans.measure import Kind, Measured, probe, segments
 from darts_cli.plans.variants import variants
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import resolve
 from darts_cli.sweeps.engines.local import devices
+from darts_cli.sweeps.worker import counts
 
 SHARES = {"steps": 0.2, "epoch_end": 0.15, "variant": 0.05}  # of the time, that a measurement may take where that suffices
 VARIANT_STEPS = 5
@@ -55,7 +56,7 @@ def plan(
 
 def measure(kind: Kind, seconds: float, options: dict) -> Measured:
     """Measure steps and the end of an epoch. Raises DartsError."""
-    count, works = counts(kind), segments(kind)
+    count, works = counts(kind.task, kind.config), segments(kind)
     within = seconds * SHARES["steps"] / len(works)
     steps = [(epochs, probe(kind, epoch, 0, seconds=within, **options)) for epoch, epochs in works]
     last = count["steps"] - 1

@@ -68,9 +68,9 @@ def compare(
     sweep.load_data()
     with Pool(sweep, placement, quiet) as pool:
         sweep.start()
-        estimate(pool, searches)
-        check_all_done(pool.run(searches), sweep)
         judge = _Judge(sweep, pool, short_training)
+        estimate(pool, [*searches, *judge.trainings(entries, configs)])
+        check_all_done(pool.run(searches), sweep)
         chosen = judge.choose(entries, configs)
         content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)
     form = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
@@ -162,6 +162,27 @@ class _Judge:
         self.sweep, self.pool, self.short = sweep, pool, short
         self.measure = MEASURES[sweep.task.domain]
 
+    def trainings(self, entries: Sequence[Entry], configs: Mapping) -> list[Job]:
+        """Those that choosing and scoring need, if all cells that are not known yet are different ones."""
+        jobs = {}
+        for entry in entries:
+            config = configs[entry.space, entry.method]
+            if nasbench201.holds(config.searched):
+                continue
+            found = list(entry.drawn)
+            if entry.config and history.complete(self.sweep.folder / entry.name):
+                found = [genotype.load(self.sweep.folder / entry.name)]
+            chosen = [self._job("chosen", cells, config, seed=1) for cells in found if len(found) > 1]
+            scored = self._job("trainings", found[0] if len(found) == 1 else None, config, seed=0, name=entry.name)
+            jobs |= {job.name: job for job in (*chosen, scored)}
+        return list(jobs.values())
+
+    def _job(self, folder: str, cells: Genotype | None, config: Config, *, seed: int, name: str = "") -> Job:
+        """A short training; cells that are not known yet have the name of what finds them."""
+        task = Task("select", self.sweep.task.domain)
+        short = self.short(space=config.searched, seed=seed)
+        return Job(f"{folder}/{cells.hash() if cells else name}", task, short, cells)
+
     def choose(self, entries: Sequence[Entry], configs: Mapping) -> list[Genotype]:
         """The cells of every entry; of several random ones the best by validation."""
         many = [(cells, configs[e.space, e.method]) for e in entries if len(e.drawn) > 1 for cells in e.drawn]
@@ -193,8 +214,7 @@ class _Judge:
             if cell is not None:
                 known[cells.hash()] = nasbench201.load(epochs).accuracy(cell, config.benchmark_data, part)
             else:
-                task = Task("select", self.sweep.task.domain)
-                jobs[cells.hash()] = Job(f"{folder}/{cells.hash()}", task, self.short(space=config.searched, seed=seed), cells)
+                jobs[cells.hash()] = self._job(folder, cells, config, seed=seed)
         check_all_done(self.pool.run(list(jobs.values())), self.sweep)
         scale = 100 if self.sweep.task.domain == "cnn" else 1
         curves = {hash: curve(self.sweep.folder / job.name, self.measure.name) for hash, job in jobs.items()}

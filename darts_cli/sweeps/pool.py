@@ -42,7 +42,7 @@ class Job:
     task: Task
     config: Config
     genotype: Genotype | None = None
-    measure: bool = False
+    measure: dict | None = None  # what, where not all of it is done
 
     def done(self, sweep: Path) -> bool:
         """Whether all its files are there. A finished run that lacks some writes them again."""

@@ -1,27 +1,35 @@
-"""A few steps of a run, in a process of its own: the loop of the run itself, in a folder that is deleted.
+"""A few steps of a run, by the loop of the run itself, and how long each part of it takes."""
 
-The process gets its job on stdin, and prints what it has measured as JSON.
-"""
-
-import contextlib
-import json
 import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
-from darts_cli.genotype import Genotype
 from darts_cli.runs.checkpoint import NEWEST
 from darts_cli.runs.run import Run
 from darts_cli.runs.state import State
-from darts_cli.runs.task import Task
 from darts_cli.runtime.device import peak_memory, synchronize
-from darts_cli.sweeps.worker import execute, serve
 
 LEAST_STEPS = 2  # that are measured, after a first one
 LEAST_EVALUATIONS = 3
+
+
+def measurement(epoch: int, step: int, *, seconds: float, most: int, end_of_epoch: bool = False) -> dict:
+    """What a process, which starts now, is to measure.
+
+    epoch, step     where to begin
+    end_of_epoch    whether to measure what follows the steps of an epoch, or the steps
+    most            steps at most
+    seconds         that may be spent, where they suffice for the least that is needed
+    """
+    return {
+        "epoch": epoch,
+        "step": step,
+        "end_of_epoch": end_of_epoch,
+        "seconds": seconds,
+        "most": most,
+        "started": time.time(),
+    }
 
 
 class Enough(Exception):
@@ -29,14 +37,10 @@ class Enough(Exception):
 
 
 class Probe(State):
-    """The state of a run that begins anywhere, notes how long everything takes, and ends when that is known.
-
-    job    epoch and step to begin with; `end_of_epoch`, whether to measure what follows the steps of an epoch, or the steps;
-           how many steps at most; the seconds that may be spent, where that suffices for the least that is needed
-    """
+    """The state of a run that begins where a `measurement` says, notes how long everything takes, and raises Enough."""
 
     def __init__(self, run: Run, job: dict):
-        super().__init__(run.identity, run.reports, "")
+        super().__init__(run.identity, run.reports, run.state.resume)
         self.job = job
         self.steps: list[float] = []  # seconds of each, from where the run began
         self.evaluations: list[float] = []  # of each batch, of the first epoch
@@ -60,7 +64,9 @@ class Probe(State):
         return fresh | {"epoch": self.job["epoch"], "step": self._step}
 
     def checkpoint(self, state: Callable[[], dict]) -> None:
-        """A step, or a batch of an evaluation, is done."""
+        """A step, or a batch of an evaluation, is done. Raises Stopped when asked to stop."""
+        if self.signal:
+            super().checkpoint(state)
         step, seconds = state()["step"], self._lap()
         if step != self._step:
             self.steps.append(seconds)
@@ -109,20 +115,3 @@ class Probe(State):
         if self.job["end_of_epoch"]:
             return over and len(self.evaluations) >= LEAST_EVALUATIONS
         return len(self.steps) > (LEAST_STEPS if over else self.job["most"])
-
-
-def _work(job: dict) -> None:
-    task = Task(*job["task"])
-    config = task.config.from_dict(job["settings"])
-    config = replace(config, checkpoint_minutes=float("inf"), epochs=max(2, config.epochs))  # the last epoch ends otherwise
-    genotype = job["genotype"] and Genotype.from_dict(job["genotype"])
-    run = Run(task, config, Path(job["folder"]), genotype, lasting=False)
-    run.state = probe = Probe(run, job)
-    with contextlib.suppress(Enough):
-        execute(run, quiet=True)
-    print(json.dumps(probe.result()))
-
-
-def main() -> None:
-    """Measure what the first line of stdin says."""
-    serve(_work)
