@@ -11,8 +11,9 @@ from authors import network_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_cli import legacy
+from darts_cli import DartsError, legacy
 from darts_cli.cnn.model import SearchNetwork
+from darts_cli.config import SearchCNN
 from darts_cli.methods.decisions import Decisions, fixed
 from darts_cli.methods.method import parse
 from darts_cli.methods.papers import darts_pt, random_sharing
@@ -191,6 +192,15 @@ def test_random_architectures_are_uniform():
     assert without[0::2, 0].sum() == without[1::2, 1].sum() == 0
     assert (without[0::2, 1:] > 0).all()
     assert (without[1::2, 0] > 0).all()
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, "1"), ("all", "all")])
+def test_random_architectures_are_refused_where_the_cells_keep_other_inputs(keep, kept):
+    """What is scored must be what is derived."""
+    space = {"domain": "cnn", "operations": ["skip_connect", "sep_conv_3x3"], "nodes": 2, "keep": 2}
+    assert SearchCNN(space=space, method="random-sharing").searched.keep == 2
+    with pytest.raises(DartsError, match=f"draws 2 inputs for every node of normal cells; this space keeps {kept}"):
+        SearchCNN(space=space | {"keep": keep}, method="random-sharing")
 
 
 @pytest.mark.parametrize("case", range(len(REFERENCE["pdarts"]["stages"])))

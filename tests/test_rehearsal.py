@@ -151,7 +151,7 @@ def search_of_text(device, monkeypatch, steps=1, **settings):
         network.begin(LAST)
         for number in range(steps):
             step = dataclasses.replace(LAST, number=number)
-            batches = step_rnn.batches_of(config, network, texts, hidden, 0, 3)
+            batches = step_rnn.batches_of(step, config, network, texts, hidden, 0, 3)
             with recorded_from(number, network.repeats):
                 added, norm, *hidden = step_rnn.search_step(architect, relaxation, step, network, config, *batches)
             sums += added

@@ -54,3 +54,31 @@ def test_out_of_memory_saves_and_the_run_goes_on(tmp_path, text, command, passes
     assert (saved["epoch"], saved["step"]) == (0, passes // 2 - 1 if command.startswith("search") else passes - 1)
     assert darts(*args, "--run", tmp_path / "disturbed").exit_code == 0
     assert_same_run(tmp_path / "undisturbed", tmp_path / "disturbed")
+
+
+@pytest.mark.parametrize("command", ["search cnn", "search rnn"])
+def test_out_of_memory_in_the_hessian_saves_the_epoch(tmp_path, text, command):
+    """Its pass is the last one that keeps a graph. All steps of the epoch are saved before."""
+    more = ["--dataset", "text", "--data", text] if command.endswith("rnn") else []
+    args = [*command.split(), *RUNS[command], *more, "--eigenvalue-every", 1]
+    passes, last = 0, None
+
+    def demand(module, _inputs, _output):
+        nonlocal passes
+        if type(module).__name__ in ("SearchNetwork", "Embedding") and torch.is_grad_enabled():
+            passes += 1
+            if passes == last:
+                torch.empty(2**55, dtype=torch.uint8)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(demand)
+    try:
+        assert darts(*args, "--run", tmp_path / "undisturbed").exit_code == 0
+        passes, last = 0, passes
+        done = darts(*args, "--run", tmp_path / "disturbed")
+    finally:
+        hook.remove()
+    assert (done.exit_code, "is saved" in done.stderr) == (1, True), done.stderr
+    saved = torch.load(tmp_path / "disturbed" / "checkpoint.pt", weights_only=True)
+    assert (saved["epoch"], saved["step"]) == (0, last // 2)
+    assert darts(*args, "--run", tmp_path / "disturbed").exit_code == 0
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "disturbed")

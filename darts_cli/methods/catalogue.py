@@ -7,6 +7,8 @@ functions of it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+INPUTS = {"normal": 2, "reduce": 2, "recurrent": 1}  # of a node, that `uniform` draws, by kind of cell; all in others
+
 
 @dataclass(frozen=True)
 class Parameter:

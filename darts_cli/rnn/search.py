@@ -17,7 +17,7 @@ from darts_cli.rnn.step import batches_of, make, pieces_of, steps_of, streams_of
 from darts_cli.runs.display import Display
 from darts_cli.runs.run import Run
 from darts_cli.runtime import distributed
-from darts_cli.runtime.device import environment, prepare, seed
+from darts_cli.runtime.device import environment, prepare
 from darts_cli.runtime.graphs import Graphs
 from darts_cli.runtime.nonfinite import detection
 from darts_cli.runtime.schedules import set_lr
@@ -26,7 +26,6 @@ from darts_cli.runtime.schedules import set_lr
 def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
     """Search, or resume, in that run folder; returns the cell. Raises DartsError if numbers are not finite, or if stopped."""
     device = prepare(config.device, config.deterministic, config.precision)
-    distributed.check_batch(config.batch_size)
     share = distributed.share(config.batch_size)  # the streams of this rank
     corpus = data.load(config.dataset, config.data, tokens=config.tokens)
     train, valid, evaluation = (text.to(device) for text in streams_of(config, corpus, share))
@@ -63,23 +62,24 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
             one_step = steps_of(architect, relaxation, config, graphs)
             with detection(network, config.detect_anomaly):
                 for step, (start, length) in list(enumerate(pieces))[now["step"] :]:
-                    seed(config.seed, "masks", epoch, step)
-                    batches = batches_of(config, network, (train, valid), (hidden, valid_hidden), start, length)
+                    batches = batches_of(at(step), config, network, (train, valid), (hidden, valid_hidden), start, length)
                     set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)  # the architect's too
                     before = partial(state, epoch, step, sums, hidden, valid_hidden)
                     with run.state.saved_without_memory(before, network, relaxation.optimizer):
-                        added, norm, hidden, valid_hidden = one_step(at(step), *batches)
-                    sums += added
-                    run.state.watch.note(epoch, step, added[0], norm, added[1], list(network.alphas.values()))
+                        step_sums, norm, hidden, valid_hidden = one_step(at(step), *batches)
+                    sums += step_sums
+                    run.state.watch.note(epoch, step, step_sums[0], norm, step_sums[1], list(network.alphas.values()))
                     display.step(epoch, start + length - 1)
                     if display.due(step, config.log_every):
                         report.search_reading(display, run, network, sums, epoch, start + length - 1)
                     run.state.checkpoint(partial(state, epoch, step + 1, sums, hidden, valid_hidden))
             run.state.check_finite()
-            after_each = partial(run.state.checkpoint, partial(state, epoch, len(pieces), sums, hidden, valid_hidden))
+            after_steps = partial(state, epoch, len(pieces), sums, hidden, valid_hidden)
+            after_each = partial(run.state.checkpoint, after_steps)
             network.conclude(at(len(pieces)), partial(likelihood, network, evaluation, config, after_each))
             sums[1] = distributed.first(measure(network.measured(), evaluation, config.bptt, config.precision, after_each))
-            report.search_record(display, run, network, sums, epoch, watched(config, network, evaluation, epoch))
+            with run.state.saved_without_memory(after_steps, network, relaxation.optimizer):
+                report.search_record(display, run, network, sums, epoch, watched(config, network, evaluation, epoch))
             network, architect, relaxation = follow((network, architect, relaxation), method, at(len(pieces)), build)
             run.state.save(now := state(epoch + 1, *start_of_epoch))
     return report.search_end(config, run, network, device)

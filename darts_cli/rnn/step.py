@@ -101,9 +101,10 @@ def pieces_of(config: SearchRNN, train: Tensor, epoch: int) -> list[tuple[int, i
 
 
 def batches_of(
-    config: SearchRNN, network: SearchNetwork, texts: tuple, hidden: tuple, start: int, length: int
+    step: Step, config: SearchRNN, network: SearchNetwork, texts: tuple, hidden: tuple, start: int, length: int
 ) -> tuple[Batch, Batch]:
-    """Those of a step, from the training and the validation text, which begins again when it ends."""
+    """Those of a step with their masks, from the training and the validation text, which begins again when it ends."""
+    seed(step.seed, "masks", step.epoch, step.number)
     train, valid = texts
     batch = _batch(network, train, start, length, hidden[0])
     return batch, _batch(network, valid, start % (len(valid) - 1), config.bptt, hidden[1])
@@ -120,6 +121,7 @@ def make(
     config: SearchRNN, vocab: int, method: Method, device: torch.device, run: Run, stage: Stage
 ) -> tuple[SearchNetwork, Architect, Relaxation]:
     """The network of a stage, with its optimisers, as it begins."""
+    distributed.check_batch(config.batch_size)
     distributed.check_unsplit("--batch-chunks", config.batch_chunks)
     alone = {"--unrolled exact": config.exact, "--compile": config.compile, "--cuda-graphs": config.cuda_graphs}
     distributed.check_alone(alone)
@@ -203,6 +205,5 @@ def reopened(config: SearchRNN, run: Run, device: torch.device) -> Iterator[tupl
     for number, (start, length) in pieces[done if done < len(pieces) else 0 :]:
         step = Step(epoch, config.epochs, config.seed, number)
         network.begin(step)
-        seed(config.seed, "masks", epoch, number)
         set_lr(architect.w_optimizer, stage.scale * config.lr * length / config.bptt)
-        yield architect, relaxation, step, *batches_of(config, network, texts, hidden, start, length)
+        yield architect, relaxation, step, *batches_of(step, config, network, texts, hidden, start, length)

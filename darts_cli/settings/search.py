@@ -5,11 +5,13 @@ from typing import ClassVar
 
 from darts_cli import DartsError
 from darts_cli.guard import rules
+from darts_cli.methods.catalogue import INPUTS
 from darts_cli.methods.spec import Spec, read
 from darts_cli.schema import Config, Setting
 from darts_cli.settings.shared import check_tokens
 from darts_cli.spaces.choose import choose, is_shipped
 from darts_cli.spaces.space import DEFAULTS, Space
+from darts_cli.text import counted
 
 
 class SearchConfig(Config):
@@ -38,12 +40,23 @@ class SearchConfig(Config):
                 raise DartsError(f"--method: {part}: no edge of this search has a skip connection", exit_code=2)
         if getattr(self, "stop", "").startswith("skips") and not self._has_skips():
             raise DartsError("--stop skips: no edge of this search has a skip connection", exit_code=2)
+        if "uniform" in self.spec.parts:
+            self._check_inputs()
         narrow = self.spec.parts.get("narrow")
         if narrow:
             self._check_stages(int(narrow["second"]), int(narrow["third"]))
 
     def _has_skips(self) -> bool:
         return "skip_connect" in self.searched.operations
+
+    def _check_inputs(self) -> None:
+        """Check that the architectures which `uniform` draws have as many inputs as the cells that are derived."""
+        keep = self.searched.keep
+        for cell in self.searched.cells:
+            if INPUTS.get(cell) != keep:
+                drawn = counted(INPUTS[cell], "input") if cell in INPUTS else "all inputs"
+                kept = "all" if keep is None else keep
+                raise DartsError(f"--method: uniform: draws {drawn} for every node of {cell} cells; this space keeps {kept}", exit_code=2)
 
     def _check_stages(self, second: int, third: int) -> None:
         """Check that every stage has an epoch, and fewer operations than the one before."""

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from darts_cli.methods.catalogue import INPUTS
 from darts_cli.methods.papers.pc_darts import per_node
 from darts_cli.methods.value import Score, Step, Tables, cells
 
 Columns = Mapping[str, Sequence[int | None]]
 
-INPUTS = {"normal": 2, "reduce": 2, "recurrent": 1}  # of a node, by kind of cell; all in others
 INTERIM = 10  # candidates after every epoch but the last
 
 
