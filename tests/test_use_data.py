@@ -141,7 +141,47 @@ def test_a_sheet_shows_an_image_of_each_class_and_what_becomes_of_it(folder, tmp
 
 @pytest.mark.parametrize("options", [[], ["--no-flip"], ["--cutout", 4], ["--seed", 1], ["--image-size", 16]])
 def test_a_sheet_depends_on_its_options(folder, tmp_path, options):
-    for name, given in (("one", options), ("two", options), ("other", ["--cutout", 6, "--seed", 5])):
-        assert darts("data", "show", folder, "--output", tmp_path / name, *given).exit_code == 0
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
+    one, two, other = (
+        sheet_of(folder, tmp_path / f"{name}.png", *given)
+        for name, given in (("one", options), ("two", options), ("other", ["--cutout", 6, "--seed", 5]))
+    )
+    assert one == two != other
+
+
+def test_a_sheet_has_the_augmentation_of_a_training(tmp_path):
+    """Digits are not mirrored."""
+    usual, unflipped, flipped = (
+        sheet_of("digits", tmp_path / f"{len(given)}{given[:1] == ['--flip']}.png", *given)
+        for given in ([], ["--no-flip", "--cutout", 0], ["--flip", "--cutout", 0])
+    )
+    assert usual == unflipped != flipped
+
+
+@pytest.mark.parametrize(
+    ("place", "output", "said"),
+    [
+        ("digits", "sheet.jpg", "--output sheet.jpg: the sheet is a PNG file; name it sheet.png"),
+        ("pydoc", "sheet.png", "--output sheet.png: the lines of a text are printed; leave it out"),
+    ],
+)
+def test_a_sheet_is_a_png_file_of_images(tmp_path, monkeypatch, place, output, said):
+    monkeypatch.chdir(tmp_path)
+    result = darts("data", "show", place, "--output", output)
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert said in result.stderr
+
+
+def sheet_of(place, target, *options):
+    assert darts("data", "show", place, "--output", target, *options).exit_code == 0
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [([1, 0], "the class b has no image;"), ([0, 0], "the classes a, b have no images;")]
+)
+def test_a_class_without_images_is_named(tmp_path, counts, said):
+    for name, count in zip("ab", counts, strict=True):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+    assert said in darts("data", "check", tmp_path).stderr

@@ -141,7 +141,7 @@ def _visible(name: str) -> bool:
 def class_folders(root: Path):
     """torchvision's ImageFolder for `root`, without hidden files and folders; `left_out` lists the files that are no images.
 
-    Raises DartsError when there are not at least two folders of images.
+    Raises DartsError when there are not at least two folders, each with images.
     """
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -167,7 +167,7 @@ def class_folders(root: Path):
             if os.path.islink(path) and os.path.commonpath([target, top]) in (target, top):
                 raise DartsError(f"{path}: is a link that leads back into {root}; its images would count twice; remove it")
     try:
-        folders = Visible(str(root), is_valid_file=usable)
+        folders = Visible(str(root), is_valid_file=usable, allow_empty=True)
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0].rstrip(".")
         raise DartsError(
@@ -179,6 +179,12 @@ def class_folders(root: Path):
         if folders.classes and (below := visible_folders(Path(root, folders.classes[0]))):
             remedy = f"; {folders.classes[0]} holds {some([path.name for path in below])}: name it with --data instead"
         raise DartsError(f"{root}: {there}; there must be two or more, one folder each{remedy}")
+    full = set(folders.targets)
+    empty = [name for i, name in enumerate(folders.classes) if i not in full]
+    if empty:
+        few = "the class {} has no image; put some into its folder, or delete it"
+        many = "the classes {} have no images; put some into their folders, or delete these"
+        raise DartsError(f"{root}: {(few if len(empty) == 1 else many).format(some(empty))}")
     folders.left_out = sorted(left_out)
     return folders
 

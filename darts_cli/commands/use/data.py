@@ -67,41 +67,49 @@ def check_command(place, image_size, resize, tokens, as_json):
 @_SIZE
 @_RESIZE
 @_TOKENS
-@option("--flip/--no-flip", default=True, show_default=True, help="Mirror half of the images, left to right.")
+@option("--flip/--no-flip", default=None, show_default="as in a training", help="Mirror half of the images, left to right.")
 @option(
     "--pad",
     type=click.IntRange(0, MAX_PAD_PIXELS),
     show_default="an eighth of the shorter side",
     help="Pixels of zeros around an image before a crop.",
 )
-@option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Cutout size in pixels.")
+@option("--cutout", type=click.IntRange(0), show_default="as in a training", help="Cutout size in pixels.")
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
-@option("--output", "-o", metavar="FILE", default="data.png", show_default=True, help="PNG file to write.")
+@option("--output", "-o", metavar="FILE", show_default="data.png", help="PNG file to write.")
 def show_command(place, image_size, resize, tokens, flip, pad, cutout, seed, output):
     """Write a sheet of augmented images, as a training sees them, or print the first lines of a text.
 
     Each of the first ten classes has a row: an image as it is, then seven that were cropped, mirrored and cut out.
 
     \b
-    Example: darts data show digits --no-flip --output digits.png
+    Example: darts data show digits --output digits.png
     """
     if _is_text(place, tokens):
         from darts_cli.use.corpora import shown
 
+        if output is not None:
+            raise DartsError(f"--output {output}: the lines of a text are printed; leave it out", exit_code=2)
         click.echo(harmless(shown(place, tokens)))
         return
+    path = Path(output or "data.png")
+    if path.suffix.lower() != ".png":
+        raise DartsError(f"--output {output}: the sheet is a PNG file; name it {path.with_suffix('.png')}", exit_code=2)
     from PIL import Image
 
     from darts_cli import files
+    from darts_cli.config import TrainCNN
     from darts_cli.use.data import opened, sheet
 
-    fit = _fit(image_size, resize)
-    dataset = opened(place, _is_folder(place), fit)._replace(flip=flip, pad=pad)
-    picture = sheet(dataset, cutout, seed)
+    is_folder, fit = _is_folder(place), _fit(image_size, resize)
+    usual = TrainCNN(dataset="folder" if is_folder else place, data=place)
+    flips = usual.flip if flip is None else flip
+    dataset = opened(place, is_folder, fit)._replace(flip=flips, pad=pad)
+    picture = sheet(dataset, usual.cutout if cutout is None else cutout, seed)
     png = io.BytesIO()
     Image.fromarray(picture.numpy()).save(png, "PNG")
-    files.write(Path(output), png.getbuffer())
-    click.echo(printable(output))
+    files.write(path, png.getbuffer())
+    click.echo(printable(str(path)))
 
 
 def _fit(image_size, resize):
