@@ -25,6 +25,7 @@ ORIGINAL = {  # options of the original that are not taken here, and what to do 
     "--decay-period": "leave it out: the learning rate decays after every epoch",
     "--max-seq-len-delta": "leave it out: a step has at most --bptt + 20 words",
 }
+STAGES = ("search", "train")
 PACKAGES = ("torch", "torchvision")  # that are built for each other
 FIRST_RANK_SECONDS = 5  # after which another rank prints its error, unless torchrun has ended it
 
@@ -59,7 +60,7 @@ class Darts(click.Group):
             if isinstance(error, click.NoSuchOption) and error.option_name in ORIGINAL:
                 message = f"{error.option_name}: is an option of the original; {ORIGINAL[error.option_name]}"
             elif isinstance(error, click.NoSuchOption) and (other := _sibling(error)):
-                message = f"{error.option_name}: is an option of {other} only"
+                message = f"{error.option_name}: is an option of {other}, not of {path}"
             return _error(f"{message}{' See' if message.endswith('?') else '; see'} {path} --help"), error.exit_code
         except click.ClickException as error:
             return _error(error.format_message()), error.exit_code
@@ -83,16 +84,25 @@ class Darts(click.Group):
 
 
 def _sibling(error: click.NoSuchOption) -> str | None:
-    """The command beside the one that was called, as `search cnn` is beside `search rnn`, that has the option."""
+    """The command beside the one that was called that has the option: beside `train cnn`, `train rnn` and `search cnn`."""
     above = error.ctx.parent if error.ctx else None
-    group = above.command if above else None
-    if not isinstance(group, click.Group) or above.parent is None:
+    if above is None or above.parent is None:
         return None
-    commands = {name: group.get_command(above, name) for name in group.list_commands(above)}
-    having = [
-        name for name, each in commands.items() if any(error.option_name in p.opts + p.secondary_opts for p in each.params)
-    ]
-    return f"{above.command_path} {having[0]}" if len(having) == 1 else None
+    root, name = error.ctx.find_root(), error.ctx.info_name
+    beside = [f"{above.info_name} {other}" for other in above.command.list_commands(above)]
+    for paths in (beside, [f"{stage} {name}" for stage in STAGES]):
+        having = [path for path in paths if _has(root, path.split(), error.option_name)]
+        if having:
+            return f"{root.info_name} {having[0]}" if len(having) == 1 else None
+    return None
+
+
+def _has(context: click.Context, path: Sequence[str], option: str) -> bool:
+    """Whether the command at that path, if there is one, has the option."""
+    command = context.command
+    for name in path:
+        command = command.get_command(context, name) if isinstance(command, click.Group) else None
+    return command is not None and any(option in each.opts + each.secondary_opts for each in command.params)
 
 
 def _broken(error: Exception) -> str | None:

@@ -53,6 +53,11 @@ def read(text: str, domain: str = "cnn") -> Spec:
         name, own = None, {}
     for word in words[1 if name else 0 :]:
         part = word.partition(":")[0].strip()
+        if not part:
+            raise DartsError(f"--method: {text[:40]!r}: a name is missing; write one, such as darts, or more with + between", 2)
+        if part in METHODS:
+            added = METHODS[part].parts
+            raise DartsError(f"--method: {part} is a method, the sum {added}; add parts of it to another", exit_code=2)
         if part not in PARTS:
             known = [*METHODS, *PARTS] if not own else list(PARTS)
             kind = "method or part" if not own else "part"
