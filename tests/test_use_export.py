@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 from conftest import darts
 from safetensors import safe_open
 
@@ -181,6 +182,16 @@ def test_safetensors_are_a_checkpoint(pixels, digits, tmp_path):
     paths = sorted((digits / "test").glob("*.png"))[:9]
     one, other = (darts("predict", "--checkpoint", c, *paths) for c in (digits / "run", tmp_path / "a.safetensors"))
     assert (one.exit_code, one.stdout) == (0, other.stdout)
+    assert evaluated(tmp_path / "a.safetensors") == evaluated(digits / "run")
+    refused = darts("eval", tmp_path / "a.safetensors", "--genotype", "darts_v2")
+    assert "names its cells; leave it out" in refused.stderr
+
+
+def evaluated(checkpoint, *options):
+    """The numbers of darts eval."""
+    done = darts("eval", checkpoint, "--json", *options)
+    assert done.exit_code == 0, done.stderr
+    return {name: value for name, value in json.loads(done.stdout).items() if name != "checkpoint"}
 
 
 # ---- text
@@ -241,6 +252,8 @@ def test_a_language_model_as_safetensors(steps, language_run, tmp_path):
     assert torch.equal(again(words, again.initial(3))[0], expected)
     one, other = (darts("generate", "--checkpoint", c) for c in (language_run, tmp_path / "a.safetensors"))
     assert (one.exit_code, one.stdout) == (0, other.stdout)
+    text = yaml.safe_load((language_run / "config.yaml").read_text())["data"]
+    assert evaluated(tmp_path / "a.safetensors", "--data", text) == evaluated(language_run)
 
 
 # ---- every operation, cell and stem, with random weights

@@ -38,7 +38,7 @@ BALANCED_DIFFERS = 0.005  # from the accuracy, where it is given besides
 
 
 def evaluate(
-    path: str | Path | Checkpoint,
+    path: "str | Path | Checkpoint | Trained",
     genotype: Genotype | None = None,
     dataset: str | None = None,
     folder: str | None = None,
@@ -55,7 +55,7 @@ def evaluate(
     The accuracy is top-1 and, of six classes or more, top-5. The balanced accuracy, the mean of those of the classes, is given
     where it differs by half a percentage point.
 
-    path       a run folder (its best network, or else its last), a checkpoint in it, one of the original, or one that is open
+    path       a run folder (its best network, or else its last), a checkpoint in it or of the original, or an opened one
     genotype   for checkpoints of the original, which do not name their cells; default DARTS_V2
     dataset    default: the data set that the network was trained on; `folder`, which holds it, likewise
     per_class  also the images and the accuracy of each class, and the confusion matrix: true class by row, predicted by column
@@ -63,7 +63,7 @@ def evaluate(
     Raises DartsError when the checkpoint cannot be read, or when genotype or data do not fit it.
     """
     device = chosen(device, deterministic, precision)
-    trained = restore(path, genotype)
+    trained = path if isinstance(path, Trained) else restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
     part = data.load(dataset, folder, train=False, like=trained.data)

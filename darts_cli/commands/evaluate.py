@@ -13,7 +13,7 @@ from darts_cli.text import lines, printable, table
 
 @click.command("eval")
 @click.argument("run", required=False, type=CHECKPOINT)
-@option("--checkpoint", "--model-path", type=CHECKPOINT, help="The same as the argument RUN, which may be a checkpoint too.")
+@option("--checkpoint", "--model-path", type=CHECKPOINT, help="The same as the argument RUN, which may also be a file.")
 @option("--genotype", "--arch", type=GENOTYPE, show_default="darts_v2", help="Cells, if the checkpoint does not name them.")
 @option(
     "--dataset",
@@ -39,8 +39,8 @@ def evaluate_command(
 ):
     """Evaluate a trained network on the test data.
 
-    Cells, size and data set come from the checkpoint; for a checkpoint of the original code, the size is inferred from the
-    tensors.
+    RUN is a run folder, a checkpoint in one, one of the original code, or a safetensors file of darts export. Cells, size and
+    data set come from it; for a checkpoint of the original code, the size is inferred from the tensors.
 
     \b
     Example: darts eval runs/first-trained
@@ -49,14 +49,13 @@ def evaluate_command(
         raise DartsError("name one run folder or checkpoint to evaluate: darts eval RUN", exit_code=2)
     checkpoint = run or checkpoint
     from darts_cli.formats.genotypes import load
-    from darts_cli.legacy import open_checkpoint
 
-    trained = open_checkpoint(checkpoint)
-    if dataset is not None and (dataset in TEXTS) != (trained.domain == "rnn"):
-        raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {trained.domain}", exit_code=2)
-    cells = load(genotype, trained.domain) if genotype else None
+    trained, domain = _opened(checkpoint, genotype)
+    if dataset is not None and (dataset in TEXTS) != (domain == "rnn"):
+        raise DartsError(f"--dataset {dataset}: {checkpoint} holds a network of the domain {domain}", exit_code=2)
+    cells = load(genotype, domain) if genotype else None
     kwargs = {"device": device, "precision": precision, "deterministic": deterministic}
-    if trained.domain == "cnn":
+    if domain == "cnn":
         from darts_cli.cnn.evaluate import evaluate
 
         kwargs |= {"batch_size": batch_size or 100, "workers": workers, "per_class": per_class}
@@ -74,6 +73,21 @@ def evaluate_command(
     click.echo(lines(result))
     if classes is not None:
         click.echo(_by_class(classes, confusion))
+
+
+def _opened(checkpoint, genotype):
+    """What holds the network, opened, and its domain."""
+    if not checkpoint.endswith(".safetensors"):
+        from darts_cli.legacy import open_checkpoint
+
+        opened = open_checkpoint(checkpoint)
+        return opened, opened.domain
+    from darts_cli.use.export import tensors
+
+    if genotype:
+        raise DartsError(f"--genotype: {checkpoint} names its cells; leave it out", exit_code=2)
+    trained = tensors.restore(checkpoint)
+    return trained, trained.genotype.domain
 
 
 def _by_class(classes, confusion):

@@ -99,7 +99,7 @@ trained_network = option(
     "--model-path",
     type=CHECKPOINT,
     required=True,
-    help="Run folder of a training, a checkpoint in one, or a checkpoint of the original code.",
+    help="Run folder of a training, a checkpoint in one, one of the original code, or a safetensors file of darts export.",
 )
 
 

@@ -32,7 +32,7 @@ BPTT = 35  # words of a stream at a time; the hidden state is carried, so that t
 
 
 def evaluate(
-    path: str | Path | Checkpoint,
+    path: "str | Path | Checkpoint | Trained",
     genotype: Genotype | None = None,
     dataset: str | None = None,
     folder: str | None = None,
@@ -44,7 +44,7 @@ def evaluate(
 ) -> dict:
     """Perplexity per word, mean loss in nats and size of a network, on the test text of a corpus.
 
-    path       a run folder (its best network, or else its last), a checkpoint in it, one of the original, or one that is open
+    path       a run folder (its best network, or else its last), a checkpoint in it or of the original, or an opened one
     genotype   for checkpoints of the original that do not name their cell; default DARTS_V2
     dataset    default: the corpus that the network was trained on; `folder`, which holds it, likewise
 
@@ -52,7 +52,7 @@ def evaluate(
     DartsError when the checkpoint cannot be read, or when genotype or text do not fit it.
     """
     device = chosen(device, deterministic, precision)
-    trained = restore(path, genotype)
+    trained = path if isinstance(path, Trained) else restore(path, genotype)
     if dataset in (None, trained.dataset):
         dataset, folder = trained.dataset, folder or trained.folder
     parts = PARTS if trained.vocab is None else ("test",)
