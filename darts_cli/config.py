@@ -30,11 +30,16 @@ class SearchCNN(GuardedSearch):
     operations: str | None = settings.operations()
     nodes: int | None = settings.nodes()
     method: str = settings.method()
+    recipe: str = settings.recipe()
     unrolled: bool | str = settings.unrolled()
-    epochs: int = setting(50, "Epochs of the search, over the training half.", recipes={"digits": 5}, ge=1, by_method=True)
+    epochs: int = setting(
+        50, "Epochs of the search, over the training half.", recipes={"small": 8, "digits": 5}, ge=1, by_method=True
+    )
     batch_size: int = setting(64, "Images per step, from each half.", aliases=("--batch",), ge=1, by_method=True)
-    layers: int = settings.layers(8, recipes={"digits": 3, "nas-bench-201": 5}, by_method=True)
-    channels: int = settings.channels(16, recipes={"digits": 8}, by_method=True)
+    layers: int = settings.layers(
+        8, recipes={"small": 3, "digits": 3, "nas-bench-201": 5, "small nas-bench-201": 1}, by_method=True
+    )
+    channels: int = settings.channels(16, recipes={"small": 8, "digits": 8}, by_method=True)
     lr: float = setting(0.025, "Initial learning rate of the weights.", aliases=("--learning-rate",), gt=0, by_method=True)
     lr_min: float = setting(
         0.001, "Final learning rate of the cosine schedule.", aliases=("--learning-rate-min",), ge=0, by_method=True
@@ -49,7 +54,7 @@ class SearchCNN(GuardedSearch):
     alpha_scale: float = setting(1e-3, "Standard deviation of the initial alphas.", ge=0, by_method=True)
     train_portion: float = setting(0.5, "Share of the training set that trains the weights; the rest trains alpha.", gt=0, lt=1)
     split: str = settings.split()
-    max_images: int | None = settings.max_images()
+    max_images: int | None = settings.max_images(recipes={"small": 4000})
     subset: float | None = settings.subset()
     flip: bool = settings.flip()
     pad: int | None = settings.pad()

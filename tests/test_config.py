@@ -196,6 +196,31 @@ def test_help_of_a_configuration_says_what_each_setting_is(kind):
         assert one.hidden or re.search(rf"{name} +{re.escape(one.help)}", text), name
 
 
+def test_the_small_recipe_gives_sizes_and_options_win():
+    small, paper = SearchCNN(recipe="small"), SearchCNN()
+    assert (small.epochs, small.max_images, small.layers, small.channels) == (8, 4000, 3, 8)
+    sizes = ("recipe", "epochs", "max_images", "layers", "channels")
+    assert dataclasses.replace(paper, **{name: getattr(small, name) for name in sizes}) == small, "nothing else differs"
+    assert SearchCNN(recipe="small", space="nas-bench-201").layers == 1
+    assert SearchCNN(recipe="small", dataset="digits").epochs == 8, "it comes before the recipe of a data set"
+    assert SearchCNN(recipe="small", method="drnas").lr == 0.1, "a method keeps its own"
+    assert SearchCNN(recipe="small", subset=0.5).max_images is None, "both would name a part of the images"
+    given = SearchCNN(recipe="small", epochs=3, layers=4, max_images=9)
+    assert (given.epochs, given.layers, given.max_images, given.channels) == (3, 4, 9, 8)
+    assert small.hash() != paper.hash()
+
+
+@pytest.mark.parametrize("given", [{}, {"space": "nas-bench-201"}, {"method": "darts", "epochs": 50}, {"subset": 0.5}])
+def test_the_small_recipe_is_repeated_by_its_name(tmp_path, given):
+    config = SearchCNN(recipe="small", **given)
+    words = shlex.split(" ".join(config.arguments("runs/a")))
+    assert words.count("small") == 1
+    assert len(words) <= 4 + 2 * len(given), "what the recipe says need not be said"
+    assert parsed(*words) == repr(config)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert parsed("--config", str(tmp_path / "config.yaml")) == repr(config)
+
+
 def test_a_setting_of_a_later_version_leaves_hashes_as_they_are():
     """Only what is not the default counts."""
 

@@ -18,7 +18,7 @@ from darts_cli.sweeps.seeds import seed_options
 
 # The sections of --help, with the options in each, in order; the first section has what everybody needs.
 SECTIONS = {
-    "Options": "genotype dataset data space spaces method methods unrolled epochs seed run config help",
+    "Options": "genotype dataset data space spaces method methods recipe unrolled epochs seed run config help",
     "Data": "tokens batch_size eval_batch_size bptt train_portion split split_seed max_images subset image_size resize flip pad"
     " cutout color_jitter",
     "Space": "operations nodes benchmark_data",
@@ -247,7 +247,7 @@ def _shown_default(setting: Setting) -> str | None:
     for dataset, value in setting.recipes.items():
         datasets.setdefault(_shown(setting, value), []).append(dataset)
     recipes = "; ".join(f"{', '.join(names)}: {value}" for value, names in datasets.items())
-    return f"{_shown(setting, setting.default)} ({recipes})"
+    return f"{setting.default_text or _shown(setting, setting.default)} ({recipes})"
 
 
 def _shown(setting: Setting, value: object) -> str:

@@ -56,7 +56,9 @@ class SearchConfig(Config):
             if INPUTS.get(cell) != keep:
                 drawn = counted(INPUTS[cell], "input") if cell in INPUTS else "all inputs"
                 kept = "all" if keep is None else keep
-                raise DartsError(f"--method: uniform: draws {drawn} for every node of {cell} cells; this space keeps {kept}", exit_code=2)
+                raise DartsError(
+                    f"--method: uniform: draws {drawn} for every node of {cell} cells; this space keeps {kept}", exit_code=2
+                )
 
     def _check_stages(self, second: int, third: int) -> None:
         """Check that every stage has an epoch, and fewer operations than the one before."""
@@ -126,7 +128,16 @@ class SearchConfig(Config):
 
 
 class GuardedSearch(SearchConfig):
-    """A search that may stop, or go back, by `--stop` and `--then`."""
+    """A search with a recipe, which may stop, or go back, by `--stop` and `--then`."""
+
+    def default(self, setting: Setting) -> object:
+        if setting.name == "max_images" and self.subset is not None:  # each names a part of the images
+            return None
+        return super().default(setting)
+
+    def recipe_names(self) -> list[str]:
+        names = super().recipe_names()
+        return [*(f"small {name}" for name in names), "small", *names] if self.recipe == "small" else names
 
     def stopped(self, records: Sequence[Mapping]) -> tuple[int, int] | None:
         if self.then == "regularise" and not self._regularises(records):
