@@ -43,6 +43,17 @@ def test_forms_of_the_answer(digits):
     assert table[0].split()[1] == found[0]["class"]
 
 
+def test_what_is_no_image_is_named_and_the_others_are_classified(digits, tmp_path):
+    paths = sorted((digits / "test").glob("*.png"))[:3]
+    (tmp_path / "broken.png").write_bytes(b"x")
+    usual = darts("predict", "--checkpoint", digits / "run", *paths)
+    some = darts("predict", "--checkpoint", digits / "run", paths[0], tmp_path / "broken.png", *paths[1:], "--batch-size", 2)
+    assert (some.exit_code, some.stdout) == (1, usual.stdout)
+    assert some.stderr.startswith(f"error: {tmp_path / 'broken.png'}: cannot be read as an image")
+    none = darts("predict", "--checkpoint", digits / "run", tmp_path)
+    assert (none.exit_code, none.stdout, none.stderr) == (1, "", some.stderr)
+
+
 def test_a_network_from_python(digits):
     """The images of the data set, from memory: bit for bit what the evaluation sees."""
     network = darts_cli.load(digits / "run")

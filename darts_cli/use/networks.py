@@ -1,12 +1,13 @@
 """Networks, ready to use: trained ones with their cells, classes or words and preprocessing; new ones of any genotype."""
 
 import contextlib
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from darts_cli import DartsError, legacy
 from darts_cli import genotype as genotypes
@@ -83,10 +84,18 @@ def create_model(genotype: str | PathLike | Genotype, **arguments) -> nn.Module:
 
 
 @torch.no_grad()
-def probabilities(network: nn.Module, paths: Sequence[str], batch_size: int = 100):
-    """By path, the probabilities of the classes (classes,), in batches. Raises DartsError for what is no image."""
-    device = next(network.parameters()).device
-    for start in range(0, len(paths), batch_size):
-        part = paths[start : start + batch_size]
-        logits = network(torch.stack([network.preprocess(path) for path in part]).to(device))[0]
-        yield from zip(part, logits.softmax(dim=-1).cpu(), strict=True)
+def probabilities(
+    network: nn.Module, paths: Iterable[str], batch_size: int, failed: Callable[[DartsError], None]
+) -> Iterator[tuple[str, Tensor]]:
+    """By path, the probabilities of the classes (classes,), in batches. `failed` is told of what is no image."""
+    device, paths = next(network.parameters()).device, iter(paths)
+    while part := list(itertools.islice(paths, batch_size)):
+        images = []
+        for path in part:
+            try:
+                images.append((path, network.preprocess(path)))
+            except DartsError as error:
+                failed(error)
+        if images:
+            logits = network(torch.stack([image for _, image in images]).to(device))[0]
+            yield from zip([path for path, _ in images], logits.softmax(dim=-1).cpu(), strict=True)

@@ -8,7 +8,7 @@ import click
 
 from darts_cli import DartsError
 from darts_cli.commands.options import option, trained_network
-from darts_cli.text import table
+from darts_cli.text import printable, table
 
 
 @click.command("predict")
@@ -22,7 +22,8 @@ from darts_cli.text import table
 def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
     """Classify images with a trained network.
 
-    Images are prepared as `darts eval` prepares them. Of a folder, all images below it are classified.
+    Images are prepared as `darts eval` prepares them. Of a folder, all images below it are classified. A file that cannot be
+    read is named on stderr, and the exit code is then 1.
 
     \b
     Example: darts predict --checkpoint runs/first-trained photo.png
@@ -38,8 +39,8 @@ def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
     if not hasattr(network, "classes"):
         raise DartsError(f"{checkpoint}: holds a language model; darts predict needs a network of images", exit_code=2)
     network.to(chosen(device))
-    rows = []
-    for path, p in probabilities(network, paths, batch_size):
+    rows, failed = [], []
+    for path, p in probabilities(network, paths, batch_size, failed.append):
         by_class = dict(zip(network.classes, p.tolist(), strict=True))
         rows.append((path, sorted(by_class.items(), key=lambda item: -item[1])))
     if as_json:
@@ -48,5 +49,9 @@ def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("image", "class", "probability"))
         writer.writerows((path, *best[0]) for path, best in rows)
-    else:
+    elif rows:
         click.echo(table([(path, *(f"{name} {value:.1%}" for name, value in best[:top])) for path, best in rows]))
+    for error in failed:
+        click.echo(f"error: {printable(str(error))}", err=True)
+    if failed:
+        sys.exit(1)
