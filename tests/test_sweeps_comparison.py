@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from darts_cli.config import SearchCNN, TrainCNN
 from darts_cli.formats import nasbench201
 from darts_cli.genotype import Genotype
+from darts_cli.pictures.charts import methods as charts
 from darts_cli.runs.task import Task
 from darts_cli.sweeps.comparison import affordable, entry_of
 from darts_cli.sweeps.estimate import estimate
@@ -202,8 +203,28 @@ def test_the_page_has_every_method_and_no_other_files(compared):
     page = (folder / "comparison.html").read_text()
     assert all(f">{method}<" in page for method in ("darts", "gdas:tau_start=5", "random", "random-search:3"))
     assert "No significant difference." in page
+    for result in content(folder)["spaces"]["nas-bench-201"]["methods"].values():
+        assert f"<td>{result['mean']:.2f}</td>" in page
     assert len(re.findall("<circle", page)) == 8
     assert not re.search(r"""(src|href)=(?!"data:)|https?://(?!www.w3.org)""", page)
+
+
+def test_no_accuracy_is_drawn_beyond_100_per_cent():
+    """Of two seeds an interval is wide."""
+    found = {
+        "measure": "accuracy, in per cent",
+        "methods": {"a": {"scores": [90.0, 99.0], "mean": 94.5, "interval": [37.3, 151.7]}},
+    }
+    drawing = charts.scores(found)
+    assert max(float(label) for label in re.findall(r">(\d+)</text>", drawing)) == 100
+    left, width = (float(re.search(rf'<rect.* {name}="([\d.]+)"', drawing)[1]) for name in ("x", "width"))
+    assert left + width <= charts.WIDTH
+
+
+def test_the_true_accuracy_of_one_epoch_is_a_dot():
+    found = {"methods": {"a": {}, "b": {}}}
+    assert charts.truths({"a": [90.0], "b": [91.0]}, found).count("<circle") == 2
+    assert "<circle" not in charts.truths({"a": [90.0, 91.0], "b": [91.0, 92.0]}, found)
 
 
 @pytest.mark.slow

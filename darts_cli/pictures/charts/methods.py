@@ -1,6 +1,7 @@
 """The charts of a comparison of search methods: scores by seed with intervals, and true accuracies over the epochs."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 from darts_cli.pictures.charts.axis import linear
@@ -14,8 +15,10 @@ WORDS, QUIET = (f'font-size="14" fill="{colour}"' for colour in (INK, FAINT))
 def scores(found: Mapping) -> str:
     """A drawing, as SVG: a row for each method of a space with its scores, mean and interval."""
     methods = found["methods"]
-    inner = [value for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
+    top = 100.0 if "per cent" in found["measure"] else math.inf  # an interval may go beyond
+    inner = [min(value, top) for result in methods.values() for value in (*result["scores"], *(result["interval"] or ()))]
     x, ticks = linear([*inner, *([found["best"]] if "best" in found else [])], LEFT, WIDTH - RIGHT)
+    ticks = [tick for tick in ticks if tick[0] <= top]
     bottom = ROW * len(methods) + 10
     parts = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{bottom}" stroke="{LINE}"/>' for t, _ in ticks]
     parts += [f'<text {QUIET} text-anchor="middle" x="{x(t):.1f}" y="{bottom + 18}">{label}</text>' for t, label in ticks]
@@ -27,7 +30,7 @@ def scores(found: Mapping) -> str:
         y, colour = ROW * row + 24, RUNS[row % len(RUNS)]
         parts.append(f'<text {WORDS} text-anchor="end" x="{LEFT - 14}" y="{y + 5}">{html.escape(_short(method))}</text>')
         if result["interval"]:
-            low, high = map(x, result["interval"])
+            low, high = (x(min(value, top)) for value in result["interval"])
             parts.append(
                 f'<rect x="{low:.1f}" width="{high - low:.1f}" y="{y - 6}" height="12" fill="{colour}" opacity=".25"/>'
             )
@@ -52,6 +55,8 @@ def truths(curves: Mapping[str, Sequence[float]], found: Mapping) -> str:
         step = (WIDTH - 220) / max(1, epochs - 1)
         path = " ".join(f"{'L' if i else 'M'}{60 + step * i:.1f} {y(value):.1f}" for i, value in enumerate(values))
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if epochs == 1:
+            parts.append(f'<circle cx="60" cy="{end:.1f}" r="4" fill="{colour}"/>')
         level = max(end, level + 17)  # so that no two names overlap
         parts.append(
             f'<text font-size="14" x="{WIDTH - 152}" y="{level + 5:.1f}" fill="{colour}">{html.escape(_short(method))}</text>'

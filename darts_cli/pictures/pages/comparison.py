@@ -23,10 +23,23 @@ def _space(name: str, found: Mapping) -> str:
 <h2>The space {html.escape(name)}</h2>
 <p>{html.escape(found["measure"].capitalize())}. <strong>{html.escape(found["conclusion"])}</strong></p>
 {skeleton.scrolled("Scores by method", scores(found), "wide")}
+{_methods(found["methods"])}
 {_differences(found["differences"])}
 {drawn and "<h3>True accuracy of the cell over the epochs, mean of the seeds</h3>"}
 {drawn}
 </section>"""
+
+
+def _methods(methods: Mapping) -> str:
+    lines = "\n".join(
+        f"<tr><td>{html.escape(method)}</td><td>{result['mean']:.2f}</td>"
+        f"<td>{'' if result['deviation'] is None else '{:.2f}'.format(result['deviation'])}</td>"
+        f"<td>{'' if result['interval'] is None else '{:.2f} to {:.2f}'.format(*result['interval'])}</td>"
+        f"<td>{min(result['scores']):.2f} to {max(result['scores']):.2f}</td><td>{result.get('steps', 0):,}</td></tr>"
+        for method, result in methods.items()
+    )
+    head = "<tr><th>method</th><th>mean</th><th>deviation</th><th>95 % interval</th><th>range</th><th>steps</th></tr>"
+    return skeleton.scrolled("Scores", f"<table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table>")
 
 
 def _differences(rows: Sequence[Mapping]) -> str:
@@ -38,7 +51,7 @@ def _differences(rows: Sequence[Mapping]) -> str:
         f'<td>{row["p"]:.3g}</td><td>{row["p_holm"]:.3g}</td><td class="word">{row["conclusion"]}</td></tr>'
         for row in rows
     )
-    head = (
-        "<tr><th>method</th><th>to</th><th>difference</th><th>95 % interval</th><th>p</th><th>p, corrected</th><th></th></tr>"
-    )
-    return skeleton.scrolled("Differences", f"<table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table>")
+    names = ("difference", "95 % interval", "p", "p, corrected", "")
+    head = f'<tr><th>method</th><th class="word">to</th>{"".join(f"<th>{name}</th>" for name in names)}</tr>'
+    drawn = skeleton.scrolled("Differences", f"<table>\n<thead>{head}</thead>\n<tbody>{lines}</tbody>\n</table>")
+    return f"<h3>Paired differences, by seed</h3>\n{drawn}"
