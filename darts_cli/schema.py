@@ -81,6 +81,8 @@ class Setting:
             value = self._typed(value)
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"must be {' or '.join([_TYPES[self.type], *self.words])}") from None
+        if type(value) is int and abs(value) > MAX_INT:
+            raise ValueError(f"must be at most {MAX_INT}")
         if self.choices and value not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         for rule, (holds, words) in _RULES.items():
@@ -99,7 +101,7 @@ class Setting:
                 raise TypeError
             return value
         number = self.type(value)
-        if self.type is int and (isinstance(value, float) or abs(number) > MAX_INT):
+        if self.type is int and isinstance(value, float):
             raise TypeError
         return number
 

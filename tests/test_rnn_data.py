@@ -207,7 +207,7 @@ def test_one_file_is_split_8_1_1_by_its_lines(tmp_path):
     only = Corpus(path, corpus.vocab, ["test"])
     assert torch.equal(only.test, corpus.test)
     path.write_text("a b\n" * 4)
-    with pytest.raises(DartsError, match=r"book\.txt: has 4 lines, too few to split into 8 tenths, 1 and 1"):
+    with pytest.raises(DartsError, match=r"book\.txt: has 4 lines, too few for 8 tenths, 1 and 1"):
         Corpus(path)
 
 

@@ -118,7 +118,7 @@ def test_what_cannot_be_extended(tmp_path):
 
     assert "has 2 epochs; give more with --epochs" in refused(*TRAIN, "--epochs", "1", "--run", folder, "--extend")
     assert "name the folder" in refused(*TRAIN, "--epochs", "3", "--extend")
-    assert "name the folder" in refused(*TRAIN, "--epochs", "3", "--run", tmp_path / "new", "--extend")
+    assert "holds no run that could go on" in refused(*TRAIN, "--epochs", "3", "--run", tmp_path / "new", "--extend")
     message = refused(*TRAIN, "--epochs", "3", "--run", folder, "--extend", "--lr", "0.1")
     assert "--lr was 0.025, now 0.1" in message
     assert f"to begin with its weights --init-from {folder}" in message

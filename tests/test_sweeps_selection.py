@@ -106,6 +106,12 @@ def whole(tmp_path_factory):
     return result, folder
 
 
+def listed(sweep):
+    """What darts runs says of its result."""
+    (run,) = json.loads(darts("runs", sweep.parent, "--json").stdout)
+    return {name: run[name] for name in ("measure", "value")}
+
+
 @pytest.mark.slow
 def test_a_selection_tells_everything(whole):
     result, folder = whole
@@ -119,6 +125,7 @@ def test_a_selection_tells_everything(whole):
     assert all(f"**{each}**" in (folder / "report.md").read_text() for each in selection["remarks"])
     assert first["score"] >= second["score"]
     assert selection["winner"] == first["name"]
+    assert listed(folder) == {"measure": f"{first['name']}, valid accuracy", "value": first["score"]}
     assert selection["random_cells"][0]["name"] == "random-0"
     drawn = load(folder / "select" / "random-0")
     assert drawn == random_genotype(choose("cnn", None, None, 2)[1], random.Random(0))
@@ -356,6 +363,7 @@ def test_recurrent_repeats(text, tmp_path):
     result = darts("train", "rnn", *args, "--repeats", 2, "--seed", 5)
     assert result.exit_code == 0, result.stderr
     content = yaml.safe_load((tmp_path / "run" / "result.yaml").read_text())
+    assert listed(tmp_path / "run") == {"measure": "mean test perplexity", "value": content["test_perplexity"]["mean"]}
     values = [run["test_perplexity"] for run in content["runs"]]
     assert [run["seed"] for run in content["runs"]] == [5, 6]
     mean, deviation = sum(values) / 2, abs(values[0] - values[1]) / math.sqrt(2)

@@ -114,7 +114,7 @@ def test_the_table_of_runs(tmp_path):
     assert darts("runs", tmp_path / "other").stdout == f"no runs below {tmp_path / 'other'}\n"
     assert (
         darts("runs", tmp_path / "none").stderr
-        == f"error: {tmp_path / 'none'}: there is no such folder; name one with runs in it\n"
+        == f"error: {tmp_path / 'none'}: there is no such folder; name a folder with runs in it\n"
     )
 
 

@@ -133,7 +133,7 @@ def check_about(about: dict) -> None:
 def check_like(source: str, classes: Sequence[str], size: Sequence[int], like: dict) -> None:
     """Raise DartsError when the height, width or known classes of a test part differ from the training's."""
     if list(size) != list(like["size"]):
-        test_size, trained_size = (f"{width}x{height}" for height, width in (size, like["size"]))
+        test_size, trained_size = (f"{height}x{width}" for height, width in (size, like["size"]))
         raise DartsError(f"{source}: its images are {test_size} pixels, but the network was trained on {trained_size}")
     trained = like.get("classes", classes)
     missing = [name for name in trained if name not in classes]

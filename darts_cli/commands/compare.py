@@ -137,6 +137,8 @@ def _check_different(configs):
 def _names(option_name, text):
     """The names between commas, except those within the numbers of a method, as in narrow:second=4,third=0."""
     names = [name.strip() for name in re.split(r",(?!\s*[\w-]+=)", text) if name.strip()]
-    if not names or len(set(names)) < len(names) or (option_name == "--methods" and len(names) == 1):
+    if option_name == "--methods" and len(names) == 1:
+        raise DartsError(f"--methods {text}: a comparison needs at least two, such as darts,random", exit_code=2)
+    if not names or len(set(names)) < len(names):
         raise DartsError(f"{option_name} {text}: must be different names, such as darts,random", exit_code=2)
     return names

@@ -24,19 +24,21 @@ def runs(folder, as_json):
     """List the runs and sweeps below a folder, the newest last.
 
     What was run on which data, the finished epochs (of a sweep: runs), the last result, the time spent, and when it was last
-    written to. The runs of a sweep are in its own folder: darts runs SWEEP.
+    written to. The result of a sweep is the score of its winner, or the mean. Its runs are in its own folder: darts runs SWEEP.
 
     \b
     Example: darts runs
     """
     if not Path(folder).is_dir():
-        raise DartsError(f"{folder}: there is no such folder; name one with runs in it")
+        there = "is a file" if Path(folder).exists() else "there is no such folder"
+        raise DartsError(f"{folder}: {there}; name a folder with runs in it")
     found = [described(path) for path in _run_folders(Path(folder))]
     found.sort(key=lambda run: (run["changed"], run["folder"]))
     if as_json:
         return click.echo(json.dumps(found))
     if not found:
-        return click.echo(f"no runs below {folder}")
+        itself = "; it is the folder of one" if (Path(folder) / "config.yaml").exists() else ""
+        return click.echo(f"no runs below {folder}{itself}")
     rows = [("run", "command", "data", "done", "result", "time", "changed")]
     for run in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["changed"]))
@@ -74,7 +76,7 @@ def described(folder: Path) -> dict:
         about |= {"command": str(settings["command"]), "dataset": str(settings.get("dataset", ""))}
         if not history.is_run(folder):
             parts = [path.parent for path in folder.rglob("config.yaml") if path.parent != folder]
-            return about | {"done": sum(map(history.complete, parts)), "of": len(parts)}
+            return about | {"done": sum(map(history.complete, parts)), "of": len(parts)} | _of_sweep(folder)
         about["of"] = settings.get("epochs")
         if (folder / "metrics.jsonl").exists():
             run = history.read(folder)
@@ -84,6 +86,45 @@ def described(folder: Path) -> dict:
     except DartsError as error:
         about["problem"] = f"cannot be read: {error}"
     return about
+
+
+def _of_sweep(folder: Path) -> dict:
+    """The result of a sweep that has ended: the score of the winner, the mean of repeated trainings, or the best mean of the
+    compared methods."""
+    for name, read in SWEEPS.items():
+        if (folder / name).exists():
+            try:
+                return read(files.read_yaml(folder / name))
+            except (LookupError, TypeError, AttributeError, ValueError):
+                raise DartsError(f"{name} is damaged") from None
+    return {}
+
+
+def _selected(content: dict) -> dict:
+    if not content["protocol"]:
+        return {}
+    first, measure = content["candidates"][0], content["protocol"]["measure"].replace("_", " ")
+    return {"measure": f"{content['winner']}, {measure}", "value": first["score"]}
+
+
+def _repeated(content: dict) -> dict:
+    found = _result({name: value["mean"] for name, value in content.items() if isinstance(value, dict)})
+    return {"measure": f"mean {found['measure']}", "value": found["value"]} if found else {}
+
+
+def _compared(content: dict) -> dict:
+    if len(content["spaces"]) > 1:
+        return {}
+    (found,) = content["spaces"].values()
+    means = {name: result["mean"] for name, result in found["methods"].items()}
+    if found["higher_is_better"]:
+        best = max(means, key=means.get)
+        return {"measure": f"{best}, mean accuracy", "value": means[best] / 100}
+    best = min(means, key=means.get)
+    return {"measure": f"{best}, mean perplexity", "value": means[best]}
+
+
+SWEEPS = {"selection.yaml": _selected, "result.yaml": _repeated, "comparison.yaml": _compared}
 
 
 def _result(record: dict) -> dict:

@@ -26,9 +26,10 @@ from darts_cli.text import counted
 def search_opening(config: SearchRNN, run: Run, network: SearchNetwork, device: torch.device, corpus: Corpus) -> list[str]:
     words = len(corpus.train) // config.batch_size - 1
     return [
-        f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, {len(corpus.vocab):,} different words",
+        f"{run.folder}: {config.order} order search on {config.dataset}{config.among()}, "
+        f"{len(corpus.vocab):,} different {config.tokens}",
         f"{device}, {config.precision}, {parameters(network):,} weights, {network.alphas['recurrent'].numel()} alphas, "
-        f"{counted(config.epochs, 'epoch')} of {words:,} words in {config.batch_size} streams",
+        f"{counted(config.epochs, 'epoch')} of {words:,} {config.tokens} in {config.batch_size} streams",
         *network.method.notes(config.epochs),
         *compiling.notes(config.compile, device),
         *precision_notes(device, config.precision),
@@ -86,7 +87,7 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     watched = f"{entropy}\n{added_last(last)}{eigenvalues(run.reports.metrics)}".rstrip()
     return f"""# Search of a recurrent cell on {config.dataset}
 
-{config.order.capitalize()} order{config.among()}, {_words(run)}, seed {config.seed}.
+{config.order.capitalize()} order{config.among()}, {_vocabulary(run)}, seed {config.seed}.
 The training text trained the weights, the validation text alpha; of the test text only the vocabulary was used.
 The validation perplexity is that of the search network, without dropout, normalised by each batch's own statistics.
 
@@ -113,9 +114,9 @@ Repeat with:
 def train_opening(config: TrainRNN, run: Run, network: Network, device: torch.device, corpus: Corpus, words: int) -> list[str]:
     name = run.genotype.name or "a cell"
     return [
-        f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different words",
+        f"{run.folder}: training {name} on {config.dataset}, {len(corpus.vocab):,} different {config.tokens}",
         f"{device}, {config.precision}, {parameters(network):,} parameters, at most {counted(config.epochs, 'epoch')} of "
-        f"{words:,} words in {config.batch_size} streams",
+        f"{words:,} {config.tokens} in {config.batch_size} streams",
         *precision_notes(device, config.precision),
         *remarks(config.dataset, corpus),
     ]
@@ -142,11 +143,11 @@ def train_report(config: TrainRNN, run: Run, network: Network, device: torch.dev
     epochs, averaged = len(run.reports.metrics), sum(record["averages"] for record in run.reports.metrics)
     test, row, found = "not evaluated", "", known(run.identity, last.get("test_perplexity"))
     if "test_loss" in last:
-        test = "evaluated once, at the end, word by word in one stream"
+        test = f"evaluated once, at the end, {config.tokens[:-1]} by {config.tokens[:-1]} in one stream"
         row = f"| test | {last['test_loss']:.4f} | {last['test_perplexity']:.2f} |"
     return f"""# Training of {run.genotype.name or "a cell"} on {config.dataset}
 
-{_words(run)}; {counted(epochs, "epoch")}, the last {averaged} of them averaged; dimension {config.dim}, seed {config.seed}.
+{_vocabulary(run)}; {counted(epochs, "epoch")}, the last {averaged} averaged; dimension {config.dim}, seed {config.seed}.
 The validation text chose epoch {best_epoch}; the test text was {test}.
 
 | | loss | perplexity |
@@ -170,8 +171,8 @@ Repeat with:
 """
 
 
-def _words(run: Run) -> str:
-    return f"{len(run.state.data['vocab']):,} different words"
+def _vocabulary(run: Run) -> str:
+    return f"{len(run.state.data['vocab']):,} different {run.config.tokens}"
 
 
 def _summary(record: dict) -> str:

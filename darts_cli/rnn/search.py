@@ -51,7 +51,7 @@ def search(config: SearchRNN, run: Run, quiet: bool = False) -> Genotype:
         run.start(environment(device), corpus.about())
         now = run.state.restore(state(0, *start_of_epoch), **parts)
         done = sum(length for _, length in pieces_of(config, train, now["epoch"])[: now["step"]])
-        display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus), unit="word")
+        display.begin(now["epoch"], done, report.search_opening(config, run, network, device, corpus), unit=config.tokens[:-1])
         graphs = Graphs(config.cuda_graphs, device, display.say)
         for epoch in range(now["epoch"], config.epochs):
             stage, pieces = method.stage(epoch, config.epochs), pieces_of(config, train, epoch)

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from darts_cli import DartsError
+from darts_cli.text import counted
 
 EOS = "<eos>"
 SOURCES = {
@@ -76,7 +77,7 @@ def with_spaces(lines: Iterable[list[str]], path: str | Path) -> Iterator[list[s
 def _tenths(whole: list[list[str]], part: str, path: Path) -> list[list[str]]:
     start, end = (tenths * len(whole) // 10 for tenths in SPLIT[part])
     if not any(whole[start:end]):
-        raise DartsError(f"{path}: has {len(whole):,} lines, too few to split into 8 tenths, 1 and 1 with words in each")
+        raise DartsError(f"{path}: has {counted(len(whole), 'line')}, too few for 8 tenths, 1 and 1 with words in each")
     return whole[start:end]
 
 

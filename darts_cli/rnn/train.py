@@ -95,7 +95,7 @@ def _train(run: Run, quiet: bool, test: bool) -> Result:
         now = run.state.restore(start_of(0, 0), network=network, optimizer=optimizer)
         done = sum(length for _, length in _pieces(config, source, now["epoch"])[: now["step"]])
         opening = report.train_opening(config, run, network, device, corpus, words)
-        display.begin(now["epoch"], done, opening, unit="word", complete=_ended(config, run.reports.metrics))
+        display.begin(now["epoch"], done, opening, unit=config.tokens[:-1], complete=_ended(config, run.reports.metrics))
         one_step = Steps(training_step, Graphs(config.cuda_graphs, device, display.say))
         while not _ended(config, run.reports.metrics):
             epoch, roll_backs = now["epoch"], now["roll_backs"]

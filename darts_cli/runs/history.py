@@ -117,6 +117,10 @@ def is_run(path: str | Path) -> bool:
 def read(folder: str | Path) -> History:
     """The history of a run. Raises DartsError when the folder holds no run, no finished epoch, or a damaged file."""
     folder = Path(folder)
+    if files.is_file(folder / "config.yaml") and not is_run(folder):
+        inner = sorted(path.parent.relative_to(folder) for path in folder.rglob("config.yaml") if path.parent != folder)
+        example = f", such as {folder / inner[0]}" if inner else ""
+        raise DartsError(f"{folder}: holds the runs of a sweep; name one of them{example}")
     task, config = _read_config(folder / "config.yaml")
     path = folder / "metrics.jsonl"
     if not path.exists():

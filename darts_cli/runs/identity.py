@@ -105,8 +105,10 @@ class Identity:
     def check_extension(self) -> None:
         """Raises DartsError where the folder has no run from which nothing differs but that this one has more epochs."""
         path = self.folder / "config.yaml"
-        if not self.named or not path.exists():
+        if not self.named:
             raise DartsError("--extend: name the folder of the run that is to go on with --run", exit_code=2)
+        if not path.exists():
+            raise DartsError(f"--extend: {self.folder} holds no run that could go on; name its folder with --run", exit_code=2)
         content = files.read_yaml(path)
         epochs = content.get("epochs") if isinstance(content, dict) else None
         if type(epochs) is not int or epochs > self.config.epochs:

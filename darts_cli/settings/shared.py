@@ -195,8 +195,10 @@ anomaly = partial(
 
 
 def check_images(config: Config) -> str | None:
-    """The image size as the configuration keeps it, HxW. Raises DartsError where the data set leaves no choice, or where a part
-    of it is asked for twice."""
+    """The image size as the configuration keeps it, HxW. Raises DartsError where the data set leaves no choice, where a part of
+    it is asked for twice, or where a batch has fewer images than parts."""
+    if config.accumulate > config.batch_size:
+        raise DartsError(f"--accumulate {config.accumulate}: must be at most --batch-size {config.batch_size}", exit_code=2)
     if config.max_images is not None and config.subset is not None:
         raise DartsError(f"--subset {config.subset:g}: not together with --max-images {config.max_images}; both name a part", 2)
     if config.dataset == "imagenet" and config.pad is not None:

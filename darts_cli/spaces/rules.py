@@ -18,7 +18,7 @@ _KEYS = ("domain", "macro", "cells", "operations", "nodes", "keep", *NOTES)  # o
 def genotype_problems(data: object) -> list[str]:
     """Everything that is wrong with the plain form of a genotype."""
     if not isinstance(data, dict):
-        return [f"a genotype is a mapping with the key domain and its cells, not {reprlib.repr(data)}"]
+        return [f"a genotype is a mapping with the key domain and its cells, {_found(data)}"]
     domain = data.get("domain")
     if domain not in tuple(DEFAULTS):
         return [f"domain: must be cnn or rnn, {_instead(data, 'domain')}"]
@@ -135,7 +135,7 @@ def unknown_operations(data: object) -> list[str]:
 def space_problems(data: object) -> list[str]:
     """Everything that is wrong with the plain form of a space."""
     if not isinstance(data, dict):
-        return [f"a space is a mapping with the keys domain, operations, nodes and keep, not {reprlib.repr(data)}"]
+        return [f"a space is a mapping with the keys domain, operations, nodes and keep, {_found(data)}"]
     domain = data.get("domain")
     if domain not in tuple(DEFAULTS):
         return [f"domain: must be cnn or rnn, {_instead(data, 'domain')}"]
@@ -227,7 +227,13 @@ def _is_text(value: object) -> bool:
 
 
 def _instead(data: dict, key: str) -> str:
-    return f"not {reprlib.repr(data[key])}" if key in data else "but the key is missing"
+    if key in data:
+        return f"not {reprlib.repr(data[key])}"
+    return f"but the key is missing{meant(key, map(str, data)).replace('did you mean', 'is it misspelt as')}"
+
+
+def _found(data: object) -> str:
+    return "but there is nothing" if data is None else f"not {reprlib.repr(data)}"
 
 
 def _shown(key: object) -> str:

@@ -1,5 +1,6 @@
 """What the program makes of a text: a check of its parts, and how they begin."""
 
+import mimetypes
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ SHOWN_LINES = 3
 def is_text(place: str) -> bool:
     """Whether this names a text: a file, a folder with files of a text, or a text in the package."""
     path = Path(place)
+    if path.is_file() and (mimetypes.guess_type(path)[0] or "").startswith("image/"):
+        raise DartsError(f"{place}: is one image; name a folder that has a folder of images for each class")
     return path.is_file() or (path.is_dir() and texts.holds_parts(path)) or (place in (*SOURCES, "pydoc") and not path.exists())
 
 

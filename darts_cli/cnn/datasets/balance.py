@@ -54,10 +54,11 @@ def unlike(train: Dataset, valid: Dataset) -> list[str]:
     counts = [torch.bincount(half.labels, minlength=len(half.classes)).tolist() for half in (train, valid)]
     said = []
     for half, here, there in (("training", *counts), ("validation", *counts[::-1])):
-        names = [printable(name) for name, few, many in zip(train.classes, here, there, strict=True) if many and not few]
-        if names:
-            remedy = "--split stratified gives both halves every class of two images or more"
-            said.append(f"warning: the {half} half has no image of {some(names)}; {remedy}")
+        lost = {printable(name): many for name, few, many in zip(train.classes, here, there, strict=True) if many and not few}
+        if lost:
+            remedy = "; --split stratified gives both halves every class of two images or more"
+            helps = max(lost.values()) > 1
+            said.append(f"warning: the {half} half has no image of {some(list(lost))}{remedy if helps else ''}")
     return said
 
 

@@ -12,6 +12,7 @@ from darts_cli.pictures.charts.chart import Chart
 from darts_cli.pictures.pages import skeleton
 from darts_cli.runs.history import History
 from darts_cli.spaces.space import MANY_SKIPS, Space
+from darts_cli.text import counted
 
 CONTROLS = """<div class="bar" role="group" aria-label="Epochs">
 <button id="play" type="button" aria-keyshortcuts="Space">Play</button>
@@ -38,7 +39,7 @@ def page(history: History) -> str:
     title = f"darts {history.command} on {history.config.dataset}"
     about = (
         f"{history.name}: {history.config.order} order, seed {history.config.seed}, "
-        f"{len(history.records)} of {history.config.epochs} epochs"
+        f"{len(history.records)} of {counted(history.config.epochs, 'epoch')}"
     )
     ending = history.config.ending(history.records)
     about += f". {ending}" if ending else ""

@@ -9,6 +9,7 @@ from darts_cli.pictures.cells.svg import svg
 from darts_cli.pictures.charts import measures
 from darts_cli.pictures.pages import skeleton
 from darts_cli.runs.history import MEASURES, History
+from darts_cli.text import counted
 
 RESULTS = {
     "train": "training, last epoch",
@@ -22,7 +23,7 @@ def page(history: History, genotype: Genotype) -> str:
     """The page of a training of these cells."""
     charts = [*measures.charts(history.domain, history.records), *measures.of_training(history.records)]
     title = f"darts {history.command} on {history.config.dataset}"
-    epochs = f"{len(history.records)} of {history.config.epochs} epochs"
+    epochs = f"{len(history.records)} of {counted(history.config.epochs, 'epoch')}"
     about = f"{history.name}: {genotype.name or 'a cell'}, seed {history.config.seed}, {epochs}"
     parts = [
         skeleton.section("metrics", "Metrics", skeleton.figures(charts) + skeleton.numbers(charts)) if charts else "",
