@@ -54,7 +54,14 @@ def unused(cell: Cell, macro: str) -> list[int]:
 
 
 def collapsed(genotype: Genotype) -> str | None:
-    """A warning if the normal cell, or the only one, has so many skip connections that the search has probably collapsed."""
+    """A warning if a cell lets nothing through, or if the normal cell, or the only one, has so many skip connections that the
+    search has probably collapsed."""
+    closed = [kind for kind, cell in genotype.cells.items() if depth(cell, genotype.macro) == 0]
+    if closed:
+        return (
+            f"no path leads through the {cell_name(closed[0])}: each ends in `none`, so such a network cannot learn. "
+            "Take the cell of another epoch, such as RUN@3, or search with other seeds."
+        )
     kind = MACROS[genotype.macro].cells[0]
     skips = genotype.cells[kind].count("skip_connect")
     if skips < MANY_SKIPS:

@@ -43,6 +43,11 @@ def test_three_skip_connections_are_a_warning():
     cells = {name: Cell(((Edge("skip_connect", 0), Edge("skip_connect", 1)),) * 2, (2, 3)) for name in ("normal", "reduce")}
     assert "the normal cell has 4 skip connections" in collapsed(Genotype("cnn", cells))
     assert collapsed(load("nasnet")) is None
+    closed = {"nodes": [[["nor_conv_3x3", 0]], [["none", 0], ["none", 1]], [["none", 0], ["none", 1], ["skip_connect", 2]]]}
+    plain = {"domain": "cnn", "space": "nas-bench-201", "cell": closed | {"concat": [3]}}
+    assert "no path leads through the cell: each ends in `none`" in collapsed(Genotype.from_dict(plain))
+    closed["nodes"][1][1][0] = "avg_pool_3x3"
+    assert collapsed(Genotype.from_dict(plain)) is None
     assert collapsed(load("enas")) is None
 
 
