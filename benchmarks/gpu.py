@@ -23,7 +23,7 @@ from benchmarks.rows import ROWS, TINY
 from benchmarks.worker import timed
 from darts_cli import DartsError
 from darts_cli.runtime import device as devices
-from darts_cli.runtime.graphs import WARM_UP
+from darts_cli.runtime.graphs import WARM_UP_STEPS
 
 ROOT = Path(__file__).parent.parent
 APART_SECONDS = 150  # that a row may take which is compiled or recorded
@@ -192,7 +192,7 @@ def report(about: dict[str, str], tests: str, found: list[Measured], command: st
 @click.option("--device", default="cuda", show_default=True, help="cuda, cuda:N or cpu.")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="What the whole may take.")
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True, help="Steps measured, after the warm-up.")
-@click.option("--warm-up", type=click.IntRange(0), default=WARM_UP + 1, show_default=True, help="Steps before.")
+@click.option("--warm-up", type=click.IntRange(0), default=WARM_UP_STEPS + 1, show_default=True, help="Steps before.")
 @click.option("--rows", "names", multiple=True, type=click.Choice(list(ROWS)), help="Rows to measure.  [default: all]")
 @click.option("--tests/--no-tests", default=True, show_default=True, help="Run the tests that need a card first.")
 @click.option("--tiny", is_flag=True, help="The smallest sizes, to try the command.")

@@ -112,14 +112,14 @@ def test_a_step_is_recorded_after_three_and_then_replayed(recordings):
 
     steps = graphs.Steps(step, graphs.Graphs(True, CPU, not_told))
     results = [steps(torch.full((2,), float(n)), 10) for n in range(6)]
-    assert (len(ran), len(recordings)) == (graphs.WARM_UP + 1, 1)
+    assert (len(ran), len(recordings)) == (graphs.WARM_UP_STEPS + 1, 1)
     assert [result[0].tolist() for result in results] == [[20.0 * sum(range(n + 1))] * 2 for n in range(6)]
     assert [result[1]["x"].tolist() for result in results] == [[n + 1.0] * 2 for n in range(6)]
 
 
 def test_every_size_and_value_has_a_recording_of_its_own(recordings):
     steps = graphs.Steps(lambda x, pair: x * pair[0], graphs.Graphs(True, CPU, not_told))
-    for _ in range(graphs.WARM_UP + 2):
+    for _ in range(graphs.WARM_UP_STEPS + 2):
         for x in (torch.ones(2), torch.ones(3), torch.ones(3, dtype=torch.float64), torch.ones(4, 4), torch.ones(4, 4).T):
             for factor in (2, 3):
                 assert same(steps(x, (factor, slice(0, 1))), x * factor)
@@ -130,7 +130,7 @@ def test_what_python_decides_is_in_the_recording_for_good(recordings):
     """Otherwise the tests of this file would show nothing."""
     now = {"lr": 1.0}
     steps = graphs.Steps(lambda x: x * now["lr"], graphs.Graphs(True, CPU, not_told))
-    for _ in range(graphs.WARM_UP + 1):
+    for _ in range(graphs.WARM_UP_STEPS + 1):
         steps(torch.ones(1))
     now["lr"] = 5.0
     assert steps(torch.ones(1)).item() == 1.0
@@ -143,9 +143,9 @@ def test_results_are_the_callers_to_keep(recordings):
 
 
 def test_at_most_so_many_recordings_are_kept(recordings, monkeypatch):
-    monkeypatch.setattr(graphs, "MOST", 2)
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
     steps = graphs.Steps(lambda x: x + 1, graphs.Graphs(True, CPU, not_told))
-    for _ in range(graphs.WARM_UP + 2):
+    for _ in range(graphs.WARM_UP_STEPS + 2):
         for size in range(1, 5):
             assert same(steps(torch.ones(size)), torch.ones(size) + 1)
     assert len(recordings) == 2
@@ -205,9 +205,9 @@ def test_a_step_is_free_of_the_tensors_of_the_recording_that_failed(recordings):
         return x * (x + temporary.sum()).sum().item()
 
     steps = graphs.Steps(step, graphs.Graphs(True, CPU, lambda line: None))
-    for _ in range(graphs.WARM_UP + 1):
+    for _ in range(graphs.WARM_UP_STEPS + 1):
         steps(torch.ones(1))
-    assert len(alive) == graphs.WARM_UP + 2
+    assert len(alive) == graphs.WARM_UP_STEPS + 2
 
 
 def test_nothing_is_recorded_unasked_or_while_every_number_is_looked_at(recordings):
@@ -300,7 +300,7 @@ def test_steps_that_draw_or_leave_operations_out_are_not_recorded(recordings, se
     for epoch in range(2):
         step_cnn.begin(network, architect.w_optimizer, config, [], stage, Step(epoch, 50, 0, 0))
         one_step = step_cnn.steps_of(architect, relaxation, config, of_run)
-        for number in range(graphs.WARM_UP + 1):
+        for number in range(graphs.WARM_UP_STEPS + 1):
             batch = Batch(torch.randn(4, 3, 8, 8), torch.randint(0, 10, (4,)), ("chance", number), 4)
             one_step(Step(epoch, 50, 0, number), batch, batch)
         assert said == ([] if "drop_path" in settings and epoch == 0 else [DRAWS])

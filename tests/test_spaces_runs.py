@@ -279,7 +279,7 @@ def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed
     assert "[blur_3x3, 0]" in searched.stdout
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(installed)  # what follows is done in this process, which is faster
-    operations.added.cache_clear()
+    operations.of_packages.cache_clear()
     sizes = "--epochs 2 --layers 3 --channels 2 --batch-size 8 --drop-path 0.5".split()
     trained = darts("train", "cnn", "--genotype", "a", "--data", parts, "--dataset", "folder", *sizes, "--run", "b")
     assert trained.exit_code == 0, trained.stderr
@@ -302,7 +302,7 @@ def test_an_operation_of_another_package_is_searched_trained_and_drawn(installed
         assert len(refused.stderr.splitlines()) == 1
     assert "multiply-adds" in darts("genotype", "info", "a").stdout
     monkeypatch.undo()
-    operations.added.cache_clear()
+    operations.of_packages.cache_clear()
     missing = darts("eval", "--checkpoint", tmp_path / "b")
     assert "its cells have blur_3x3; install the package that provides this operation" in missing.stderr
     elsewhere = darts("space", "validate", tmp_path / "mine.yaml")

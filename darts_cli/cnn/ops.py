@@ -12,7 +12,7 @@ from darts_cli import DartsError
 from darts_cli.cnn.fused.depthwise import separable
 from darts_cli.runtime import distributed
 from darts_cli.runtime.batchnorm import BatchNorm2d, normalise
-from darts_cli.spaces.operations import added
+from darts_cli.spaces.operations import of_packages
 
 
 class ReLUFirst(nn.Module):
@@ -215,13 +215,13 @@ def operation(name: str, C: int, stride: int, affine: bool) -> nn.Module:
     if name in OPERATIONS:
         return OPERATIONS[name](C, stride, affine)
     _check_added(name, C, stride)
-    return added()[name].load()(C, stride, affine)
+    return of_packages()[name].load()(C, stride, affine)
 
 
 @cache
 def _check_added(name: str, C: int, stride: int) -> None:
     """Try an operation of another package on random pixels. Raises DartsError when it is of no use."""
-    point = added()[name]
+    point = of_packages()[name]
     try:
         with torch.device("cpu"), torch.no_grad(), torch.random.fork_rng(devices=[]):
             x = torch.randn(2, C, 4, 4)

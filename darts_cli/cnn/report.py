@@ -17,7 +17,7 @@ from darts_cli.guard.watch import parameter_free
 from darts_cli.methods.derive import entropy
 from darts_cli.methods.stages import spread
 from darts_cli.methods.value import Step, plain
-from darts_cli.runs.display import Display, added, added_last, cell_table
+from darts_cli.runs.display import Display, cell_table, last_numbers, numbers_in_words
 from darts_cli.runs.run import Run
 from darts_cli.runs.shown.known import known
 from darts_cli.runtime import compiling
@@ -80,7 +80,7 @@ def search_record(
         f"entropy {record['entropy']:.3f}  skip connections {_skips(cells)}  without weights {record['parameter_free']:.0%}  "
         f"mixed {watched['mixed_accuracy']:.1%} discrete {watched['discrete_accuracy']:.1%}"
     )
-    facts += added(shown | {name: watched[name] for name in ("eigenvalue",) if name in watched})
+    facts += numbers_in_words(shown | {name: watched[name] for name in ("eigenvalue",) if name in watched})
     display.record(f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  {facts}", run.reports.metrics)
     truth = _true(run.config, cells)
     if truth:
@@ -116,7 +116,7 @@ figures are on images without augmentation.
 | validation half, at the end | {last["valid_loss"]:.4f} | {last["valid_accuracy"]:.2%} |
 
 Mean entropy of the operation weights: {last["entropy"]:.3f} (undecided: {undecided:.3f}). Skip connections: {_skips(cells)}.
-{added_last(last)}{words.reported(config, run.folder, run.reports.metrics)}
+{last_numbers(last)}{words.reported(config, run.folder, run.reports.metrics)}
 {f"{chr(10)}From NAS-Bench-201, the {truth}. It was not used for any choice.{chr(10)}" if truth else ""}
 {run.illustrate(cells)}
 
@@ -240,7 +240,7 @@ def _summary(record: dict) -> str:
 
 
 def _measured(run: Run, sums: Tensor) -> dict[str, float]:
-    """Loss and accuracy of both halves; of the training half only, while alpha is still to stay as it is."""
+    """Loss and accuracy of both halves; of the training half only, during the warm-up of alpha."""
     train, valid = (
         metrics(name, part, run.state.advice()) if part[-1] else {} for name, part in zip(("train", "valid"), sums, strict=True)
     )

@@ -30,7 +30,7 @@ def search_step(
 ) -> tuple[Tensor, Tensor]:
     """Algorithm 1: a step of alpha along the hypergradient, then one of the weights along the gradient of the training loss.
 
-    While alpha is still to stay as it is, only the latter. Returns the sums of both batches (2, 3) and the norm of the weights'
+    During the warm-up of alpha, only the latter. Returns the sums of both batches (2, 3) and the norm of the weights'
     gradient.
     """
     tables, valid_sums = relaxation.draw(step), None

@@ -6,12 +6,12 @@ import click
 
 from darts_cli import DartsError, files
 from darts_cli.commands.options import SectionedGroup, engine_option, option, options, parallel_option, run_options
-from darts_cli.commands.search import short_settings_option
+from darts_cli.commands.search import seeds_of, short_settings_option
 from darts_cli.config import SearchCNN, SearchRNN
 from darts_cli.formats.nasbench201 import holds
 from darts_cli.pictures.pages.comparison import page
 from darts_cli.spaces.space import DEFAULTS
-from darts_cli.sweeps.seeds import Placement, seed_list
+from darts_cli.sweeps.seeds import Placement
 from darts_cli.text import hint
 
 DOMAINS = {"cnn": SearchCNN, "rnn": SearchRNN}
@@ -98,7 +98,7 @@ def _compare(domain, methods, spaces, seeds, select_epochs, select_settings, par
             except DartsError as error:
                 raise DartsError(str(error).replace("--method:", "--methods:", 1), error.exit_code) from None
     _check_different(configs)
-    seeds = seed_list(seeds, base.seed)
+    seeds = seeds_of(seeds, base.seed)
     short = {"--select-epochs": select_epochs, "--select-settings": select_settings}
     for name, value in short.items():
         if value is not None and all(holds(config.searched) for config in configs.values()):

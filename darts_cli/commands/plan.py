@@ -7,10 +7,10 @@ from functools import partial
 import click
 
 from darts_cli.commands.options import Sectioned, SectionedGroup, check_no_extension, on_the_same_data, only_with, option
-from darts_cli.commands.search import check_single, search_cnn, search_rnn
+from darts_cli.commands.search import check_single, search_cnn, search_rnn, seeds_of
 from darts_cli.commands.train import TrainGroup, train_cnn, train_rnn
 from darts_cli.runs.task import Task
-from darts_cli.sweeps.seeds import HERE, Placement, seed_list
+from darts_cli.sweeps.seeds import HERE, Placement
 from darts_cli.text import counted, duration, hint, size, table
 
 _OPTIONS = (
@@ -102,7 +102,7 @@ def _plan_search(
     from darts_cli.plans.measure import Kind
     from darts_cli.sweeps.selection import short_training
 
-    every, drawn = seed_list(seeds, config.seed), random_cells or 0
+    every, drawn = seeds_of(seeds, config.seed), random_cells or 0
     kinds = [Kind(task, config, None, len(every))]
     short = short_training(config, domain, **choice | {"random_cells": drawn})
     if short:

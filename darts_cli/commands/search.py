@@ -4,6 +4,7 @@ import importlib
 import shlex
 
 import click
+from click.core import ParameterSource
 
 from darts_cli import DartsError
 from darts_cli.commands.options import (
@@ -156,7 +157,7 @@ def _search(domain, config, run, quiet, extend, fit_memory, seeds, choice, paral
         cells, the_run = select(
             config,
             domain,
-            seed_list(seeds, config.seed),
+            seeds_of(seeds, config.seed),
             **choice | {"random_cells": choice["random_cells"] or 0},
             placement=Placement.of(parallel, engine),
             folder=run,
@@ -193,3 +194,12 @@ def _show_cells(cells, domain, folder, quiet, last=None, ending=""):
             "weights, so the cells are little better than random ones; search for more epochs, or with a larger --alpha-lr"
         )
     hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}")
+
+
+def seeds_of(text, first):
+    """The seeds of --seeds. Raises DartsError, also where --seed was given too and is not the first of a list."""
+    seeds = seed_list(text, first)
+    given = click.get_current_context().get_parameter_source("seed") is ParameterSource.COMMANDLINE
+    if given and seeds[0] != first:
+        raise DartsError(f"--seed {first}: is not the first of --seeds {text}; leave --seed out", exit_code=2)
+    return seeds

@@ -198,12 +198,12 @@ def of_left_out(names: Sequence[str]) -> str:
 
 def below(path: str) -> list[str]:
     """The image files below a folder, in order, but hidden ones; or that file. Raises DartsError where there are none."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     if not os.path.exists(path):
         raise DartsError(f"{path}: no such file or folder")
     if not os.path.isdir(path):
         return [path]
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     found = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if _visible(name))

@@ -59,7 +59,7 @@ class Named:
 
 
 # What methods add to the display, the records, the report and the pictures of a search.
-ADDED = ("temperature", "radius", "penalty_weight", "auxiliary_skip", "skip_dropout", "stage", "undecided_edges")
+METHOD_NUMBERS = ("temperature", "radius", "penalty_weight", "auxiliary_skip", "skip_dropout", "stage", "undecided_edges")
 
 _DARTS = "Liu et al., arXiv 1806.09055"
 _PC_DARTS = "Xu et al., PC-DARTS, arXiv 1907.05737"

@@ -7,7 +7,7 @@ from functools import partial
 
 from darts_cli import DartsError
 from darts_cli.describe import cell_name, state_names
-from darts_cli.methods.catalogue import ADDED
+from darts_cli.methods.catalogue import METHOD_NUMBERS
 from darts_cli.pictures.charts.measures import MOST_SKIPS, sums_to_one
 from darts_cli.pictures.colours import PARTS, RUNS
 from darts_cli.runs.history import History
@@ -103,7 +103,7 @@ def curves(histories: Sequence[History], form: str) -> bytes:
     measures = CURVES[domain]
     searches = [history for history in histories if history.stage == "search"]
     signs = {"skip connections": History.skips, "eigenvalue": History.eigenvalues}
-    signs |= {name.replace("_", " "): partial(History.added, name=name) for name in ADDED}
+    signs |= {name.replace("_", " "): partial(History.method_numbers, name=name) for name in METHOD_NUMBERS}
     signs = {label: values for label, values in signs.items() if any(map(values, searches))}
     figure = _figure(5.2 * (len(measures) + len(signs)) + 0.6, 4.0)
     panels = figure.subplots(1, len(measures) + len(signs), squeeze=False)[0]

@@ -15,7 +15,7 @@ from darts_cli.rnn.data import Corpus, remarks
 from darts_cli.rnn.evaluate import metrics
 from darts_cli.rnn.model import Network, SearchNetwork
 from darts_cli.rnn.sizes import parameters
-from darts_cli.runs.display import Display, added, added_last, cell_table
+from darts_cli.runs.display import Display, cell_table, last_numbers, numbers_in_words
 from darts_cli.runs.run import Run
 from darts_cli.runs.shown.known import known
 from darts_cli.runtime import compiling
@@ -68,7 +68,8 @@ def search_record(
     }
     run.reports.log(epoch=epoch + 1, **measured, **display.pace.of_epoch())
     run.reports.record(record, cells)
-    line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{added(shown | watched)}"
+    more = numbers_in_words(shown | watched)
+    line = f"epoch {epoch + 1}/{display.epochs}  {_summary(measured)}  entropy {record['entropy']:.3f}{more}"
     display.record(line, run.reports.metrics)
     if changed and not display.live:
         display.say(cell_table(cells))
@@ -84,7 +85,7 @@ def search_report(config: SearchRNN, run: Run, network: SearchNetwork, device: t
     last, cells = run.reports.metrics[-1], network.genotype()
     undecided = math.log(len(network.space.choices("recurrent")[0]))
     entropy = f"Mean entropy of the operation weights: {last['entropy']:.3f} (undecided: {undecided:.3f})."
-    watched = f"{entropy}\n{added_last(last)}{eigenvalues(run.reports.metrics)}".rstrip()
+    watched = f"{entropy}\n{last_numbers(last)}{eigenvalues(run.reports.metrics)}".rstrip()
     return f"""# Search of a recurrent cell on {config.dataset}
 
 {config.order.capitalize()} order{config.among()}, {_vocabulary(run)}, seed {config.seed}.

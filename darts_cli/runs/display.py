@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from darts_cli.genotype import Genotype
-from darts_cli.methods.catalogue import ADDED
+from darts_cli.methods.catalogue import METHOD_NUMBERS
 from darts_cli.runtime import distributed
 from darts_cli.runtime.device import peak_memory
 from darts_cli.spaces.space import MACROS
@@ -220,13 +220,13 @@ def _curve(records: Sequence[Mapping], encoding: str) -> str:
     return "  ".join(parts)
 
 
-def added_last(record: Mapping) -> str:
+def last_numbers(record: Mapping) -> str:
     """The line of a report that says what the method added in the last epoch; nothing where it added nothing."""
-    numbers = [f"{name.replace('_', ' ')} {record[name]:.3g}" for name in ADDED if name in record]
+    numbers = [f"{name.replace('_', ' ')} {record[name]:.3g}" for name in METHOD_NUMBERS if name in record]
     return f"The method added, in the last epoch: {', '.join(numbers)}.\n" if numbers else ""
 
 
-def added(numbers: Mapping[str, float]) -> str:
+def numbers_in_words(numbers: Mapping[str, float]) -> str:
     """What a method adds to a line, such as its temperature."""
     return "".join(f"  {name.replace('_', ' ')} {value:.3g}" for name, value in numbers.items())
 

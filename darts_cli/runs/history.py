@@ -7,7 +7,7 @@ from pathlib import Path
 
 from darts_cli import DartsError, files
 from darts_cli.genotype import Genotype, load
-from darts_cli.methods.catalogue import ADDED
+from darts_cli.methods.catalogue import METHOD_NUMBERS
 from darts_cli.runs.identity import Identity
 from darts_cli.runs.task import Task
 from darts_cli.schema import Config
@@ -67,7 +67,7 @@ class History:
         """The largest eigenvalues of the Hessian, each with its epoch."""
         return [(record["epoch"], record["eigenvalue"]) for record in self.records if "eigenvalue" in record]
 
-    def added(self, name: str) -> list[tuple[int, float]]:
+    def method_numbers(self, name: str) -> list[tuple[int, float]]:
         """A number that the method adds to the records, each with its epoch."""
         return [(record["epoch"], record[name]) for record in self.records if name in record]
 
@@ -210,7 +210,7 @@ def check_record(prefix: str, record: object, epoch: int, task: Task, config: Co
             if name in record or (task.stage == "search" and name in required):
                 _check_number(f"{prefix}: {name}", record.get(name), LIMITS[measure], positive=measure == "perplexity")
     watched = ("mixed_accuracy", "discrete_accuracy", "discrete_loss", "parameter_free", "eigenvalue")
-    for name in ("lr", "entropy", *watched, *ADDED):
+    for name in ("lr", "entropy", *watched, *METHOD_NUMBERS):
         if name in record:
             _check_number(f"{prefix}: {name}", record[name], 1e9, positive=False)
     if task.stage == "search":

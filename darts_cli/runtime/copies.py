@@ -1,4 +1,4 @@
-"""Copies of many tensors by few kernels."""
+"""Copy many tensors with few kernel launches."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def copy_into(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
-    """Copy each tensor into the other of the same place; those of one type by one kernel."""
+    """Copy each source tensor into the target tensor at the same index, with one kernel for each dtype."""
     for dtype in {tensor.dtype for tensor in target}:
         places = [i for i, tensor in enumerate(target) if tensor.dtype == dtype]
         torch._foreach_copy_([target[i] for i in places], [source[i] for i in places])

@@ -140,8 +140,8 @@ def large_kernels(device: torch.device) -> bool:
 
 
 def keep_kind(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimiser, which stays fused and capturable, or not, whatever the state dicts say that it loads: they may be of
-    another device."""
+    """The optimiser, which keeps its values of `fused` and `capturable` when it loads a state dict, which may be from another
+    device."""
     kind = {name: value for name, value in optimizer.defaults.items() if name in ("fused", "capturable")}
 
     def of_this_device(_, state: dict) -> dict:

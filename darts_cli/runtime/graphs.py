@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from darts_cli.runtime.copies import copy_into
 from darts_cli.text import first_line
 
-WARM_UP = 3  # steps that are computed as they are before one is recorded: kernels are chosen, optimisers make their state
-MOST = 64  # graphs that are kept
-SINCE = (2, 11)  # of PyTorch: its random numbers survive a recording that fails
+WARM_UP_STEPS = 3  # computed normally before one is recorded: kernels are chosen, and optimisers create their state
+MAX_GRAPHS = 64  # that are kept
+LEAST_TORCH = (2, 11)  # its random numbers survive a recording that fails
 Call = Callable[[], object]
 
 
@@ -60,7 +60,7 @@ class Steps:
         kind = _kind(given)
         if kind not in self._recorded:
             self._seen[kind] += 1
-            if self._seen[kind] <= WARM_UP or len(self._recorded) == MOST:
+            if self._seen[kind] <= WARM_UP_STEPS or len(self._recorded) == MAX_GRAPHS:
                 return self.graphs.recorder.warm_up(lambda: self.step(*given))
             failure = self._record(kind, given)
             if failure is not None:
@@ -137,11 +137,11 @@ class CudaRecorder:
 
 def recorder(device: torch.device) -> CudaRecorder | None:
     """The recorder of a device; None where it has none."""
-    return CudaRecorder(device) if device.type == "cuda" and torch.__version__ >= SINCE else None
+    return CudaRecorder(device) if device.type == "cuda" and torch.__version__ >= LEAST_TORCH else None
 
 
 def _reason(error: BaseException) -> str:
-    """What a recording failed with; that its end fails then too says nothing."""
+    """The first error of a failed recording; ending the recording then raises another one, which says nothing."""
     while error.__context__ is not None:
         error = error.__context__
     return first_line(str(error)) or type(error).__name__

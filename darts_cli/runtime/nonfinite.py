@@ -41,7 +41,7 @@ class Watch:
             }
             numbers = {**of_alpha, "alpha": alphas, **numbers}  # in the order in which a step computes them
         for name, tensors in numbers.items():
-            if not tensors:  # alpha has no gradient while it is still to stay as it is
+            if not tensors:  # alpha has no gradient during its warm-up
                 continue
             finite = torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all()
             if name not in self._bad:

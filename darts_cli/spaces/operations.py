@@ -24,7 +24,7 @@ SHIPPED = {  # by domain, in the order of the original where it had them
 
 
 @cache
-def added() -> dict[str, EntryPoint]:
+def of_packages() -> dict[str, EntryPoint]:
     """The operations for images of other installed packages, by name. Raises DartsError where two share a name."""
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
@@ -39,12 +39,12 @@ def added() -> dict[str, EntryPoint]:
 
 def is_known(domain: str, op: object) -> bool:
     """Whether this is the name of an operation of the domain."""
-    return isinstance(op, str) and (op in SHIPPED[domain] or (domain == "cnn" and op in added()))
+    return isinstance(op, str) and (op in SHIPPED[domain] or (domain == "cnn" and op in of_packages()))
 
 
 def known(domain: str) -> tuple[str, ...]:
     """The names of the operations of a domain."""
-    return SHIPPED[domain] + (tuple(sorted(added())) if domain == "cnn" else ())
+    return SHIPPED[domain] + (tuple(sorted(of_packages())) if domain == "cnn" else ())
 
 
 def in_genotypes(domain: str) -> tuple[str, ...]:

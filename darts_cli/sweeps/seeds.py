@@ -5,9 +5,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
-from click.core import ParameterSource
-
 from darts_cli import DartsError
 
 MAX_RUNS = 10_000  # seeds, random cells or repeats
@@ -15,10 +12,7 @@ MAX_PARALLEL = 1_000  # runs at a time
 
 
 def seed_list(text: str, first: int) -> tuple[int, ...]:
-    """The seeds of `--seeds`: a count, starting at the first, or a list such as 0,3,7.
-
-    Raises DartsError, also when `--seed` was given too and is not the first of the list.
-    """
+    """The seeds of `--seeds`: a count, starting at the first, or a list such as 0,3,7. Raises DartsError."""
     rule = f"--seeds {text}: must be a count of at least 1, or a list of different seeds such as 0,3,7"
     words = text.split(",")
     if not all(word.strip().isascii() and word.strip().isdigit() for word in words):
@@ -31,10 +25,6 @@ def seed_list(text: str, first: int) -> tuple[int, ...]:
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
         raise DartsError(f"--seeds {text}: lists the seed {twice} twice; list every seed once", exit_code=2)
-    context = click.get_current_context(silent=True)
-    given = context is not None and context.get_parameter_source("seed") is ParameterSource.COMMANDLINE
-    if given and numbers[0] != first:
-        raise DartsError(f"--seed {first}: is not the first of --seeds {text}; leave --seed out", exit_code=2)
     return tuple(numbers)
 
 

@@ -11,7 +11,7 @@ from darts_cli.methods.value import Score, Step, Tables, cells
 
 Columns = Mapping[str, Sequence[int | None]]
 
-INTERIM = 10  # candidates after every epoch but the last
+EARLY_CANDIDATES = 10  # candidates after every epoch but the last
 
 
 def architecture(alphas: Tables, generator: torch.Generator, none: Columns | None = None) -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ def best(
     All are scored on some batches of the validation part, the best of these on all of it. Ties go to the first.
     """
     generator = step.generator("candidates")
-    count = candidates if step.epoch + 1 == step.epochs else min(INTERIM, candidates)
+    count = candidates if step.epoch + 1 == step.epochs else min(EARLY_CANDIDATES, candidates)
     drawn = [architecture(alphas, generator, none) for _ in range(count)]
     first = sorted(drawn, key=lambda tables: -score(tables, batches=batches))[:finalists]
     return max(first, key=score) if len(first) > 1 else first[0]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darts_cli.describe import FIGURES
-from darts_cli.methods.catalogue import ADDED
+from darts_cli.methods.catalogue import METHOD_NUMBERS
 from darts_cli.pictures.charts.chart import Chart, Series
 from darts_cli.pictures.colours import DASHES, PARTS
 from darts_cli.spaces.space import Space
@@ -40,7 +40,7 @@ def of_search(space: Space, records: Records) -> list[Chart]:
         _skips(space, records),
         _parameter_free(records),
         _eigenvalues(records),
-        *(_added(name, records) for name in ADDED),
+        *(_of_method(name, records) for name in METHOD_NUMBERS),
     ]
     return [chart for chart in signs if chart is not None]
 
@@ -107,7 +107,7 @@ def _parameter_free(records: Records) -> Chart | None:
     return Chart("edges without weights", "%", [line], 100.0)
 
 
-def _added(name: str, records: Records) -> Chart | None:
+def _of_method(name: str, records: Records) -> Chart | None:
     """A number that the method adds, where every record has it."""
     values = [record.get(name) for record in records]
     if not values or None in values:
