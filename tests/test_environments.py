@@ -163,7 +163,9 @@ def test_a_terminal_that_is_gone(tiny, tmp_path, term):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal")
 def test_a_terminal_that_is_closed_lets_the_run_save(tiny, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests, and ignored signals are inherited
     process = start(*tiny, "--epochs", 500, "--log-every", 1, "--run", tmp_path / "run")
+    signal.signal(signal.SIGHUP, before)
     while "step" not in process.stderr.readline():
         assert process.poll() is None
     for _ in range(2):  # as a shell and the system may do, one after the other

@@ -13,6 +13,7 @@ from darts_cli.pictures import colours
 from darts_cli.pictures.cells.figure import described
 from darts_cli.pictures.pages import comparison
 from darts_cli.runs.history import read
+from darts_cli.sweeps.significance import summary
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +174,7 @@ def test_the_page_of_repeated_trainings(browser, domain, width, scheme, tmp_path
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
 def test_the_page_of_a_comparison(browser, width, scheme, tmp_path):
     scores = {"darts": [93.1, 93.4, 92.8], "random": [91.0, 92.5, 93.0]}
-    methods = {
-        name: {"scores": values, "mean": sum(values) / 3, "interval": [min(values), max(values)], "curve": values}
-        for name, values in scores.items()
-    }
+    methods = {name: {"scores": values, **summary(values), "curve": values} for name, values in scores.items()}
     row = {
         "method": "darts",
         "to": "random",

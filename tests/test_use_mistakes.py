@@ -46,7 +46,6 @@ MISTAKES = [
     ("predict --checkpoint digits missing.png", 1, "missing.png: no such file or folder"),
     ("predict --checkpoint digits notes.txt", 1, "notes.txt: cannot be read as an image"),
     ("predict --checkpoint digits texts", 1, "texts: holds no images"),
-    ("predict --checkpoint digits image.png notes.txt", 1, "notes.txt: cannot be read as an image"),
     ("predict --checkpoint digits image.png --json --csv", 2, "choose one of them"),
     ("predict --checkpoint digits image.png --top 0", 2, "--top"),
     ("predict --checkpoint digits image.png --device tpu", 2, "--device tpu"),
