@@ -60,7 +60,7 @@ def collapsed(genotype: Genotype) -> str | None:
     if closed:
         return (
             f"no path leads through the {cell_name(closed[0])}: each ends in `none`, so such a network cannot learn. "
-            "Take the cell of another epoch, such as RUN@3, or search with other seeds."
+            "Take the cell of another epoch, RUN@N of epoch N, or search with other seeds."
         )
     kind = MACROS[genotype.macro].cells[0]
     skips = genotype.cells[kind].count("skip_connect")

@@ -133,6 +133,11 @@ MISTAKES = [
     (["search", "rnn", "--channels", "4"], 2, "--channels: is an option of darts search cnn, not of darts search rnn"),
     (["train", "cnn", "--unrolled"], 2, "--unrolled: is an option of darts search cnn, not of darts train cnn"),
     (["search", "rnn", "--patience", "4"], 2, "--patience: is an option of darts train rnn, not of darts search rnn"),
+    (
+        ["plan", "search", "rnn", "--stop", "skips"],
+        2,
+        "--stop: is an option of darts plan search cnn, not of darts plan search rnn",
+    ),
     (["genotype", "show", "--unrolled"], 2, "No such option '--unrolled'"),
     (["train", "rnn", "--genotype", "nasnet"], 1, "nasnet: its domain is cnn, but cells of the domain rnn are needed here"),
     (["train", "rnn", "--init-op", "gelu"], 2, "'gelu' is not one of 'tanh', 'relu', 'sigmoid', 'identity'"),

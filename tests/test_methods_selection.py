@@ -199,7 +199,9 @@ def test_random_architectures_are_refused_where_the_cells_keep_other_inputs(keep
     """What is scored must be what is derived."""
     space = {"domain": "cnn", "operations": ["skip_connect", "sep_conv_3x3"], "nodes": 2, "keep": 2}
     assert SearchCNN(space=space, method="random-sharing").searched.keep == 2
-    with pytest.raises(DartsError, match=f"draws 2 inputs for every node of normal cells; this space keeps {kept}"):
+    with pytest.raises(
+        DartsError, match=f"random-sharing: draws 2 inputs for every node of normal cells, but this space keeps {kept}"
+    ):
         SearchCNN(space=space | {"keep": keep}, method="random-sharing")
 
 

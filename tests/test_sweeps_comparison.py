@@ -288,10 +288,10 @@ def test_the_estimate_is_of_every_method_and_of_the_short_trainings(tmp_path, ca
     short = TrainCNN(dataset="digits", epochs=20, batch_size=24, train_portion=0.5)
     jobs += [Job(f"trainings/{n}", Task("select", "cnn"), replace(short, seed=n)) for n in range(4)]
     sweep = Sweep(Task("compare", "cnn", "seeds"), SweepConfig(jobs[0].config, name="x", options=(), settings={}), tmp_path)
-    for name, seconds in {"darts/2": 1, "gdas/2": 3, "trainings/0": 2}.items():
-        (tmp_path / "measured" / name).mkdir(parents=True)
-        text = json.dumps({"seconds_per_step": seconds, "checkpoint": 2_000_000})
-        (tmp_path / "measured" / name / "measured.json").write_text(text)
+    for job, seconds in ((jobs[0], 1), (jobs[2], 3), (jobs[-1], 2)):
+        folder = tmp_path / "measured" / f"{job.task.stage}-{replace(job.config, seed=0).hash()}"
+        folder.mkdir(parents=True)
+        (folder / "measured.json").write_text(json.dumps({"seconds_per_step": seconds, "checkpoint": 2_000_000}))
     steps = [counts(job.task, job.config)["steps"] for job in (jobs[0], jobs[-1])]
     assert steps == [12, 30]
     with Pool(sweep, Placement(parallel=3), quiet=False) as pool:
@@ -299,6 +299,31 @@ def test_the_estimate_is_of_every_method_and_of_the_short_trainings(tmp_path, ca
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("about 41 min"), said
     assert "4 searches of 1 epoch, 1 to 3 s per step; 4 trainings of 20 epochs, 2 s per step; 3 at a time" in said
+    assert f"and {4 * 2 * 2 + 4 * 2.5 * 2:.0f} MB on a disk" in said
+
+
+def test_nothing_is_measured_for_a_comparison_that_has_ended(tmp_path):
+    """Of random-search no job says which of its cells is trained at last."""
+    args = (
+        "compare",
+        "cnn",
+        "--dataset",
+        "digits",
+        "--layers",
+        "3",
+        "--channels",
+        "4",
+        "--max-images",
+        "32",
+        "--batch-size",
+        "16",
+    )
+    args += ("--epochs", "1", "--select-epochs", "1", "--methods", "random,random-search:2")
+    args += ("--seeds", "1", "--nodes", "1", "--select-settings", "layers=3,channels=4", "--run", tmp_path / "run")
+    first, again = darts(*args), darts(*args)
+    assert (first.exit_code, again.exit_code) == (0, 0), again.stderr
+    assert "trainings of 1 epoch" in first.stderr
+    assert "trainings" not in again.stderr.replace("trainings/", "")
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ def test_a_sheet_has_the_augmentation_of_a_training(tmp_path):
     ("place", "output", "said"),
     [
         ("digits", "sheet.jpg", "--output sheet.jpg: the sheet is a PNG file; name it sheet.png"),
+        ("digits", ".", "--output .: the sheet is a PNG file; name it data.png"),
         ("pydoc", "sheet.png", "--output sheet.png: the lines of a text are printed; leave it out"),
     ],
 )

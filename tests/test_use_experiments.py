@@ -1,6 +1,7 @@
 """Searches and trainings from Python, and the table of runs."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+import yaml
 from conftest import darts
 
 import darts_cli
@@ -116,6 +118,24 @@ def test_the_table_of_runs(tmp_path):
         darts("runs", tmp_path / "none").stderr
         == f"error: {tmp_path / 'none'}: there is no such folder; name a folder with runs in it\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("selection.yaml", {"protocol": {"measure": "valid_accuracy"}, "winner": "seed-2", "candidates": [{"score": "high"}]}),
+        ("selection.yaml", {"protocol": {"measure": "beauty"}, "winner": "seed-2", "candidates": [{"score": 0.5}]}),
+        ("result.yaml", {"test_accuracy": {"mean": None}}),
+        ("result.yaml", [3]),
+        ("comparison.yaml", {"spaces": {"s1": {"higher_is_better": False, "methods": {"darts": {"mean": math.inf}}}}}),
+    ],
+)
+def test_a_damaged_result_of_a_sweep_is_said(tmp_path, name, content):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "config.yaml").write_text("command: search cnn --seeds\n")
+    (tmp_path / "sweep" / name).write_text(yaml.safe_dump(content))
+    listed = darts("runs", tmp_path)
+    assert (listed.exit_code, f"cannot be read: {name} is damaged" in listed.stdout) == (0, True), listed.stderr
 
 
 def test_a_genotype_in_a_notebook():

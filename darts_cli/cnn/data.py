@@ -24,7 +24,7 @@ from darts_cli.runtime.device import generator
 from darts_cli.text import counted, printable, some
 
 DOWNLOADS = Path("data")
-LEAST_IMAGES = 4  # of a part of a data set
+LEAST_IMAGES = 4  # the fewest that may be left of a data set
 CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))  # mean, deviation; as in the original
 _NUMERALS = [str(i) for i in range(10)]
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}

@@ -246,7 +246,7 @@ def _sizes(config: TrainCNN, genotype: Genotype, about: dict) -> dict:
     fits = (height, width) == (side, side) and genotype.macro == "darts"
     if config.auxiliary and not fits:
         raise DartsError(
-            f"--auxiliary: an auxiliary head is for images of {side}x{side} pixels, not {width}x{height}; use --no-auxiliary", 2
+            f"--auxiliary: an auxiliary head is for images of {side}x{side} pixels, not {height}x{width}; use --no-auxiliary", 2
         )
     return {
         "channels": config.channels,

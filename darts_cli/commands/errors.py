@@ -89,11 +89,11 @@ def _sibling(error: click.NoSuchOption) -> str | None:
     if above is None or above.parent is None:
         return None
     root, name = error.ctx.find_root(), error.ctx.info_name
-    beside = [f"{above.info_name} {other}" for other in above.command.list_commands(above)]
-    for paths in (beside, [f"{stage} {name}" for stage in STAGES]):
-        having = [path for path in paths if _has(root, path.split(), error.option_name)]
+    beside = [f"{above.command_path} {other}" for other in above.command.list_commands(above)]
+    for paths in (beside, [f"{root.command_path} {stage} {name}" for stage in STAGES]):
+        having = [path for path in paths if _has(root, path.split()[1:], error.option_name)]
         if having:
-            return f"{root.info_name} {having[0]}" if len(having) == 1 else None
+            return having[0] if len(having) == 1 else None
     return None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -94,9 +95,12 @@ def _of_sweep(folder: Path) -> dict:
     for name, read in SWEEPS.items():
         if (folder / name).exists():
             try:
-                return read(files.read_yaml(folder / name))
+                found = read(files.read_yaml(folder / name))
+                if found and not (found["measure"].split()[-1] in SHOWN and math.isfinite(found["value"])):
+                    raise ValueError
             except (LookupError, TypeError, AttributeError, ValueError):
                 raise DartsError(f"{name} is damaged") from None
+            return found
     return {}
 
 

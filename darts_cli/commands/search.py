@@ -191,7 +191,7 @@ def _show_cells(cells, domain, folder, quiet, last=None, ending=""):
     if same is not None:
         hint(
             f"warning: the search has decided nothing: the entropy of its operation weights, {same:.3f}, is that of equal "
-            "weights, so the cells are little better than random ones; search for more epochs, or with a larger --alpha-lr"
+            "weights, so the cells may be little better than random ones; search for more epochs, or with a larger --alpha-lr"
         )
     hint(f"in {folder}, see report.md; next: darts train {domain} --genotype {shlex.quote(str(folder))}")
 

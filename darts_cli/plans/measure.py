@@ -106,7 +106,7 @@ def probe(
             "settings": kind.config.to_dict(),
             "genotype": kind.genotype and kind.genotype.to_dict(),
             "folder": folder,
-            "measure": measurement(epoch, step, seconds=seconds, most=most, end_of_epoch=end_of_epoch),
+            "measure": measurement(epoch, step, seconds=seconds, most=most, end_of_epoch=end_of_epoch, within=folder),
         }
         # In a session of its own: Ctrl-C reaches only this process, which then ends it.
         outputs = {"stdout": subprocess.DEVNULL, "stderr": errors}

@@ -56,9 +56,8 @@ class SearchConfig(Config):
             if INPUTS.get(cell) != keep:
                 drawn = counted(INPUTS[cell], "input") if cell in INPUTS else "all inputs"
                 kept = "all" if keep is None else keep
-                raise DartsError(
-                    f"--method: uniform: draws {drawn} for every node of {cell} cells; this space keeps {kept}", exit_code=2
-                )
+                said = f"draws {drawn} for every node of {cell} cells, but this space keeps {kept}; use another method"
+                raise DartsError(f"--method: {self.spec.name or 'uniform'}: {said}", exit_code=2)
 
     def _check_stages(self, second: int, third: int) -> None:
         """Check that every stage has an epoch, and fewer operations than the one before."""

@@ -28,9 +28,7 @@ batch_chunks = partial(setting, 1, "Parts to compute a batch in, to save memory.
 space = partial(
     setting, None, "Search space: a name of darts space list, a file, or the run of a search.", mapping=True, metavar="SPACE"
 )
-recipe = partial(
-    setting, "paper", "Defaults of the paper, or of a small search on a CPU, of minutes.", choices=("paper", "small")
-)
+recipe = partial(setting, "paper", "Defaults of the paper, or of a small search, minutes on a CPU.", choices=("paper", "small"))
 method = partial(setting, "darts", "Search method; see darts method list.", metavar="METHOD")
 operations = partial(setting, None, "Operations to search with, some of those of the space.", metavar="A,B,...")
 nodes = partial(setting, None, "Nodes of a cell.", default_text="those of the space", ge=1, le=32)

@@ -69,7 +69,8 @@ def compare(
     with Pool(sweep, placement, quiet) as pool:
         sweep.start()
         judge = _Judge(sweep, pool, short_training)
-        estimate(pool, [*searches, *judge.trainings(entries, configs)])
+        if not (sweep.folder / "report.md").exists():
+            estimate(pool, [*searches, *judge.trainings(entries, configs)])
         check_all_done(pool.run(searches), sweep)
         chosen = judge.choose(entries, configs)
         content = content_of(entries, chosen, judge.scores(entries, chosen, configs), configs, sweep)

@@ -21,18 +21,14 @@ STEPS, SECONDS = 3, 20  # that are measured of each kind of run; fewer steps aft
 
 
 def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
-    """Say how long the unfinished jobs will take, and how much all of them write. If a measurement fails, say that instead.
+    """Say how long the unfinished jobs will take, and how much they will write. If a measurement fails, say that instead.
 
     Jobs that differ only in their seeds, names and cells take equally long. Those of one task are done before the next.
     """
     unfinished = [job for job in jobs if not job.done(pool.folder)]
     if not unfinished:
         return None
-    samples: dict[tuple, Job] = {}
-    for job in jobs:
-        samples.setdefault(_kind(job), job)
-    needed = dict.fromkeys(_kind(job) for job in unfinished)
-    probes = {kind: _probe(samples[kind]) for kind in needed}
+    probes = {_kind(job): _probe(job) for job in unfinished}
     for reason in pool.run(list(probes.values())).values():
         return pool.say(f"could not estimate the time: {reason}")
     measured = {kind: _measured(pool.folder / probe.name) for kind, probe in probes.items()}
@@ -53,7 +49,7 @@ def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
         runs = f"{len(left)} {one if len(left) == 1 else many}"
         per_step = " to ".join(dict.fromkeys(f"{value:.2g}" for value in (min(each), max(each))))
         parts.append(f"{runs} of {counted(epochs, 'epoch')}, {per_step} s per step")
-    size = sum(_copies(job) * measured[_kind(job)]["checkpoint"] for job in jobs if _kind(job) in measured)
+    size = sum(_copies(job) * measured[_kind(job)]["checkpoint"] for job in unfinished)
     free = shutil.disk_usage(pool.folder).free
     pool.say(
         f"about {duration(seconds)}, without evaluations and start-up, and {size / 1e6:,.0f} MB on a disk with "
@@ -62,8 +58,8 @@ def estimate(pool: Pool, jobs: Sequence[Job]) -> None:
     return None
 
 
-def _kind(job: Job) -> tuple:
-    return job.task, replace(job.config, seed=0).hash()
+def _kind(job: Job) -> str:
+    return f"{job.task.stage}-{replace(job.config, seed=0).hash()}"
 
 
 def _copies(job: Job) -> float:
@@ -81,7 +77,9 @@ def _together(seconds: Iterable[float], at_a_time: int) -> float:
 def _probe(job: Job) -> Job:
     """A few steps of such a job; a training whose cells are not known yet is measured with those of DARTS_V2."""
     genotype = None if job.task.stage == "search" else job.genotype or load("darts_v2", job.task.domain)
-    return replace(job, name=f"measured/{job.name}", genotype=genotype, measure=measurement(0, 0, seconds=SECONDS, most=STEPS))
+    return replace(
+        job, name=f"measured/{_kind(job)}", genotype=genotype, measure=measurement(0, 0, seconds=SECONDS, most=STEPS)
+    )
 
 
 def _measured(folder: Path) -> dict[str, float]:

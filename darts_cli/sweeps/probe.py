@@ -14,13 +14,16 @@ LEAST_STEPS = 2  # that are measured, after a first one
 LEAST_EVALUATIONS = 3
 
 
-def measurement(epoch: int, step: int, *, seconds: float, most: int, end_of_epoch: bool = False) -> dict:
+def measurement(
+    epoch: int, step: int, *, seconds: float, most: int, end_of_epoch: bool = False, within: str | None = None
+) -> dict:
     """What a process, which starts now, is to measure.
 
     epoch, step     where to begin
     end_of_epoch    whether to measure what follows the steps of an epoch, or the steps
     most            steps at most
     seconds         that may be spent, where they suffice for the least that is needed
+    within          folder for temporary files; None: that of the system
     """
     return {
         "epoch": epoch,
@@ -28,6 +31,7 @@ def measurement(epoch: int, step: int, *, seconds: float, most: int, end_of_epoc
         "end_of_epoch": end_of_epoch,
         "seconds": seconds,
         "most": most,
+        "within": within,
         "started": time.time(),
     }
 

@@ -31,16 +31,17 @@ def _work(job: dict) -> None:
     genotype = job["genotype"] and Genotype.from_dict(job["genotype"])
     folder = Path(job["folder"])
     if job["measure"]:
-        files.write(folder / MEASURED, json.dumps(_measure(task, config, folder, genotype, job["measure"])))
+        measured = _measure(task, config, genotype, job["measure"])
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(folder / MEASURED, json.dumps(measured))
     else:
         execute(Run(task, config, folder, genotype, sweep=job["sweep"]), job["quiet"])
 
 
-def _measure(task: Task, config: Config, folder: Path, genotype: Genotype | None, job: dict) -> dict:
-    """What a probe measures, in a folder of its own within that folder."""
+def _measure(task: Task, config: Config, genotype: Genotype | None, job: dict) -> dict:
+    """What a probe measures, in a temporary folder."""
     config = replace(config, checkpoint_minutes=math.inf, epochs=max(2, config.epochs))  # the last epoch ends otherwise
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(dir=job["within"]) as temporary:
         run = Run(task, config, temporary, genotype)
         run.state = probe = Probe(run, job)
         with contextlib.suppress(Enough):

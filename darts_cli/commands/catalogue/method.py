@@ -24,8 +24,8 @@ def list_():
     """List the methods of papers, and the parts that they are made of.
 
     A search takes --method NAME, with other parts added: --method pc-darts+beta-decay:30. Start with plain darts: in our
-    measurements no other found better cells on a budget of minutes; it finds better ones than chance, but none that are better
-    than the best of a few trained random cells (docs/results.md).
+    measurements no other found better cells on a budget of minutes. In nas-bench-201 it finds better ones than chance, but none
+    that are better than the best of a few trained random cells (docs/results.md).
 
     \b
     Example: darts method list

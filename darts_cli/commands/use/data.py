@@ -92,9 +92,10 @@ def show_command(place, image_size, resize, tokens, flip, pad, cutout, seed, out
             raise DartsError(f"--output {output}: the lines of a text are printed; leave it out", exit_code=2)
         click.echo(harmless(shown(place, tokens)))
         return
-    path = Path(output or "data.png")
+    path = Path("data.png" if output is None else output)
     if path.suffix.lower() != ".png":
-        raise DartsError(f"--output {output}: the sheet is a PNG file; name it {path.with_suffix('.png')}", exit_code=2)
+        name = path.with_suffix(".png") if path.name else "data.png"
+        raise DartsError(f"--output {output}: the sheet is a PNG file; name it {name}", exit_code=2)
     from PIL import Image
 
     from darts_cli import files

@@ -23,7 +23,7 @@ def predict(images, checkpoint, top, batch_size, device, as_json, as_csv):
     """Classify images with a trained network.
 
     Images are prepared as `darts eval` prepares them. Of a folder, all images below it are classified. A file that cannot be
-    read is named on stderr, and the exit code is then 1.
+    read as an image is named on stderr, and the exit code is then 1.
 
     \b
     Example: darts predict --checkpoint runs/first-trained photo.png
